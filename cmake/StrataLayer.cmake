@@ -1,0 +1,51 @@
+# strata_library(NAME SOURCES … PUBLIC_DEPS … DEPS … [INCLUDE dir]): one archive of a layer. INCLUDE (default `include`) is
+# the only folder others may include from; src/ is private to the layer.
+function(strata_library name)
+  cmake_parse_arguments(A "" "INCLUDE" "SOURCES;PUBLIC_DEPS;DEPS" ${ARGN})
+  if(NOT A_INCLUDE)
+    set(A_INCLUDE include)
+  endif()
+  add_library(${name} STATIC ${A_SOURCES})
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${A_INCLUDE})
+    target_include_directories(${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/${A_INCLUDE})
+  endif()
+  target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  target_link_libraries(${name} PUBLIC ${A_PUBLIC_DEPS} PRIVATE ${A_DEPS})
+endfunction()
+
+# strata_daemon(NAME SOURCES … DEPS …): one program in bin/.
+function(strata_daemon name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/src)
+    target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  endif()
+  target_link_libraries(${name} PRIVATE ${A_DEPS})
+endfunction()
+
+# strata_test(NAME SOURCES … DEPS … [LABEL unit|layer|sim|process|client] [TIMEOUT s] [PRIVATE_OF dir…]):
+# one criterion program, run by ctest. PRIVATE_OF names layer folders whose src/ the test may see.
+function(strata_test name)
+  cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS;PRIVATE_OF" ${ARGN})
+  if(NOT A_LABEL)
+    set(A_LABEL unit)
+  endif()
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support)
+  foreach(dir IN LISTS A_PRIVATE_OF)
+    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/${dir}/src)
+  endforeach()
+  target_link_libraries(${name} PRIVATE ${A_DEPS})
+  if(NOT STRATA_SANITIZE STREQUAL "thread")
+    target_link_libraries(${name} PRIVATE PkgConfig::CRITERION)
+    add_test(NAME ${name} COMMAND ${name} -j1)
+  else()
+    add_test(NAME ${name} COMMAND ${name})
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT}
+    FAIL_REGULAR_EXPRESSION "LeakSanitizer;ThreadSanitizer"
+    ENVIRONMENT "ASAN_OPTIONS=detect_stack_use_after_return=1;TSAN_OPTIONS=ignore_noninstrumented_modules=1")
+endfunction()
