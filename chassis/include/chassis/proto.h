@@ -2,7 +2,8 @@
  *
  * Every `string` and `bytes` field is a ProtobufCBinaryData in C (pointer and length: a NUL inside is data, not an end); the
  * generator sets CH_FIELD_STRING in `reserved_flags` of the descriptor of those the .proto calls `string`, so UTF-8 is
- * checked and JSON knows text from base64. A proto3 `optional x` is a oneof `_x` of one member. Messages are decoded into an
+ * checked and JSON knows text from base64, and CH_FIELD_MAP for those it calls `map<>` (in C an array of entries, of key and
+ * value); `reserved2` is the field's JSON name. A proto3 `optional x` is a oneof `_x` of one member. Messages are decoded into an
  * arena: they are never freed alone. No function here may wait. */
 #ifndef CHASSIS_PROTO_H
 #define CHASSIS_PROTO_H
@@ -15,6 +16,7 @@
 
 /* In ProtobufCFieldDescriptor.reserved_flags. */
 #define CH_FIELD_STRING 1u
+#define CH_FIELD_MAP 2u
 
 /* A .proto file as server reflection hands it out. Written by protoc-gen-strata as `const struct ch_proto_file
  * <package_path_file>__file`, e.g. google__datastore__v1__datastore__file. */

@@ -1,0 +1,62 @@
+/* chassis/service.h: ties the parts into a daemon: configuration, logs, naming, RPC server, admin port, signals. A service is a
+ * struct of functions; main() is one call. The same functions run a service in the simulator (ch_service_main). */
+#ifndef CHASSIS_SERVICE_H
+#define CHASSIS_SERVICE_H
+
+#include "chassis/config.h"
+#include "chassis/env.h"
+#include "chassis/http.h"
+#include "chassis/log.h"
+#include "chassis/naming.h"
+#include "chassis/rpc_client.h"
+#include "chassis/rpc_server.h"
+
+/* Keys every service has. */
+struct ch_service_config {
+    char *listen;   /* --listen 127.0.0.2:7001 */
+    char *admin;    /* --admin 127.0.0.2:0; "" : none */
+    char *names;    /* --names host:port,…: the clustermaster's members; "" : none */
+    char *cell;     /* --cell local: names are /<cell>/… */
+    char *task;     /* --task tabletserver/2: this task's name below the cell */
+    char *zone;     /* --zone zone-a */
+    char *data_dir; /* --data-dir: made when missing */
+    char *log_level, *trace_collector;
+    char *port_file; /* --port-file: the bound "host:port\nadmin-host:port\n" is written there once serving; "" : none */
+};
+
+struct ch_service_start {
+    struct ch_env *env;
+    const struct ch_service_config *common;
+    void *config;             /* the service's own, parsed */
+    struct ch_naming *naming; /* NULL when --names is "" */
+    struct ch_server *server; /* register handlers; it is started after start() returns OK */
+};
+
+struct ch_service_def {
+    const char *name, *about;
+    struct ch_config_table config; /* its own keys */
+    size_t config_size;
+    /* Registers handlers and starts background fibers in gates of its own. *self is handed to the others. */
+    struct base_status (*start)(const struct ch_service_start *start, void **self) CH_WAITS_SLOT;
+    /* After the server listens: e.g. take the lock, recover, then ch_server_set_serving. May be NULL: serving at once.
+     * A failed status stops the process. */
+    struct base_status (*serve)(void *self) CH_WAITS_SLOT;
+    /* The RPC server has drained; stop and free everything. */
+    void (*stop)(void *self) CH_WAITS_SLOT;
+    bool http_on_main_port; /* set server options' http from http_handler */
+    struct ch_http_handler (*http_handler)(void *self); /* with http_on_main_port */
+};
+
+/* The whole of main(). */
+int ch_service_run(const struct ch_service_def *def, int argc, char **argv);
+/* The same on an env that is there already (a simulated node's main): argv-style flags, no process-wide effects. */
+struct ch_service_args {
+    const struct ch_service_def *def;
+    int argc;
+    char **argv;
+};
+int ch_service_main(struct ch_env *env, void *service_args) CH_WAITS;
+/* Ends the process from within (lost lock, dead disk): logs why, cancels the main fiber. */
+void ch_service_fail(struct ch_env *env, struct base_status why);
+
+#endif

@@ -1,0 +1,53 @@
+/* chassis/sim.h: a simulated world: many nodes, each a struct ch_env, in one thread, on one virtual clock, from one seed.
+ *
+ * Time advances only when no fiber is ready, to the next timer or delivery. The network carries the bytes of RPC messages
+ * between addresses "a.b.c.d:port" with seeded delay; it can be cut, one way too, slowed, and can lose connections. Disks keep per file
+ * what is synced and what is not; a crash loses any subset of the un-synced writes and un-synced names (seeded), torn at
+ * 512-byte sectors. A crashed node's fibers find every wait CANCELLED and every file and network call failing with
+ * UNAVAILABLE and without effect: they unwind and free their memory, the world sees nothing of it; the node can then be
+ * started again on the same disk. A failing seed is replayed by STRATA_SEED=n. */
+#ifndef CHASSIS_SIM_H
+#define CHASSIS_SIM_H
+
+#include "chassis/env.h"
+
+struct ch_sim;
+struct ch_sim_node;
+
+struct ch_sim *ch_sim_new(uint64_t seed);
+void ch_sim_free(struct ch_sim *sim); /* stops every node first */
+/* STRATA_SEED from the environment, else `fallback`; prints it once. */
+uint64_t ch_sim_seed(uint64_t fallback);
+
+/* A node with its own disk; `address` is its machine's host ("10.0.0.1"). Borrowed name. */
+struct ch_sim_node *ch_sim_node(struct ch_sim *sim, const char *name, const char *address);
+/* Starts main_fn on the node (as ch_env_run does): one incarnation. The node must not be running. */
+struct ch_env *ch_sim_start(struct ch_sim_node *node, ch_main_fn *main_fn, void *arg);
+bool ch_sim_running(struct ch_sim_node *node);
+void ch_sim_stop(struct ch_sim_node *node);  /* cancels main, as SIGTERM; runs the world until it is gone */
+void ch_sim_crash(struct ch_sim_node *node); /* as kill -9 with power loss; runs its fibers out at once */
+void ch_sim_pause(struct ch_sim_node *node, bool paused); /* as SIGSTOP / SIGCONT */
+
+/* Runs the world: until `until(arg)` is true (checked after each step; NULL: never), or the virtual time `deadline`, or
+ * nothing is left to happen. True when `until` came true. Not from a fiber. */
+bool ch_sim_run(struct ch_sim *sim, bool (*until)(void *arg), void *arg, ch_time deadline);
+/* Runs fn(arg) on a fiber of a world-owned node ("tester") and the world until it returns; aborts at the deadline, dumping fibers. */
+void ch_sim_do(struct ch_sim *sim, ch_fiber_fn *fn, void *arg, ch_time deadline);
+struct ch_env *ch_sim_tester_env(struct ch_sim *sim);
+ch_time ch_sim_now(struct ch_sim *sim);
+uint64_t ch_sim_random(struct ch_sim *sim);
+
+/* ---- network faults. Hosts are node addresses without a port. ---- */
+void ch_sim_net_delay(struct ch_sim *sim, ch_time min, ch_time max);          /* of every message; default 50..500 us */
+void ch_sim_net_cut(struct ch_sim *sim, const char *from, const char *to, bool cut); /* one way; messages wait (TCP) */
+void ch_sim_net_reset(struct ch_sim *sim, const char *a, const char *b);      /* open calls between them fail UNAVAILABLE */
+void ch_sim_net_heal(struct ch_sim *sim);
+
+/* ---- disk faults ---- */
+void ch_sim_disk_delay(struct ch_sim_node *node, ch_time min, ch_time max);   /* of a sync; default 100..300 us */
+void ch_sim_disk_limit(struct ch_sim_node *node, uint64_t bytes);             /* ENOSPC beyond; 0: none */
+void ch_sim_disk_fail_sync(struct ch_sim_node *node, bool fail);              /* fdatasync gives EIO; what was unsynced may be lost */
+void ch_sim_disk_flip(struct ch_sim_node *node, const char *path, uint64_t offset, uint8_t mask); /* of the stored bytes */
+void ch_sim_disk_lose(struct ch_sim_node *node);                              /* everything; node must not run */
+
+#endif
