@@ -23,12 +23,13 @@ const char *ch_call_peer(const struct ch_call *call); /* "127.0.0.1:4711" */
 struct base_bytes ch_call_metadata(const struct ch_call *call, const char *key);
 void ch_call_add_trailer(struct ch_call *call, const char *key, struct base_bytes value); /* copied */
 
-/* One request, one reply. Returns OK with *reply set (in the call's arena, or memory that outlives the call), or a failed
+/* (Handlers may wait: mark the function you register CH_WAITS; a function type cannot carry the mark.)
+ * One request, one reply. Returns OK with *reply set (in the call's arena, or memory that outlives the call), or a failed
  * status that the client gets as it is. */
-typedef struct base_status ch_unary_fn(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
+typedef struct base_status ch_unary_fn(void *self, struct ch_call *call, const void *request, void **reply);
 /* Any streaming kind. Receive with ch_call_recv (server streaming: exactly one message comes), send with ch_call_send. The
  * returned status ends the call. */
-typedef struct base_status ch_stream_fn(void *self, struct ch_call *call) CH_WAITS;
+typedef struct base_status ch_stream_fn(void *self, struct ch_call *call);
 /* *message is in `arena` (NULL: the call's; long streams bring their own and reset it); NULL at the end of the client's
  * messages. CANCELLED when the call is gone. */
 struct base_status ch_call_recv(struct ch_call *call, struct base_arena *arena, void **message) CH_WAITS BASE_MUST_CHECK;
@@ -38,7 +39,7 @@ struct base_status ch_call_send(struct ch_call *call, const void *message) CH_WA
 /* ---- a server ---- */
 struct ch_http_handler; /* http.h */
 struct ch_server_options {
-    const char *address;      /* "127.0.0.2:0": 0 picks a port */
+    const char *address;      /* "127.0.0.2:0": 0 picks a port; several, comma-separated, are all served */
     size_t message_bytes_max; /* received; 0: 10 MiB + 64 KiB */
     size_t calls_max;         /* handlers running at once before admission queues and sheds; 0: 4096 */
     const struct ch_http_handler *http; /* when set, HTTP/1.1 on the same port goes here */

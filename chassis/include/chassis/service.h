@@ -14,6 +14,7 @@
 /* Keys every service has. */
 struct ch_service_config {
     char *listen;   /* --listen 127.0.0.2:7001 */
+    char *front;    /* --front 127.0.0.1:8086: a front door, served beside listen by the same server; "" : none */
     char *admin;    /* --admin 127.0.0.2:0; "" : none */
     char *names;    /* --names host:port,…: the clustermaster's members; "" : none */
     char *cell;     /* --cell local: names are /<cell>/… */

@@ -28,7 +28,7 @@ struct tab_row {
     size_t cell_count;
 };
 /* Called for each row, in key order; the row lives until it returns. Returning false ends the read. May wait. */
-typedef bool tab_row_fn(void *self, const struct tab_row *row) CH_WAITS;
+typedef bool tab_row_fn(void *self, const struct tab_row *row);
 
 /* Reads by a request of the public protocol (table_name, rows, filter, limit, reversed). Resumes by itself after the last row
  * seen when a server goes away. */
