@@ -27,7 +27,7 @@ function(strata_proto name)
   add_custom_command(OUTPUT ${outputs}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${STRATA_PROTO_OUT}
     COMMAND ${PROTOC} --plugin=protoc-gen-strata=$<TARGET_FILE:protoc-gen-strata> --strata_out=${STRATA_PROTO_OUT}
-            -I${CMAKE_SOURCE_DIR}/proto -I${PROTOBUF_INCLUDE} ${inputs}
+            -I${A_ROOT} -I${CMAKE_SOURCE_DIR}/proto -I${PROTOBUF_INCLUDE} ${inputs}
     DEPENDS protoc-gen-strata ${inputs} ${imported}
     COMMENT "Generating ${name}" VERBATIM)
   add_library(${name} STATIC ${outputs})

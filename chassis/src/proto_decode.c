@@ -1,10 +1,12 @@
-/* proto_decode.c: bytes into messages. The bytes are checked (proto_check.c), copied once into the arena, and built into
- * structs that point into that copy; building cannot fail. It is our own loop and not protobuf-c's unpack because that one
- * recurses, refuses a singular submessage in pieces where the spec merges them, and keeps duplicate keys of maps.
+/* proto_decode.c: bytes into messages. The bytes are checked (proto_check.c), copied once into the
+ * arena, and built into structs that point into that copy; building cannot fail. It is our own loop
+ * and not protobuf-c's unpack because that one recurses, refuses a singular submessage in pieces
+ * where the spec merges them, and keeps duplicate keys of maps.
  *
- * Invariants: (1) an array's capacity follows from its count (ch__array_grow), so merging may append at any time; (2) maps are
- * cleared of duplicates once, at the end, so pieces of one message cost no more than its whole; (3) a map entry always
- * has its value message, though the peer left it out. */
+ * Invariants: (1) an array's capacity follows from its count (ch__array_grow), so merging may
+ * append at any time; (2) maps are cleared of duplicates once, at the end, so pieces of one message
+ * cost no more than its whole; (3) a map entry always has its value message, though the peer left
+ * it out. */
 #include "base/codec.h"
 #include "proto_slot.h"
 #include "proto_wire.h"
@@ -33,8 +35,9 @@ struct build {
 static void build_field(struct build *b);
 static void finish(struct build *b, const struct frame *frame);
 
-struct base_status ch_proto_decode(const ProtobufCMessageDescriptor *descriptor, struct base_bytes bytes,
-                                   struct base_arena *arena, ProtobufCMessage **message)
+struct base_status ch_proto_decode(const ProtobufCMessageDescriptor *descriptor,
+                                   struct base_bytes bytes, struct base_arena *arena,
+                                   ProtobufCMessage **message)
 {
     *message = NULL;
     struct base_status status = ch__proto_check(descriptor, bytes);
@@ -43,8 +46,8 @@ struct base_status ch_proto_decode(const ProtobufCMessageDescriptor *descriptor,
     return status;
 }
 
-ProtobufCMessage *ch__proto_build(const ProtobufCMessageDescriptor *descriptor, struct base_bytes bytes,
-                                  struct base_arena *arena)
+ProtobufCMessage *ch__proto_build(const ProtobufCMessageDescriptor *descriptor,
+                                  struct base_bytes bytes, struct base_arena *arena)
 {
     struct build b;
     b.arena = arena;
@@ -52,7 +55,8 @@ ProtobufCMessage *ch__proto_build(const ProtobufCMessageDescriptor *descriptor, 
     b.maps = NULL;
     b.depth = 0;
     ProtobufCMessage *message = ch__proto_new(descriptor, arena);
-    b.stack[0] = (struct frame){ .message = message, .end = bytes.len ? bytes.data + bytes.len : bytes.data };
+    b.stack[0] = (struct frame){ .message = message,
+                                 .end = bytes.len ? bytes.data + bytes.len : bytes.data };
     while (b.depth >= 0) {
         if (b.at == b.stack[b.depth].end)
             finish(&b, &b.stack[b.depth--]);
@@ -108,7 +112,8 @@ static void set_varint(void *slot, ProtobufCType type, uint64_t value)
 }
 
 /* One number off the wire into its slot. */
-static void take_number(struct build *b, const ProtobufCFieldDescriptor *field, const uint8_t *end, void *slot)
+static void take_number(struct build *b, const ProtobufCFieldDescriptor *field, const uint8_t *end,
+                        void *slot)
 {
     switch (ch__wire_of(field->type)) {
     case CH__I32:
@@ -147,7 +152,8 @@ static void build_packed(struct build *b, const ProtobufCFieldDescriptor *field,
         take_number(b, field, end, *array + size * (*count)++);
 }
 
-static void note_map(struct build *b, ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static void note_map(struct build *b, ProtobufCMessage *message,
+                     const ProtobufCFieldDescriptor *field)
 {
     if (*(const size_t *)ch__slot_at(message, field->quantifier_offset) != 2)
         return;
@@ -169,7 +175,9 @@ static void build_len(struct build *b, const ProtobufCFieldDescriptor *field, bo
         bool map = field->reserved_flags & CH_FIELD_MAP;
         if (map)
             note_map(b, top->message, field);
-        b->stack[++b->depth] = (struct frame){ ch__slot_message(slot, field, b->arena), b->at + len, map };
+        BASE_ASSERT(b->depth < CH_PROTO_DEPTH_MAX); /* a copy of what was built deeper than this */
+        ProtobufCMessage *inner = ch__slot_message(slot, field, b->arena);
+        b->stack[++b->depth] = (struct frame){ inner, b->at + len, map };
         return;
     }
     *(ProtobufCBinaryData *)slot = ch_data_of(base_bytes(b->at, len));
@@ -198,7 +206,7 @@ static void skip(struct build *b, enum ch__wire wire, const uint8_t *end)
     }
 }
 
-/* Kept as protobuf-c keeps it: everything after the tag, so that packing writes it back as it came. */
+/* Kept as protobuf-c keeps it, everything after the tag, so that packing writes it back as it came. */
 static void build_unknown(struct build *b, uint32_t number, enum ch__wire wire)
 {
     struct frame *top = &b->stack[b->depth];

@@ -1,5 +1,6 @@
-/* proto_map.c: see proto_slot.h. A hash table of the entries met so far: a peer chooses the keys, and a quadratic search
- * would let it choose our CPU time too (the hash is seeded by the table's address, which a peer does not know). */
+/* proto_map.c: see proto_slot.h. A hash table of the entries met so far: a peer chooses the keys,
+ * and a quadratic search would let it choose our CPU time too (the hash is seeded by the table's
+ * address, which a peer does not know). */
 #include <stdlib.h>
 
 #include "base/codec.h"
@@ -16,8 +17,10 @@ static struct base_bytes key_of(const ProtobufCMessage *entry)
     return base_bytes(slot, ch__slot_size(key));
 }
 
-/* The slot of the table that holds an entry with this key (its index + 1), or the empty one where it belongs. */
-static uint32_t *find(uint32_t *table, size_t mask, ProtobufCMessage *const *entries, struct base_bytes key)
+/* The slot of the table that holds an entry with this key (its index + 1), or the empty one where
+ * it belongs. */
+static uint32_t *find(uint32_t *table, size_t mask, ProtobufCMessage *const *entries,
+                      struct base_bytes key)
 {
     size_t at = base_hash(key.data, key.len, (uint64_t)(uintptr_t)table) & mask;
     while (table[at] && !base_bytes_eq(key_of(entries[table[at] - 1]), key))

@@ -1,7 +1,8 @@
 /* proto_slot.c: see proto_slot.h. */
 #include "proto_slot.h"
 
-ProtobufCMessage *ch__proto_new(const ProtobufCMessageDescriptor *descriptor, struct base_arena *arena)
+ProtobufCMessage *ch__proto_new(const ProtobufCMessageDescriptor *descriptor,
+                                struct base_arena *arena)
 {
     ProtobufCMessage *message = base_arena_alloc(arena, descriptor->sizeof_message);
     protobuf_c_message_init(descriptor, message);
@@ -40,7 +41,8 @@ static size_t capacity_for(size_t count)
     return count ? capacity : 0;
 }
 
-void *ch__array_grow(void *array, size_t count, size_t more, size_t elem_size, struct base_arena *arena)
+void *ch__array_grow(void *array, size_t count, size_t more, size_t elem_size,
+                     struct base_arena *arena)
 {
     size_t have = capacity_for(count), need = capacity_for(count + more);
     if (need == have)
@@ -51,7 +53,8 @@ void *ch__array_grow(void *array, size_t count, size_t more, size_t elem_size, s
     return grown;
 }
 
-static void *add_element(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, struct base_arena *arena)
+static void *add_element(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+                         struct base_arena *arena)
 {
     size_t *count = ch__slot_at(message, field->quantifier_offset), size = ch__slot_size(field);
     uint8_t **array = ch__slot_at(message, field->offset);
@@ -59,7 +62,8 @@ static void *add_element(ProtobufCMessage *message, const ProtobufCFieldDescript
     return *array + size * (*count)++;
 }
 
-void *ch__slot_add(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, struct base_arena *arena)
+void *ch__slot_add(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+                   struct base_arena *arena)
 {
     if (field->label == PROTOBUF_C_LABEL_REPEATED)
         return add_element(message, field, arena);
@@ -69,13 +73,15 @@ void *ch__slot_add(ProtobufCMessage *message, const ProtobufCFieldDescriptor *fi
         if (*which != field->id)
             memset(slot, 0, ch__slot_size(field));
         *which = field->id;
-    } else if (field->label == PROTOBUF_C_LABEL_OPTIONAL && field->type != PROTOBUF_C_TYPE_MESSAGE) {
+    } else if (field->label == PROTOBUF_C_LABEL_OPTIONAL &&
+               field->type != PROTOBUF_C_TYPE_MESSAGE) {
         *(protobuf_c_boolean *)ch__slot_at(message, field->quantifier_offset) = 1;
     }
     return slot;
 }
 
-ProtobufCMessage *ch__slot_message(void *slot, const ProtobufCFieldDescriptor *field, struct base_arena *arena)
+ProtobufCMessage *ch__slot_message(void *slot, const ProtobufCFieldDescriptor *field,
+                                   struct base_arena *arena)
 {
     ProtobufCMessage **message = slot;
     if (!*message)
@@ -110,7 +116,8 @@ size_t ch__slot_count(const ProtobufCMessage *message, const ProtobufCFieldDescr
     return !is_zero(slot, ch__slot_size(field));
 }
 
-const void *ch__slot_get(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, size_t index)
+const void *ch__slot_get(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+                         size_t index)
 {
     const void *slot = ch__slot_at(message, field->offset);
     if (field->label != PROTOBUF_C_LABEL_REPEATED)

@@ -1,5 +1,5 @@
-/* proto_utf8.c: see proto_wire.h. The table of well-formed sequences of the Unicode standard (3.9, table 3-7): only the second
- * byte's range depends on the first. */
+/* proto_utf8.c: see proto_wire.h. The table of well-formed sequences of the Unicode standard (3.9,
+ * table 3-7): only the second byte's range depends on the first. */
 #include "base/codec.h"
 #include "proto_wire.h"
 

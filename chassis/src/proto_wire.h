@@ -1,11 +1,18 @@
-/* proto_wire.h: reading protobuf's wire format, for proto_check.c (which trusts nothing) and proto_decode.c (which reads
- * what the check has accepted). */
+/* proto_wire.h: reading protobuf's wire format, for proto_check.c (which trusts nothing) and
+ * proto_decode.c (which reads what the check has accepted). */
 #ifndef CHASSIS_PROTO_WIRE_H
 #define CHASSIS_PROTO_WIRE_H
 
 #include "chassis/proto.h"
 
-enum ch__wire { CH__VARINT = 0, CH__I64 = 1, CH__LEN = 2, CH__GROUP = 3, CH__GROUP_END = 4, CH__I32 = 5 };
+enum ch__wire {
+    CH__VARINT = 0,
+    CH__I64 = 1,
+    CH__LEN = 2,
+    CH__GROUP = 3,
+    CH__GROUP_END = 4,
+    CH__I32 = 5
+};
 
 enum { CH__FIELD_NUMBER_MAX = (1 << 29) - 1 };
 
@@ -13,7 +20,8 @@ enum { CH__FIELD_NUMBER_MAX = (1 << 29) - 1 };
 enum ch__fit {
     CH__FIT_NONE,   /* not at all: the field is treated as unknown, as the protobuf spec wants */
     CH__FIT_ONE,    /* one value */
-    CH__FIT_PACKED, /* a repeated number's values in a row; allowed whether or not the .proto says packed */
+    CH__FIT_PACKED, /* a repeated number's values in a row; allowed whether or not the .proto says
+                       packed */
 };
 
 /* Reads a varint of at most 64 bits; false, with *at anywhere, when it is longer or cut short. */
@@ -66,12 +74,15 @@ static inline enum ch__fit ch__fit(const ProtobufCFieldDescriptor *field, enum c
     return CH__FIT_NONE;
 }
 
-/* proto_check.c. Whether the bytes are a well-formed message of the type: see ch_proto_decode. Needs no memory. */
-struct base_status ch__proto_check(const ProtobufCMessageDescriptor *descriptor, struct base_bytes bytes) BASE_MUST_CHECK;
+/* proto_check.c. Whether the bytes are a well-formed message of the type: see ch_proto_decode.
+ * Needs no memory. */
+struct base_status ch__proto_check(const ProtobufCMessageDescriptor *descriptor,
+                                   struct base_bytes bytes) BASE_MUST_CHECK;
 
-/* proto_decode.c. Builds the message out of bytes that were checked and that live in `arena`: it points into them. */
-ProtobufCMessage *ch__proto_build(const ProtobufCMessageDescriptor *descriptor, struct base_bytes bytes,
-                                  struct base_arena *arena);
+/* proto_decode.c. Builds the message out of bytes that were checked and that live in `arena`: it
+ * points into them. */
+ProtobufCMessage *ch__proto_build(const ProtobufCMessageDescriptor *descriptor,
+                                  struct base_bytes bytes, struct base_arena *arena);
 
 /* proto_utf8.c. Well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool ch__utf8_valid(struct base_bytes text);

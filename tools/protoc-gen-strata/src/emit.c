@@ -13,7 +13,8 @@ static char *take_text(struct base_arena *arena, struct base_buf *out)
     return text;
 }
 
-static void emit_method_enum(struct base_arena *arena, struct base_buf *out, const char *full, const gen_service *service)
+static void emit_method_enum(struct base_arena *arena, struct base_buf *out, const char *full,
+                             const gen_service *service)
 {
     if (service->n_method == 0)
         return;
@@ -27,15 +28,18 @@ static void emit_method_enum(struct base_arena *arena, struct base_buf *out, con
 char *gen_emit_header(struct base_arena *arena, const gen_file *file)
 {
     struct base_buf out = { 0 };
-    const char *symbol = gen_file_symbol(arena, file->name), *stem = gen_file_stem(arena, file->name);
+    const char *symbol = gen_file_symbol(arena, file->name),
+               *stem = gen_file_stem(arena, file->name);
     base_buf_printf(&out, "/* Written by protoc-gen-strata from %s: do not edit. */\n", file->name);
-    base_buf_printf(&out, "#ifndef STRATA_PROTO_%s_H\n#define STRATA_PROTO_%s_H\n\n", symbol, symbol);
+    base_buf_printf(&out, "#ifndef STRATA_PROTO_%s_H\n#define STRATA_PROTO_%s_H\n\n", symbol,
+                    symbol);
     base_buf_printf(&out, "#include \"%s.pb-c.h\"\n#include \"chassis/proto.h\"\n\n", stem);
     base_buf_printf(&out, "extern const struct ch_proto_file %s__file;\n", symbol);
     for (size_t i = 0; i < file->n_service; i++) {
         const char *full = gen_join(arena, file->package, file->service[i]->name);
         base_buf_printf(&out, "\n/* service %s */\n", full);
-        base_buf_printf(&out, "extern const struct ch_service %s__service;\n", gen_lower_name(arena, full));
+        base_buf_printf(&out, "extern const struct ch_service %s__service;\n",
+                        gen_lower_name(arena, full));
         emit_method_enum(arena, &out, full, file->service[i]);
     }
     base_buf_put_str(&out, "\n#endif\n");
@@ -47,7 +51,8 @@ static void emit_includes(struct base_arena *arena, struct base_buf *out, const 
     base_buf_printf(out, "/* Written by protoc-gen-strata from %s: do not edit. */\n", file->name);
     base_buf_printf(out, "#include \"%s.strata.h\"\n", gen_file_stem(arena, file->name));
     for (size_t i = 0; i < file->n_dependency; i++)
-        base_buf_printf(out, "#include \"%s.strata.h\"\n", gen_file_stem(arena, file->dependency[i]));
+        base_buf_printf(out, "#include \"%s.strata.h\"\n",
+                        gen_file_stem(arena, file->dependency[i]));
     base_buf_put_u8(out, '\n');
 }
 
@@ -84,9 +89,12 @@ static void emit_file(struct base_arena *arena, struct base_buf *out, const gen_
             base_buf_printf(out, "    &%s__file,\n", gen_file_symbol(arena, file->dependency[i]));
         base_buf_put_str(out, "};\n\n");
     }
-    base_buf_printf(out, "const struct ch_proto_file %s__file = {\n", gen_file_symbol(arena, file->name));
+    base_buf_printf(out, "const struct ch_proto_file %s__file = {\n",
+                    gen_file_symbol(arena, file->name));
     base_buf_printf(out, "    .name = \"%s\",\n", file->name);
-    base_buf_put_str(out, "    .descriptor = { (const uint8_t *)file_descriptor, sizeof(file_descriptor) - 1 },\n");
+    base_buf_put_str(
+        out,
+        "    .descriptor = { (const uint8_t *)file_descriptor, sizeof(file_descriptor) - 1 },\n");
     if (file->n_dependency)
         base_buf_put_str(out, "    .imports = file_imports,\n");
     base_buf_printf(out, "    .import_count = %zu,\n};\n", file->n_dependency);
@@ -94,35 +102,43 @@ static void emit_file(struct base_arena *arena, struct base_buf *out, const gen_
 
 static bool is_idempotent(const gen_method *method)
 {
-    return method->options && method->options->idempotency_level !=
-                                  GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__IDEMPOTENCY_UNKNOWN;
+    return method->options &&
+           method->options->idempotency_level !=
+               GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__IDEMPOTENCY_UNKNOWN;
 }
 
-static void emit_method(struct base_arena *arena, struct base_buf *out, const char *service, const gen_method *method)
+static void emit_method(struct base_arena *arena, struct base_buf *out, const char *service,
+                        const gen_method *method)
 {
     /* Type names are fully qualified, with a dot in front. */
     const char *input = gen_lower_name(arena, method->input_type + 1);
     const char *output = gen_lower_name(arena, method->output_type + 1);
-    base_buf_printf(out, "    { .path = \"/%s/%s\",\n      .name = \"%s\",\n", service, method->name, method->name);
-    base_buf_printf(out, "      .request = &%s__descriptor,\n      .reply = &%s__descriptor,\n", input, output);
-    base_buf_printf(out, "      .client_streaming = %d, .server_streaming = %d, .idempotent = %d },\n",
-                    method->client_streaming != 0, method->server_streaming != 0, is_idempotent(method));
+    base_buf_printf(out, "    { .path = \"/%s/%s\",\n      .name = \"%s\",\n", service,
+                    method->name, method->name);
+    base_buf_printf(out, "      .request = &%s__descriptor,\n      .reply = &%s__descriptor,\n",
+                    input, output);
+    base_buf_printf(
+        out, "      .client_streaming = %d, .server_streaming = %d, .idempotent = %d },\n",
+        method->client_streaming != 0, method->server_streaming != 0, is_idempotent(method));
 }
 
-static void emit_service(struct base_arena *arena, struct base_buf *out, const gen_file *file, const gen_service *service)
+static void emit_service(struct base_arena *arena, struct base_buf *out, const gen_file *file,
+                         const gen_service *service)
 {
-    const char *full = gen_join(arena, file->package, service->name), *lower = gen_lower_name(arena, full);
+    const char *full = gen_join(arena, file->package, service->name),
+               *lower = gen_lower_name(arena, full);
     if (service->n_method) {
         base_buf_printf(out, "\nstatic const struct ch_method %s__methods[] = {\n", lower);
         for (size_t i = 0; i < service->n_method; i++)
             emit_method(arena, out, full, service->method[i]);
         base_buf_put_str(out, "};\n");
     }
-    base_buf_printf(out, "\nconst struct ch_service %s__service = {\n    .name = \"%s\",\n", lower, full);
+    base_buf_printf(out, "\nconst struct ch_service %s__service = {\n    .name = \"%s\",\n", lower,
+                    full);
     if (service->n_method)
         base_buf_printf(out, "    .methods = %s__methods,\n", lower);
-    base_buf_printf(out, "    .method_count = %zu,\n    .file = &%s__file,\n};\n", service->n_method,
-                    gen_file_symbol(arena, file->name));
+    base_buf_printf(out, "    .method_count = %zu,\n    .file = &%s__file,\n};\n",
+                    service->n_method, gen_file_symbol(arena, file->name));
 }
 
 char *gen_emit_source(struct base_arena *arena, const gen_file *file)

@@ -1,5 +1,6 @@
-/* gen.h: the parts of protoc-gen-strata. All memory is one arena's, given by main and freed at its end. What goes wrong is
- * told to stderr by gen_fail, which ends the process: protoc then reports that the plugin failed. */
+/* gen.h: the parts of protoc-gen-strata. All memory is one arena's, given by main and freed at its
+ * end. What goes wrong is told to stderr by gen_fail, which ends the process: protoc then reports
+ * that the plugin failed. */
 #ifndef GEN_H
 #define GEN_H
 
@@ -32,15 +33,17 @@ char *gen_file_stem(struct base_arena *arena, const char *path);
 /* package "a.b", name "C" -> "a.b.C"; an empty or absent package adds nothing. */
 char *gen_join(struct base_arena *arena, const char *package, const char *name);
 
-/* rewrite.c: turns a request into what protoc-gen-c understands and this project wants: strings become bytes, proto3
- * optional fields plain members of their one-member oneofs, map entries plain messages, services nothing. */
+/* rewrite.c: turns a request into what protoc-gen-c understands and this project wants: strings
+ * become bytes, proto3 optional fields plain members of their one-member oneofs, map entries plain
+ * messages, services nothing. */
 void gen_rewrite(gen_request *request);
 
 /* run.c: runs protoc-gen-c on the request; returns its answer. */
 gen_response *gen_run_protoc_c(struct base_arena *arena, const gen_request *request);
 
-/* patch.c: writes into the text of a .pb-c.c what protobuf-c's descriptors do not say of themselves: in each field's
- * reserved words, CH_FIELD_STRING and CH_FIELD_MAP flags and its JSON name. `file` is the file as the .proto has it. */
+/* patch.c: writes into the text of a .pb-c.c what protobuf-c's descriptors do not say of
+ * themselves: in each field's reserved words, CH_FIELD_STRING and CH_FIELD_MAP flags and its JSON
+ * name. `file` is the file as the .proto has it. */
 char *gen_patch(struct base_arena *arena, const gen_file *file, const char *text);
 
 /* emit.c: the texts of <file>.strata.h and <file>.strata.c. */

@@ -1,11 +1,12 @@
 /* protoc-gen-strata: the protoc plugin that turns each F.proto into
- *   F.pb-c.h, F.pb-c.c      by protoc-gen-c (on PATH), from a rewritten request (rewrite.c), then patched (patch.c);
- *   F.strata.h, F.strata.c  the ch_proto_file, ch_service and ch_method tables of chassis/proto.h (emit.c).
+ *   F.pb-c.h, F.pb-c.c      by protoc-gen-c (on PATH), from a rewritten request (rewrite.c), then
+ * patched (patch.c); F.strata.h, F.strata.c  the ch_proto_file, ch_service and ch_method tables of
+ * chassis/proto.h (emit.c).
  *
  *   protoc --plugin=protoc-gen-strata --strata_out=OUT -I DIR a/b.proto
  *
- * It reads a CodeGeneratorRequest on stdin and writes a CodeGeneratorResponse to stdout. It takes no parameters. Every failure
- * is one line on stderr and exit code 1. */
+ * It reads a CodeGeneratorRequest on stdin and writes a CodeGeneratorResponse to stdout. It takes
+ * no parameters. Every failure is one line on stderr and exit code 1. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,8 +34,8 @@ static struct base_bytes read_all(int fd, struct base_buf *buf)
 static gen_request *unpack_request(struct base_arena *arena, struct base_bytes bytes)
 {
     ProtobufCAllocator allocator = gen_allocator(arena);
-    gen_request *request =
-        google__protobuf__compiler__code_generator_request__unpack(&allocator, bytes.len, bytes.data);
+    gen_request *request = google__protobuf__compiler__code_generator_request__unpack(
+        &allocator, bytes.len, bytes.data);
     if (!request)
         gen_fail("stdin is not a CodeGeneratorRequest: this program is run by protoc");
     return request;
@@ -57,7 +58,8 @@ static gen_output *new_output(struct base_arena *arena, char *name, char *conten
     return output;
 }
 
-static void patch_outputs(struct base_arena *arena, const gen_request *request, gen_response *response)
+static void patch_outputs(struct base_arena *arena, const gen_request *request,
+                          gen_response *response)
 {
     for (size_t i = 0; i < request->n_file_to_generate; i++) {
         const char *name = request->file_to_generate[i];
@@ -72,17 +74,21 @@ static void patch_outputs(struct base_arena *arena, const gen_request *request, 
     }
 }
 
-static void add_outputs(struct base_arena *arena, const gen_request *request, gen_response *response)
+static void add_outputs(struct base_arena *arena, const gen_request *request,
+                        gen_response *response)
 {
     size_t count = response->n_file;
-    gen_output **files = BASE_NEW_ARRAY(arena, gen_output *, count + 2 * request->n_file_to_generate);
+    gen_output **files =
+        BASE_NEW_ARRAY(arena, gen_output *, count + 2 * request->n_file_to_generate);
     if (count)
         memcpy(files, response->file, count * sizeof(*files));
     for (size_t i = 0; i < request->n_file_to_generate; i++) {
         const gen_file *file = find_file(request, request->file_to_generate[i]);
         char *stem = gen_file_stem(arena, file->name);
-        files[count++] = new_output(arena, base_arena_printf(arena, "%s.strata.h", stem), gen_emit_header(arena, file));
-        files[count++] = new_output(arena, base_arena_printf(arena, "%s.strata.c", stem), gen_emit_source(arena, file));
+        files[count++] = new_output(arena, base_arena_printf(arena, "%s.strata.h", stem),
+                                    gen_emit_header(arena, file));
+        files[count++] = new_output(arena, base_arena_printf(arena, "%s.strata.c", stem),
+                                    gen_emit_source(arena, file));
     }
     response->file = files;
     response->n_file = count;
@@ -91,7 +97,8 @@ static void add_outputs(struct base_arena *arena, const gen_request *request, ge
 static void write_response(struct base_arena *arena, gen_response *response)
 {
     response->has_supported_features = 1;
-    response->supported_features = GOOGLE__PROTOBUF__COMPILER__CODE_GENERATOR_RESPONSE__FEATURE__FEATURE_PROTO3_OPTIONAL;
+    response->supported_features =
+        GOOGLE__PROTOBUF__COMPILER__CODE_GENERATOR_RESPONSE__FEATURE__FEATURE_PROTO3_OPTIONAL;
     size_t len = google__protobuf__compiler__code_generator_response__get_packed_size(response);
     uint8_t *bytes = base_arena_alloc(arena, len);
     google__protobuf__compiler__code_generator_response__pack(response, bytes);
@@ -102,7 +109,8 @@ static void write_response(struct base_arena *arena, gen_response *response)
 int main(int argc, char **argv)
 {
     if (argc > 1) {
-        fprintf(stderr, "%s is a plugin: protoc --plugin=%s --strata_out=DIR FILE.proto\n", argv[0], argv[0]);
+        fprintf(stderr, "%s is a plugin: protoc --plugin=%s --strata_out=DIR FILE.proto\n", argv[0],
+                argv[0]);
         return 2;
     }
     struct base_arena arena = { 0 };

@@ -1,5 +1,6 @@
-/* names.c: see gen.h. protoc-gen-c lower-cases a name part by part: an underscore goes before each capital that follows a
- * character which is none ("MyURL" -> "my_url"), and the parts are joined by two underscores. */
+/* names.c: see gen.h. protoc-gen-c lower-cases a name part by part: an underscore goes before each
+ * capital that follows a character which is none ("MyURL" -> "my_url"), and the parts are joined by
+ * two underscores. */
 #include <ctype.h>
 #include <string.h>
 

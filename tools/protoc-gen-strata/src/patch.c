@@ -1,6 +1,6 @@
-/* patch.c: see gen.h. protoc-gen-c prints a field's initialiser as lines: "{", the quoted name, …, and last the reserved
- * words. The text is copied line by line; what is expected and not found ends the program, so a protoc-gen-c that prints
- * otherwise is noticed by the build. */
+/* patch.c: see gen.h. protoc-gen-c prints a field's initialiser as lines: "{", the quoted name, …,
+ * and last the reserved words. The text is copied line by line; what is expected and not found ends
+ * the program, so a protoc-gen-c that prints otherwise is noticed by the build. */
 #include <string.h>
 
 #include "gen.h"
@@ -21,7 +21,8 @@ struct patcher {
 };
 
 /* The message whose fields the array named "<symbol>__field_descriptors" holds. */
-static const gen_message *find_message(struct patcher *p, const char *scope, gen_message *const *messages, size_t count,
+static const gen_message *find_message(struct patcher *p, const char *scope,
+                                       gen_message *const *messages, size_t count,
                                        struct base_bytes symbol)
 {
     for (size_t i = 0; i < count; i++) {
@@ -52,7 +53,8 @@ static bool is_map(const gen_message *message, const gen_field *field)
     const char *dot = strrchr(field->type_name, '.');
     for (size_t i = 0; i < message->n_nested_type; i++) {
         const gen_message *nested = message->nested_type[i];
-        if (nested->options && nested->options->map_entry && strcmp(nested->name, dot ? dot + 1 : field->type_name) == 0)
+        if (nested->options && nested->options->map_entry &&
+            strcmp(nested->name, dot ? dot + 1 : field->type_name) == 0)
             return true;
     }
     return false;
@@ -69,7 +71,8 @@ static size_t count_fields(gen_message *const *messages, size_t count)
 {
     size_t fields = 0;
     for (size_t i = 0; i < count; i++)
-        fields += messages[i]->n_field + count_fields(messages[i]->nested_type, messages[i]->n_nested_type);
+        fields += messages[i]->n_field +
+                  count_fields(messages[i]->nested_type, messages[i]->n_nested_type);
     return fields;
 }
 
@@ -80,9 +83,11 @@ static void start_array(struct patcher *p, struct base_bytes line)
     if (!end)
         return;
     struct base_bytes symbol = base_bytes(line.data + skip, (size_t)(end - line.data) - skip);
-    p->message = find_message(p, p->file->package, p->file->message_type, p->file->n_message_type, symbol);
+    p->message =
+        find_message(p, p->file->package, p->file->message_type, p->file->n_message_type, symbol);
     if (!p->message)
-        gen_fail("%s: protoc-gen-c wrote fields of an unknown message %.*s", p->file->name, BASE_FMT(symbol));
+        gen_fail("%s: protoc-gen-c wrote fields of an unknown message %.*s", p->file->name,
+                 BASE_FMT(symbol));
 }
 
 /* `    "name",` names the field whose initialiser follows. */
@@ -129,7 +134,8 @@ char *gen_patch(struct base_arena *arena, const gen_file *file, const char *text
     }
     size_t expected = count_fields(file->message_type, file->n_message_type);
     if (p.fields_patched != expected)
-        gen_fail("%s: %zu fields, and protoc-gen-c wrote %zu that could be marked", file->name, expected, p.fields_patched);
+        gen_fail("%s: %zu fields, and protoc-gen-c wrote %zu that could be marked", file->name,
+                 expected, p.fields_patched);
     char *patched = base_bytes_cstr(arena, base_buf_bytes(&p.out));
     base_buf_free(&p.out);
     return patched;

@@ -1,10 +1,14 @@
-/* rewrite.c: see gen.h. Imported files are rewritten too: protoc-gen-c links the whole set of descriptors again and would
- * find a difference. The wire format of what is rewritten stays the same. */
+/* rewrite.c: see gen.h. Imported files are rewritten too: protoc-gen-c links the whole set of
+ * descriptors again and would find a difference. The wire format of what is rewritten stays the
+ * same. */
 #include "gen.h"
 
 static void rewrite_field(gen_field *field, const char *owner)
 {
     field->has_proto3_optional = 0;
+    if (field->label == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__LABEL__LABEL_REQUIRED ||
+        field->type == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_GROUP)
+        gen_fail("%s.%s: required fields and groups are not supported", owner, field->name);
     if (field->type != GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_STRING)
         return;
     if (field->default_value && field->default_value[0])

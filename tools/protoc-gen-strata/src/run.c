@@ -1,4 +1,5 @@
-/* run.c: see gen.h. The request goes through an unlinked temporary file, the answer through a pipe: nothing can block. */
+/* run.c: see gen.h. The request goes through an unlinked temporary file, the answer through a pipe:
+ * nothing can block. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,8 +66,8 @@ gen_response *gen_run_protoc_c(struct base_arena *arena, const gen_request *requ
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         gen_fail("protoc-gen-c failed");
     ProtobufCAllocator allocator = gen_allocator(arena);
-    gen_response *response =
-        google__protobuf__compiler__code_generator_response__unpack(&allocator, answer.len, answer.data);
+    gen_response *response = google__protobuf__compiler__code_generator_response__unpack(
+        &allocator, answer.len, answer.data);
     base_buf_free(&answer);
     if (!response)
         gen_fail("protoc-gen-c did not answer with a CodeGeneratorResponse");
