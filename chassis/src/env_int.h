@@ -9,11 +9,14 @@
 /* Slots for per-env state of chassis parts: each makes its own on first use and is freed with the env. */
 enum ch_ext { CH_EXT_METRICS, CH_EXT_TRACE, CH_EXT_LOG, CH_EXT_FAULT, CH_EXT_RPC, CH_EXT_SERVICE, CH_EXT_COUNT };
 
+struct ch_post;
 struct ch_env_ops {
     ch_time (*now)(struct ch_env *env);
     int64_t (*wall_us)(struct ch_env *env);
     uint64_t (*random)(struct ch_env *env);
     const struct ch_transport *transport;
+    void (*post)(struct ch_env *env, struct ch_post *post);
+    void (*offload)(struct ch_env *env, void (*fn)(void *arg), void *arg) CH_WAITS_SLOT;
     /* Files: as in env.h. */
     struct base_status (*file_open)(struct ch_env *env, const char *path, int flags, struct ch_file **file) CH_WAITS_SLOT;
     struct base_status (*file_read)(struct ch_file *file, uint64_t offset, void *data, size_t len, size_t *got) CH_WAITS_SLOT;
@@ -51,8 +54,7 @@ struct ch_file {
 
 void ch__env_free_ext(struct ch_env *env); /* in reverse order of the slots */
 
-/* ---- real env only ---- */
-/* From any thread: runs post->fn(post) on the loop, soon, in order of a thread's posts. The post is lent until it runs. */
+/* From any thread (simulated: from the one there is): runs post->fn(post) on the loop, soon, in order of a thread's posts. The post is lent until it runs. */
 struct ch_post {
     struct ch_post *next;
     void (*fn)(struct ch_post *post);
@@ -60,6 +62,7 @@ struct ch_post {
 void ch_env_post(struct ch_env *env, struct ch_post *post);
 /* Runs fn(arg) on a helper thread while the fiber is parked; never cancelled. For calls that block. (Simulated: runs inline.) */
 void ch_offload(struct ch_env *env, void (*fn)(void *arg), void *arg) CH_WAITS;
+/* ---- real env only ---- */
 /* The completion queue (struct grpc_completion_queue *). A tag given to gRPC is a struct ch_tag *: run(tag, ok) on the loop. */
 struct ch_tag {
     void (*run)(struct ch_tag *tag, bool ok);
