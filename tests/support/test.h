@@ -14,16 +14,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+struct shim_options {
+    int signal; /* that the test must end by */
+    void (*init)(void), (*fini)(void);
+    double timeout;
+    bool disabled;
+    const char *description;
+};
 struct shim_test {
     const char *suite, *name;
     void (*run)(void);
+    const struct shim_options *options;
     struct shim_test *next;
 };
 static struct shim_test *shim_tests;
 
 #define Test(suite_, name_, ...)                                                                 \
     static void suite_##_##name_(void);                                                          \
-    static struct shim_test suite_##_##name_##_entry = { #suite_, #name_, suite_##_##name_, 0 }; \
+    static const struct shim_options suite_##_##name_##_options = { __VA_ARGS__ };               \
+    static struct shim_test suite_##_##name_##_entry = { #suite_, #name_, suite_##_##name_,      \
+                                                         &suite_##_##name_##_options, 0 };       \
     __attribute__((constructor)) static void suite_##_##name_##_add(void)                        \
     {                                                                                            \
         suite_##_##name_##_entry.next = shim_tests;                                              \
@@ -74,11 +84,17 @@ int main(int argc, char **argv)
         snprintf(id, sizeof(id), "%s/%s", test->suite, test->name);
         if (argc == 3 && strcmp(argv[1], "--run") == 0) {
             if (strcmp(argv[2], id) == 0) {
+                if (test->options->init)
+                    test->options->init();
                 test->run();
+                if (test->options->fini)
+                    test->options->fini();
                 return 0;
             }
             continue;
         }
+        if (test->options->disabled)
+            continue;
         pid_t pid = fork();
         if (pid == 0) {
             execl("/proc/self/exe", argv[0], "--run", id, NULL);
@@ -86,9 +102,11 @@ int main(int argc, char **argv)
         }
         int status;
         waitpid(pid, &status, 0);
-        if (status != 0)
+        int wanted = test->options->signal;
+        bool good = wanted ? WIFSIGNALED(status) && WTERMSIG(status) == wanted : status == 0;
+        if (!good)
             fprintf(stderr, "FAILED %s (status %d)\n", id, status);
-        status == 0 ? passed++ : failed++;
+        good ? passed++ : failed++;
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
