@@ -1,5 +1,4 @@
 /* proto_json_scalar.c: JSON values into fields that are no messages: see proto_json_read.h. */
-#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,9 +130,10 @@ static struct base_status read_double(void *slot, const json_t *json, bool is_fl
         *(double *)slot = value;
         return BASE_STATUS_OK;
     }
-    if (isfinite(value) && fabs(value) > (double)FLT_MAX)
+    float rounded = (float)value;
+    if (isfinite(value) && !isfinite(rounded))
         return ch__json_fail(path, "beyond a float");
-    *(float *)slot = (float)value;
+    *(float *)slot = rounded;
     return BASE_STATUS_OK;
 }
 

@@ -174,5 +174,5 @@ bool ch__duration_from_text(struct base_bytes text, int64_t *seconds, int32_t *n
         *seconds = -*seconds;
         *nanos = -*nanos;
     }
-    return *seconds > -DURATION_MAX || (*seconds == -DURATION_MAX && *nanos == 0);
+    return true;
 }
