@@ -65,6 +65,10 @@ static void put_double(struct base_buf *out, double value, bool is_float)
         base_buf_put_str(out, value < 0 ? "\"-Infinity\"" : "\"Infinity\"");
         return;
     }
+    if (value == 0 && signbit(value)) {
+        base_buf_put_str(out, "-0.0"); /* "-0" is a whole number to many readers, and loses its sign */
+        return;
+    }
     char text[40];
     int digits = is_float ? 6 : 15, most = is_float ? 9 : 17;
     do

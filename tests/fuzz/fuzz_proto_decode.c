@@ -62,6 +62,9 @@ static void check_json(const ProtobufCMessage *message)
         if (!base_failed(status)) {
             status = ch_proto_to_json(again, false, &second);
             BASE_ASSERT(!base_failed(status));
+            if (!base_bytes_eq(base_buf_bytes(&first), base_buf_bytes(&second)))
+                fprintf(stderr, "%.*s\n%.*s\n", BASE_FMT(base_buf_bytes(&first)),
+                        BASE_FMT(base_buf_bytes(&second)));
             BASE_ASSERT(first.len == second.len);
         }
     }
