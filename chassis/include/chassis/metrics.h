@@ -20,6 +20,9 @@ struct ch_gauge {
 struct ch_counter *ch_counter(struct ch_env *env, const char *name, const char *labels, const char *help);
 struct ch_gauge *ch_gauge(struct ch_env *env, const char *name, const char *labels, const char *help);
 struct ch_histogram *ch_histogram(struct ch_env *env, const char *name, const char *labels, const char *help);
+/* Writes name="value", escaped as the text format wants it, after a comma when out is not empty: for values from outside
+ * (peers, table names). Returns out; a value too long for `size` is cut. */
+char *ch_label(char *out, size_t size, const char *name, const char *value);
 
 static inline void ch_count(struct ch_counter *counter, uint64_t n)
 {

@@ -13,8 +13,11 @@ struct ch_span {
     uint64_t trace_hi, trace_lo, id, parent;
     ch_time start;
     bool recording;
+    struct ch_context *outer; /* what was current before; the span's own context is a copy */
 };
-/* Begins a child of the current context's span (a new trace when there is none) and makes it current. Caller's memory. */
+/* Begins a child of the current context's span (a new trace when there is none) and, on a fiber, makes it current: calls made
+ * and fibers spawned with _inherit until its end belong to it. Spans of a fiber end in the reverse order of their beginning,
+ * on that fiber. A trace whose caller says it is not sampled is carried on, and not recorded. Caller's memory. */
 void ch_span_begin(struct ch_span *span, struct ch_env *env, const char *name);
 void ch_span_end(struct ch_span *span, enum base_code code);
 /* "00-<trace>-<span>-01" of the current context into out[56]; false when there is none. */
