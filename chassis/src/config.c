@@ -361,8 +361,8 @@ static struct base_status flag_take(const struct parse *parse, int argc, char **
 static struct base_status flags_read(const struct parse *parse, struct seen *seen, int argc, char **argv, const char **file)
 {
     for (int at = 1; at < argc; at++) {
-        char *name;
-        const char *value;
+        char *name = NULL;
+        const char *value = NULL;
         struct base_status status = flag_take(parse, argc, argv, &at, &name, &value);
         if (base_failed(status))
             return status;
