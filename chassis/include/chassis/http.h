@@ -10,14 +10,15 @@ struct ch_http_request {
     const char *method; /* "POST" */
     const char *path;   /* decoded, without the query */
     const char *query;  /* raw, without '?', or "" */
-    const char *content_type, *accept; /* or "" */
+    const char *content_type, *accept, *authorization; /* or "" */
     struct base_bytes body; /* whole; at most body_bytes_max, else the client got 413; gzip-encoded bodies are decoded */
     struct base_arena *arena; /* of the request */
 };
 struct ch_http_reply {
     int code; /* 200 */
     const char *content_type;
-    struct base_buf body; /* given */
+    struct base_buf body; /* given; sent gzip-encoded when large and the client takes that */
+    const char *location; /* NULL, or a Location header; in the request's arena or a literal */
 };
 struct ch_http_handler {
     void (*handle)(void *self, const struct ch_http_request *request, struct ch_http_reply *reply) CH_WAITS_SLOT;
@@ -25,10 +26,15 @@ struct ch_http_handler {
     size_t body_bytes_max; /* 0: 10 MiB + 64 KiB */
 };
 
+/* `handle` runs on a fiber of its own, with a context and a span; several requests of one server at once. The reply comes zeroed;
+ * code 0 is answered as 500. `address` NULL: no port of its own, connections are handed in (chassis only). */
 struct ch_http_server;
 struct base_status ch_http_start(struct ch_env *env, const char *address, const struct ch_http_handler *handler,
                                  struct ch_http_server **server) CH_WAITS BASE_MUST_CHECK;
 const char *ch_http_address(const struct ch_http_server *server);
+/* Requests being handled are answered (after five seconds their fibers are cancelled), then connections are closed. */
 void ch_http_stop(struct ch_http_server *server) CH_WAITS;
+/* The value of `name` in a raw query ("a=1&b=2"), decoded, in `arena`; NULL when there is none. */
+const char *ch_http_query(const struct ch_http_request *request, const char *name);
 
 #endif

@@ -22,6 +22,7 @@ struct ch_service_config {
     char *zone;     /* --zone zone-a */
     char *data_dir; /* --data-dir: made when missing */
     char *log_level, *trace_collector;
+    bool faults; /* --faults: a test cell; POST /faultz may set fault points */
     char *port_file; /* --port-file: the bound "host:port\nadmin-host:port\n" is written there once serving; "" : none */
 };
 
@@ -48,7 +49,9 @@ struct ch_service_def {
     struct ch_http_handler (*http_handler)(void *self); /* with http_on_main_port */
 };
 
-/* The whole of main(). */
+/* The whole of main(). Exit values: 0 stopped as asked, 1 failed (a line on stderr and in the log says why), 2 bad flags or file.
+ * SIGTERM: serve() is cancelled, the RPC server drains (CH_SERVICE_DRAIN_MS), stop() runs on a fiber that is not cancelled. */
+enum { CH_SERVICE_DRAIN_MS = 10000 };
 int ch_service_run(const struct ch_service_def *def, int argc, char **argv);
 /* The same on an env that is there already (a simulated node's main): argv-style flags, no process-wide effects. */
 struct ch_service_args {
@@ -57,7 +60,7 @@ struct ch_service_args {
     char **argv;
 };
 int ch_service_main(struct ch_env *env, void *service_args) CH_WAITS;
-/* Ends the process from within (lost lock, dead disk): logs why, cancels the main fiber. */
+/* Ends the process from within (lost lock, dead disk): logs why, cancels the main fiber. Takes `why`. */
 void ch_service_fail(struct ch_env *env, struct base_status why);
 
 #endif
