@@ -1,9 +1,10 @@
-# strata_proto(NAME PROTOS a/b.proto … [DEPS targets…] [ROOT dir]): a static library of the C of .proto files, which lie under
-# ROOT (default: proto/). All of it is written by protoc-gen-strata into one tree, so users include "a/b.pb-c.h" (messages)
-# and "a/b.strata.h" (services, the file's descriptor). DEPS are the targets whose files these import.
+# strata_proto(NAME PROTOS a/b.proto … [DEPS targets…] [ROOT dir]): a static library of the C of
+# .proto files, which lie under ROOT (default: proto/). All of it is written by protoc-gen-strata into
+# one tree, so users include "a/b.pb-c.h" (messages) and "a/b.strata.h" (services, the file's
+# descriptor). DEPS are the targets whose files these import.
 #
-# The generated headers are system headers to their users, and their own code is compiled without warnings: their style is
-# protoc-gen-c's.
+# The generated headers are system headers to their users, and their own code is compiled without
+# warnings: their style is protoc-gen-c's.
 set(STRATA_PROTO_OUT ${CMAKE_BINARY_DIR}/proto-gen)
 
 function(strata_proto name)
@@ -26,7 +27,8 @@ function(strata_proto name)
   endforeach()
   add_custom_command(OUTPUT ${outputs}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${STRATA_PROTO_OUT}
-    COMMAND ${PROTOC} --plugin=protoc-gen-strata=$<TARGET_FILE:protoc-gen-strata> --strata_out=${STRATA_PROTO_OUT}
+    COMMAND ${PROTOC} --plugin=protoc-gen-strata=$<TARGET_FILE:protoc-gen-strata>
+            --strata_out=${STRATA_PROTO_OUT}
             -I${A_ROOT} -I${CMAKE_SOURCE_DIR}/proto -I${PROTOBUF_INCLUDE} ${inputs}
     DEPENDS protoc-gen-strata ${inputs} ${imported}
     COMMENT "Generating ${name}" VERBATIM)

@@ -206,7 +206,7 @@ static void skip(struct build *b, enum ch__wire wire, const uint8_t *end)
     }
 }
 
-/* Kept as protobuf-c keeps it, everything after the tag, so that packing writes it back as it came. */
+/* Kept as protobuf-c keeps it: all after the tag, so that packing writes it back as it came. */
 static void build_unknown(struct build *b, uint32_t number, enum ch__wire wire)
 {
     struct frame *top = &b->stack[b->depth];

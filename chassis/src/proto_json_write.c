@@ -66,7 +66,7 @@ static void put_double(struct base_buf *out, double value, bool is_float)
         return;
     }
     if (value == 0 && signbit(value)) {
-        base_buf_put_str(out, "-0.0"); /* "-0" is a whole number to many readers, and loses its sign */
+        base_buf_put_str(out, "-0.0"); /* "-0" loses its sign with many readers */
         return;
     }
     char text[40];

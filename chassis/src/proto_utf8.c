@@ -14,7 +14,7 @@ static size_t ascii_words(struct base_bytes text)
 
 bool ch__utf8_valid(struct base_bytes text)
 {
-    const uint8_t *at = text.data, *end = text.data + text.len;
+    const uint8_t *at = text.data, *end = text.len ? text.data + text.len : text.data;
     while (at < end) {
         uint8_t lead = *at;
         if (lead < 0x80) {
