@@ -16,8 +16,11 @@ struct ch_tlistener;
 /* Status and trailers of a finished call. */
 struct ch_tfinish {
     struct base_status status;
-    bool never_seen; /* the peer provably did not see the call */
+    bool never_seen;  /* the peer provably did not act on the call */
+    ch_time pushback; /* the server asks for this wait before a retry; -1: for none at all; 0: it did not say */
 };
+/* Takes one trailer into account: grpc-retry-pushback-ms, and x-strata-not-run (admission shed the call). */
+void ch__tfinish_trailer(struct ch_tfinish *finish, struct base_bytes key, struct base_bytes value);
 
 struct ch_transport {
     /* ---- client ---- */

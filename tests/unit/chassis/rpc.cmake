@@ -1,0 +1,6 @@
+# Tests of the RPC part. The Echo service (proto_echo) serves bench/rpc too.
+strata_proto(proto_echo ROOT ${CMAKE_CURRENT_LIST_DIR}/protos PROTOS strata/test/v1/echo.proto DEPS proto_wkt)
+if(TARGET chassis)
+  strata_test(test_rpc SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_rpc.c ${CMAKE_CURRENT_LIST_DIR}/rpc_echo.c
+              DEPS chassis proto_echo PRIVATE_OF chassis TIMEOUT 300)
+endif()
