@@ -26,7 +26,7 @@ struct ch_tchannel {
     struct ch_tcall *calls;
     size_t bytes_max;
     grpc_connectivity_state state;
-    bool freed, watch_gone, by_name;
+    bool freed, watch_gone;
 };
 
 static void channel_end_if_unused(struct ch_tchannel *channel)
@@ -84,11 +84,12 @@ struct ch_tchannel *ch__grpc_channel_new(struct ch_env *env, const char *address
         arg_int(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
         arg_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
     };
-    /* "dns:" takes plain IP addresses without asking anyone, and is how a peer that was reached ("ipv4:…") is told from a
-     * target that was not. */
     char target[512];
-    channel->by_name = strncmp(address, "unix", 4) != 0;
-    snprintf(target, sizeof(target), "%s%s", channel->by_name ? "dns:///" : "", address);
+    const char *scheme = strncmp(address, "unix", 4) == 0              ? ""
+                         : *address == '['                             ? "ipv6:"
+                         : strspn(address, "0123456789.:") == strlen(address) ? "ipv4:"
+                                                                       : "dns:///";
+    snprintf(target, sizeof(target), "%s%s", scheme, address);
     grpc_channel_args all = { sizeof(args) / sizeof(args[0]), args };
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     channel->channel = grpc_channel_create(target, plain, &all);
@@ -163,19 +164,19 @@ static grpc_op status_op(struct ch_tcall *call)
                                                       .status_details = &call->details } };
 }
 
-/* Whether the call never got as far as a connection, or was refused before anything ran. */
+/* Whether the call never got as far as a connection. gRPC tells it in words only (the peer of a call is unknown until it
+ * answers); what it does not tell counts as seen. A stream a draining server refused is sent again by gRPC itself. */
 static bool never_seen(const struct ch_tcall *call)
 {
-    if (call->code == GRPC_STATUS_OK)
+    static const char *const texts[] = { "failed to connect to all addresses", "DNS resolution failed" };
+    if (call->code != GRPC_STATUS_UNAVAILABLE)
         return false;
-    char *peer = grpc_call_get_peer(call->call);
-    bool reached = !call->channel->by_name || strncmp(peer, "dns:", 4) != 0;
-    gpr_free(peer);
-    if (!reached)
-        return true;
-    static const char refused[] = "failed to connect to all addresses";
-    return call->code == GRPC_STATUS_UNAVAILABLE && GRPC_SLICE_LENGTH(call->details) >= sizeof(refused) - 1 &&
-           memcmp(GRPC_SLICE_START_PTR(call->details), refused, sizeof(refused) - 1) == 0;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        size_t len = strlen(texts[i]);
+        if (GRPC_SLICE_LENGTH(call->details) >= len && memcmp(GRPC_SLICE_START_PTR(call->details), texts[i], len) == 0)
+            return true;
+    }
+    return false;
 }
 
 static struct ch_tfinish finish_of(struct ch_tcall *call)
