@@ -1,0 +1,153 @@
+/* rows.c: see rows.h. */
+#include "rows.h"
+
+#include "chassis/proto.h"
+
+enum { ID = 1, NAME = 2 };
+enum { TAG_NULL = 1, TAG_INTEGER, TAG_BOOLEAN, TAG_STRING, TAG_DOUBLE, TAG_POINT, TAG_KEY };
+
+#define ELEMENT(id_or_name) GOOGLE__DATASTORE__V1__KEY__PATH_ELEMENT__ID_TYPE_##id_or_name
+#define VALUE(type) GOOGLE__DATASTORE__V1__VALUE__VALUE_TYPE_##type
+
+/* ---- paths ---- */
+
+static void put_element(struct base_buf *out, const qry_path_element *element)
+{
+    base_buf_put_ordered(out, ch_bytes_of(element->kind));
+    if (element->id_type_case == ELEMENT(ID)) {
+        base_buf_put_u8(out, ID);
+        base_buf_put_ordered_i64(out, element->id);
+        return;
+    }
+    BASE_ASSERT(element->id_type_case == ELEMENT(NAME));
+    base_buf_put_u8(out, NAME);
+    base_buf_put_ordered(out, ch_bytes_of(element->name));
+}
+
+void qry_put_path(struct base_buf *out, const qry_key *key)
+{
+    for (size_t i = 0; i < key->n_path; i++)
+        put_element(out, key->path[i]);
+}
+
+static bool take_string(struct base_bytes *in, struct base_arena *arena, ProtobufCBinaryData *out)
+{
+    struct base_buf plain = { 0 };
+    bool good = base_take_ordered(in, &plain);
+    if (good)
+        *out = ch_data_of(base_bytes_dup(arena, base_buf_bytes(&plain)));
+    base_buf_free(&plain);
+    return good;
+}
+
+static bool take_element(struct base_bytes *in, struct base_arena *arena, qry_path_element *element)
+{
+    struct base_bytes tag;
+    if (!take_string(in, arena, &element->kind) || !base_take_bytes(in, 1, &tag))
+        return false;
+    if (tag.data[0] == ID) {
+        element->id_type_case = ELEMENT(ID);
+        return base_take_ordered_i64(in, &element->id);
+    }
+    element->id_type_case = ELEMENT(NAME);
+    return tag.data[0] == NAME && take_string(in, arena, &element->name);
+}
+
+enum { PATH_MAX_ELEMENTS = 100 };
+
+bool qry_take_path(struct base_bytes in, const Google__Datastore__V1__PartitionId *partition,
+                   struct base_arena *arena, qry_key **key)
+{
+    qry_key *taken = CH_MESSAGE(arena, qry_key, google__datastore__v1__key);
+    taken->partition_id = (Google__Datastore__V1__PartitionId *)partition;
+    taken->path = BASE_NEW_ARRAY(arena, qry_path_element *, PATH_MAX_ELEMENTS);
+    while (in.len > 0) {
+        if (taken->n_path == PATH_MAX_ELEMENTS)
+            return false;
+        qry_path_element *element =
+            CH_MESSAGE(arena, qry_path_element, google__datastore__v1__key__path_element);
+        if (!take_element(&in, arena, element))
+            return false;
+        taken->path[taken->n_path++] = element;
+    }
+    *key = taken;
+    return taken->n_path > 0;
+}
+
+static struct base_bytes name_space_of(const qry_key *key)
+{
+    return key->partition_id ? ch_bytes_of(key->partition_id->namespace_id) : BASE_BYTES_EMPTY;
+}
+
+void qry_put_group(struct base_buf *out, const qry_key *key)
+{
+    base_buf_put_ordered(out, name_space_of(key));
+    put_element(out, key->path[0]);
+}
+
+/* ---- values ---- */
+
+static void put_key_value(struct base_buf *out, const qry_key *key)
+{
+    base_buf_put_ordered(out, name_space_of(key));
+    qry_put_path(out, key);
+    base_buf_put_u8(out, 0);
+    base_buf_put_u8(out, 0);
+}
+
+static int64_t timestamp_us(const Google__Protobuf__Timestamp *at)
+{
+    return at->seconds * 1000000 + at->nanos / 1000;
+}
+
+void qry_put_value(struct base_buf *out, const qry_value *value)
+{
+    switch (value->value_type_case) {
+    case VALUE(NULL_VALUE):
+        base_buf_put_u8(out, TAG_NULL);
+        break;
+    case VALUE(INTEGER_VALUE):
+        base_buf_put_u8(out, TAG_INTEGER);
+        base_buf_put_ordered_i64(out, value->integer_value);
+        break;
+    case VALUE(TIMESTAMP_VALUE):
+        base_buf_put_u8(out, TAG_INTEGER);
+        base_buf_put_ordered_i64(out, timestamp_us(value->timestamp_value));
+        break;
+    case VALUE(BOOLEAN_VALUE):
+        base_buf_put_u8(out, TAG_BOOLEAN);
+        base_buf_put_u8(out, value->boolean_value ? 1 : 0);
+        break;
+    case VALUE(STRING_VALUE):
+        base_buf_put_u8(out, TAG_STRING);
+        base_buf_put_ordered(out, ch_bytes_of(value->string_value));
+        break;
+    case VALUE(BLOB_VALUE):
+        base_buf_put_u8(out, TAG_STRING);
+        base_buf_put_ordered(out, ch_bytes_of(value->blob_value));
+        break;
+    case VALUE(DOUBLE_VALUE):
+        base_buf_put_u8(out, TAG_DOUBLE);
+        base_buf_put_ordered_double(out, value->double_value);
+        break;
+    case VALUE(GEO_POINT_VALUE):
+        base_buf_put_u8(out, TAG_POINT);
+        base_buf_put_ordered_double(out, value->geo_point_value->latitude);
+        base_buf_put_ordered_double(out, value->geo_point_value->longitude);
+        break;
+    case VALUE(KEY_VALUE):
+        base_buf_put_u8(out, TAG_KEY);
+        put_key_value(out, value->key_value);
+        break;
+    default:
+        BASE_ASSERT(!"an indexable value");
+    }
+}
+
+void qry_put_value_descending(struct base_buf *out, const qry_value *value)
+{
+    size_t from = out->len;
+    qry_put_value(out, value);
+    for (size_t i = from; i < out->len; i++)
+        out->data[i] = (uint8_t)~out->data[i];
+}

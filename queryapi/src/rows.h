@@ -1,0 +1,58 @@
+/* rows.h: how entities and index entries are named as rows of the txlayer: order-preserving encodings.
+ *
+ * A database's row keys (txlayer's order is memcmp's), `ns` and strings in the ordered form of base/codec.h (ended by 00 01):
+ *
+ *   'E' ns path                      the entity itself (value: a serialized google.datastore.v1.Entity and its versions)
+ *   'K' ns kind path                 built-in: entities of a kind in key order
+ *   'P' ns kind property value path  built-in: one row a distinct indexed value of a property, ascending
+ *   'C' index-id(8, big-endian) ns [ancestor path ended by 00] component… path    a composite index's entry
+ *   'M' …                            metadata: index definitions, id counters, transactions' state
+ *
+ * path: for each element the kind (ordered), then 01 and an 8-byte ordered integer id, or 02 and the ordered name. Every element
+ * begins with a byte > 00 or with 00 FF (a kind is never empty), so a path that is ended by the single byte 00 00 sorts before
+ * every longer one and an ancestor's encoding without an end is a prefix of exactly its descendants' (and its own).
+ * value: one tag byte (the public type order: null < integer, timestamp < boolean < string, blob < double < geo point < key)
+ * and its ordered form; self-delimiting, so a descending component is simply its bitwise complement. */
+#ifndef QUERYAPI_ROWS_H
+#define QUERYAPI_ROWS_H
+
+#include "base/codec.h"
+#include "google/datastore/v1/entity.pb-c.h"
+
+typedef Google__Datastore__V1__Key qry_key;
+typedef Google__Datastore__V1__Key__PathElement qry_path_element;
+typedef Google__Datastore__V1__Value qry_value;
+typedef Google__Datastore__V1__Entity qry_entity;
+
+enum qry_row_space { QRY_ROWS_ENTITY = 'E', QRY_ROWS_KIND = 'K', QRY_ROWS_PROPERTY = 'P', QRY_ROWS_COMPOSITE = 'C', QRY_ROWS_META = 'M' };
+
+/* ---- paths ---- */
+/* Appends a complete path's encoding, all its elements, without an end. */
+void qry_put_path(struct base_buf *out, const qry_key *key);
+/* The inverse: takes elements until `in` is empty, and makes a key with `partition` (borrowed) in `arena`. False: not a path. */
+bool qry_take_path(struct base_bytes in, const Google__Datastore__V1__PartitionId *partition, struct base_arena *arena,
+                   qry_key **key) BASE_MUST_CHECK;
+/* The group a key belongs to: namespace and root element, as bytes. */
+void qry_put_group(struct base_buf *out, const qry_key *key);
+
+/* ---- values ---- */
+/* Appends the ordered form of an indexable value. Entity and array values have none: asserts. Timestamps are microseconds;
+ * strings and blobs interleave by bytes; a key value carries its partition's namespace and path, ended. */
+void qry_put_value(struct base_buf *out, const qry_value *value);
+/* The same, complemented: sorts the other way round. */
+void qry_put_value_descending(struct base_buf *out, const qry_value *value);
+/* Takes one encoded value off the front of `in` (which direction is known from the index), appending the ascending form to
+ * `plain`; for finding where a row's components end. */
+bool qry_take_value(struct base_bytes *in, bool descending, struct base_buf *plain) BASE_MUST_CHECK;
+/* A value from its ascending form, as projection returns it: timestamps as integers, strings and blobs told apart by UTF-8. */
+bool qry_value_decode(struct base_bytes plain, struct base_arena *arena, qry_value **value) BASE_MUST_CHECK;
+
+/* ---- row keys ---- */
+void qry_put_entity_row(struct base_buf *out, const qry_key *key);
+/* Prefix of all rows of a space and namespace: 'E' ns, 'K' ns kind, 'P' ns kind property. */
+void qry_put_space(struct base_buf *out, enum qry_row_space space, struct base_bytes name_space);
+void qry_put_kind_prefix(struct base_buf *out, struct base_bytes name_space, struct base_bytes kind);
+void qry_put_property_prefix(struct base_buf *out, struct base_bytes name_space, struct base_bytes kind, struct base_bytes property);
+void qry_put_composite_prefix(struct base_buf *out, uint64_t index_id, struct base_bytes name_space);
+
+#endif
