@@ -4,8 +4,8 @@
  * ".0". */
 #include "proto_json_read.h"
 
-/* Each message of a nest may be an element of an array. */
-enum { JSON_DEPTH_MAX = 2 * CH_PROTO_DEPTH_MAX };
+/* Each message inside another may be an element of an array. */
+enum { JSON_DEPTH_MAX = 2 * CH_PROTO_DEPTH_MAX + 1 };
 
 static bool beyond_int64(const uint8_t *digits, size_t count, bool negative)
 {

@@ -52,11 +52,13 @@ enum { CH_PROTO_DEPTH_MAX = 100 }; /* nesting a decoder accepts; protobuf's own 
 /* Decodes into `arena`. Checked before anything is built, by an iterative scan driven by the descriptor: wire format, nesting
  * depth, UTF-8 of strings; INVALID_ARGUMENT with a text that names the message and field ("Entity.properties.value: …").
  * The message and all it points to live as long as the arena. Unknown fields are kept and written back. A singular
- * submessage that arrives in pieces is merged, a duplicate map key's last value wins, as the protobuf spec says. */
+ * submessage that arrives in pieces is merged, a duplicate map key's last value wins, as the protobuf spec says; a map entry
+ * always has its value message, if only an empty one. */
 struct base_status ch_proto_decode(const ProtobufCMessageDescriptor *descriptor, struct base_bytes bytes,
                                    struct base_arena *arena, ProtobufCMessage **message) BASE_MUST_CHECK;
 
-/* Appends the encoded message. A NULL message encodes as nothing. */
+/* Appends the encoded message. A NULL message encodes as nothing; NULL among repeated messages is a bug. A plain (neither
+ * optional nor oneof) double of -0.0 is left out as 0 is (protobuf-c's way). */
 void ch_proto_encode(const ProtobufCMessage *message, struct base_buf *out);
 size_t ch_proto_size(const ProtobufCMessage *message);
 /* A deep copy in `arena`. */
@@ -88,11 +90,13 @@ static inline ProtobufCBinaryData ch_data_str(const char *text)
 /* ---- message <-> JSON (proto3 JSON mapping, over jansson) ---- */
 
 /* Parses proto3 JSON: lowerCamelCase and original names, int64 as string or number, enums by name or number, bytes in either
- * base64, RFC 3339 timestamps, durations, wrappers, NullValue, Struct; maps as objects. INVALID_ARGUMENT names the path of the culprit; an
- * unknown field or a oneof set twice is INVALID_ARGUMENT too. */
+ * base64, RFC 3339 timestamps, durations, wrappers, NullValue, Struct; maps as objects. INVALID_ARGUMENT names the path of the
+ * culprit; an unknown field or a oneof set twice is INVALID_ARGUMENT too. An Any is read and written as {"@type", "value"} with
+ * the value in base64; a uint64 over 2^63 must come as a string. */
 struct base_status ch_proto_from_json(const ProtobufCMessageDescriptor *descriptor, struct base_bytes json,
                                       struct base_arena *arena, ProtobufCMessage **message) BASE_MUST_CHECK;
-/* Appends proto3 JSON: defaults left out, 64-bit integers as strings, enums by name, or by number when asked. */
+/* Appends proto3 JSON: defaults left out, 64-bit integers as strings, enums by name, or by number when asked. Fails, and appends
+ * nothing, when there is no JSON for it: a Timestamp out of range, a string that is not UTF-8. */
 struct base_status ch_proto_to_json(const ProtobufCMessage *message, bool enum_numbers, struct base_buf *out) BASE_MUST_CHECK;
 
 #endif

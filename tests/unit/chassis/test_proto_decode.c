@@ -1,7 +1,7 @@
 /* A decoder reads what strangers send: whatever the bytes, it answers with a message that says the
  * same as any other protobuf implementation would read, or with an error that names the place; and
  * a message written again is the same message. */
-#include <criterion/criterion.h>
+#include "test.h"
 
 #include "proto_wire.h"
 #include "strata/test/v1/everything.strata.h"

@@ -1,6 +1,6 @@
 /* What protoc-gen-strata writes is what chassis/proto.h promises: the marks on fields, the tables
  * of methods, the file as reflection shows it. */
-#include <criterion/criterion.h>
+#include "test.h"
 
 #include "strata/test/v1/everything.strata.h"
 

@@ -1,6 +1,6 @@
 /* JSON is the REST face of every message: what the proto3 JSON mapping says is read and written
  * exactly so, and what it does not say is refused with the name of the culprit. */
-#include <criterion/criterion.h>
+#include "test.h"
 #include <stdio.h>
 #include <time.h>
 
@@ -263,14 +263,15 @@ Test(proto_json, refuses)
     }
 }
 
-static struct base_status parse_nested(const char *open, const char *close, int depth)
+static struct base_status parse_nested(const char *open, const char *inner, const char *close,
+                                       int depth)
 {
     struct base_arena arena = { 0 };
     struct base_buf in = { 0 };
     ProtobufCMessage *message;
     for (int i = 0; i < depth; i++)
         base_buf_put_str(&in, open);
-    base_buf_put_str(&in, "null");
+    base_buf_put_str(&in, inner);
     for (int i = 0; i < depth; i++)
         base_buf_put_str(&in, close);
     struct base_status status =
@@ -282,15 +283,17 @@ static struct base_status parse_nested(const char *open, const char *close, int 
 
 Test(proto_json, depth_is_limited)
 {
-    struct base_status status = parse_nested("{\"child\":", "}", CH_PROTO_DEPTH_MAX);
+    struct base_status status = parse_nested("{\"child\":", "{}", "}", CH_PROTO_DEPTH_MAX);
     cr_assert(!base_failed(status), "%s", base_status_text(&status));
-    status = parse_nested("{\"child\":", "}", CH_PROTO_DEPTH_MAX + 2);
+    status = parse_nested("{\"children\":[", "{}", "]}", CH_PROTO_DEPTH_MAX);
+    cr_assert(!base_failed(status), "%s", base_status_text(&status));
+    status = parse_nested("{\"child\":", "{}", "}", CH_PROTO_DEPTH_MAX + 1);
     cr_assert(strstr(base_status_text(&status), "nested too deep"));
     base_status_free(&status);
-    status = parse_nested("[", "]", 1000000);
+    status = parse_nested("[", "", "]", 1000000);
     cr_assert(strstr(base_status_text(&status), "nested too deep"));
     base_status_free(&status);
-    status = parse_nested("{\"list\":[", "]}", 1000000);
+    status = parse_nested("{\"list\":[", "", "]}", 1000000);
     cr_assert(strstr(base_status_text(&status), "nested too deep"));
     base_status_free(&status);
 }
