@@ -200,6 +200,11 @@ static void wait_for_calls(struct ch_server *server, ch_time deadline)
     }
 }
 
+bool ch_server_stopping(const struct ch_server *server)
+{
+    return server->stopping;
+}
+
 void ch_server_stop(struct ch_server *server, ch_time deadline)
 {
     server->stopping = true;

@@ -56,6 +56,8 @@ struct base_status ch_server_start(struct ch_server *server) CH_WAITS BASE_MUST_
 const char *ch_server_address(const struct ch_server *server); /* as bound, with the real port */
 /* Health of grpc.health.v1 and of naming's checks: NOT_SERVING until first set. */
 void ch_server_set_serving(struct ch_server *server, bool serving);
+/* True once ch_server_stop was called: handlers of endless streams look at it now and then, and end. */
+bool ch_server_stopping(const struct ch_server *server);
 /* Graceful: no new calls, running ones may finish until `deadline`, then they are cancelled and joined. Frees the server. */
 void ch_server_stop(struct ch_server *server, ch_time deadline) CH_WAITS;
 
