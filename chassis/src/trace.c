@@ -141,6 +141,8 @@ void ch_span_end(struct ch_span *span, enum base_code code)
         return;
     struct ch_context *current = ch_context_current();
     BASE_ASSERT(current && current->span == span->id);
+    if (span->outer && current->retries_forbidden)
+        span->outer->retries_forbidden = true; /* the budget was spent inside: that is news for the outside */
     ch_context_set(span->outer); /* the reference is given; NULL: none */
     span->outer = NULL;
 }
