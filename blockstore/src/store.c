@@ -387,8 +387,11 @@ struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uin
         return (r->sealed ? r->length : r->seal_length) == length
                    ? BASE_STATUS_OK
                    : base_status_make(BASE_FAILED_PRECONDITION, "block %" PRIu64 " is sealed at %" PRIu64, block, r->length);
-    if (r->length < length)
+    if (r->length < length) {
+        r->short_of = length;
+        blk__replica_report(store, r);
         return base_status_make(BASE_OUT_OF_RANGE, "block %" PRIu64 " has %" PRIu64 " bytes only", block, r->length);
+    }
     r->sealing = true;
     r->seal_length = length;
     r->refs++;
@@ -442,6 +445,7 @@ static void info_of(const struct blk__replica *r, struct blk__replica_info *info
                                         .length = r->length,
                                         .committed = r->committed,
                                         .generation = r->generation,
+                                        .short_of = r->sealed ? 0 : r->short_of,
                                         .fenced = r->fenced,
                                         .sealed = r->sealed,
                                         .bad = r->bad,

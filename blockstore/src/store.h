@@ -24,6 +24,7 @@ void blk__store_close(struct blk__store *store) CH_WAITS;
 /* A copy of what is known of a replica. */
 struct blk__replica_info {
     uint64_t block, epoch, start, length, committed, generation;
+    uint64_t short_of; /* a seal it could not do */
     bool fenced, sealed, bad, doubtful;
 };
 bool blk__store_info(const struct blk__store *store, uint64_t block, struct blk__replica_info *info);
@@ -61,9 +62,9 @@ struct base_status blk__copy_end(struct blk__copy *copy) CH_WAITS BASE_MUST_CHEC
 void blk__copy_abandon(struct blk__copy *copy) CH_WAITS;
 
 /* ---- reading ---- */
-/* Appends the bytes of [offset, offset+len), all verified. DATA_LOSS marks the replica bad. */
-struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset, size_t len, struct base_buf *out)
-    CH_WAITS BASE_MUST_CHECK;
+/* The bytes of [offset, offset+len) into `out`, all verified. DATA_LOSS marks the replica bad. */
+struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset, size_t len, uint8_t *out) CH_WAITS
+    BASE_MUST_CHECK;
 
 /* ---- for the heartbeat ---- */
 struct blk__store_space {

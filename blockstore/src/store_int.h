@@ -33,7 +33,7 @@ struct blk__extent { /* an append on its way to the block file */
 struct blk__replica {
     uint64_t block, epoch, start, generation;
     uint64_t accepted, length, written, committed;
-    uint64_t seal_length;
+    uint64_t seal_length, short_of;
     bool fenced, sealed, bad, doubtful;
     bool sealing;   /* a seal is queued */
     bool finished;  /* the file is the final one */

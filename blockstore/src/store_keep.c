@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/codec.h"
 #include "store_int.h"
 
 enum { LINGER_MS = 50, WRITE_BYTES_MAX = 4 << 20, WRITE_PARTS_MAX = 500, FULL_RETRY_MS = 500 };
@@ -48,7 +49,7 @@ static struct base_status write_run(struct blk__store *store, struct blk__replic
     BASE_MUST_CHECK;
 static struct base_status write_run(struct blk__store *store, struct blk__replica *r, struct ch_file *file)
 {
-    struct base_bytes parts[WRITE_PARTS_MAX];
+    struct base_bytes parts[WRITE_PARTS_MAX] = { { 0 } };
     size_t n = 0, bytes = 0;
     struct blk__extent *extent;
     STAILQ_FOREACH(extent, &r->extents, link) {

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/codec.h"
 #include "store_int.h"
 
 void blk__replica_bad(struct blk__store *store, struct blk__replica *r, uint64_t offset, const char *what)
@@ -131,7 +132,7 @@ static void copy_extents(const struct blk__replica *r, uint64_t from, uint64_t e
     }
 }
 
-struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset, size_t len, struct base_buf *out)
+struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset, size_t len, uint8_t *to)
 {
     struct base_status status = BASE_STATUS_OK;
     struct blk__replica *r = blk__replica_find(store, block);
@@ -145,7 +146,6 @@ struct base_status blk__store_read(struct blk__store *store, uint64_t block, uin
         status = base_status_make(BASE_OUT_OF_RANGE, "block %" PRIu64 ": [%" PRIu64 ", +%zu) goes beyond %" PRIu64, block, offset,
                                   len, r->length);
     if (!base_failed(status) && len > 0) {
-        uint8_t *to = base_buf_extend(out, len);
         bool again = true;
         for (int tries = 0; again && tries < 3 && !base_failed(status); tries++) {
             again = false;
@@ -158,9 +158,7 @@ struct base_status blk__store_read(struct blk__store *store, uint64_t block, uin
         }
         if (!base_failed(status) && again)
             status = base_status_make(BASE_UNAVAILABLE, "block %" PRIu64 " is being sealed", block);
-        if (base_failed(status))
-            out->len -= len;
-        else
+        if (!base_failed(status))
             ch_count(store->read_bytes, len);
     }
     blk__replica_unref(r);
