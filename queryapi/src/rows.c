@@ -151,3 +151,131 @@ void qry_put_value_descending(struct base_buf *out, const qry_value *value)
     for (size_t i = from; i < out->len; i++)
         out->data[i] = (uint8_t)~out->data[i];
 }
+
+/* ---- taking values apart ---- */
+
+/* Moves one byte from `in`, flipped when descending, to `plain`. */
+static bool take_u8(struct base_bytes *in, uint8_t flip, struct base_buf *plain, uint8_t *byte)
+{
+    if (in->len == 0)
+        return false;
+    *byte = in->data[0] ^ flip;
+    base_buf_put_u8(plain, *byte);
+    in->data++;
+    in->len--;
+    return true;
+}
+
+static bool take_fixed(struct base_bytes *in, uint8_t flip, struct base_buf *plain, size_t len)
+{
+    uint8_t byte;
+    while (len-- > 0)
+        if (!take_u8(in, flip, plain, &byte))
+            return false;
+    return true;
+}
+
+/* An ordered string: up to and with its end, 00 01. */
+static bool take_ordered(struct base_bytes *in, uint8_t flip, struct base_buf *plain)
+{
+    uint8_t byte;
+    for (;;) {
+        if (!take_u8(in, flip, plain, &byte))
+            return false;
+        if (byte != 0)
+            continue;
+        if (!take_u8(in, flip, plain, &byte) || (byte != 0x01 && byte != 0xff))
+            return false;
+        if (byte == 0x01)
+            return true;
+    }
+}
+
+/* A key value: namespace, elements, 00 00. */
+static bool take_key_value(struct base_bytes *in, uint8_t flip, struct base_buf *plain)
+{
+    uint8_t tag;
+    if (!take_ordered(in, flip, plain))
+        return false;
+    for (;;) {
+        if (in->len >= 2 && (in->data[0] ^ flip) == 0 && (in->data[1] ^ flip) == 0)
+            return take_fixed(in, flip, plain, 2);
+        if (!take_ordered(in, flip, plain) || !take_u8(in, flip, plain, &tag))
+            return false;
+        if (tag != ID && tag != NAME)
+            return false;
+        if (!(tag == ID ? take_fixed(in, flip, plain, 8) : take_ordered(in, flip, plain)))
+            return false;
+    }
+}
+
+bool qry_take_value(struct base_bytes *in, bool descending, struct base_buf *plain)
+{
+    struct base_bytes rest = *in;
+    size_t keep = plain->len;
+    uint8_t flip = descending ? 0xff : 0, tag;
+    bool good = take_u8(&rest, flip, plain, &tag);
+    if (good)
+        switch (tag) {
+        case TAG_NULL:
+            break;
+        case TAG_INTEGER:
+        case TAG_DOUBLE:
+            good = take_fixed(&rest, flip, plain, 8);
+            break;
+        case TAG_BOOLEAN:
+            good = take_fixed(&rest, flip, plain, 1);
+            break;
+        case TAG_STRING:
+            good = take_ordered(&rest, flip, plain);
+            break;
+        case TAG_POINT:
+            good = take_fixed(&rest, flip, plain, 16);
+            break;
+        case TAG_KEY:
+            good = take_key_value(&rest, flip, plain);
+            break;
+        default:
+            good = false;
+        }
+    if (good)
+        *in = rest;
+    else
+        plain->len = keep;
+    return good;
+}
+
+/* ---- row keys ---- */
+
+void qry_put_space(struct base_buf *out, enum qry_row_space space, struct base_bytes name_space)
+{
+    base_buf_put_u8(out, (uint8_t)space);
+    base_buf_put_ordered(out, name_space);
+}
+
+void qry_put_entity_row(struct base_buf *out, const qry_key *key)
+{
+    qry_put_space(out, QRY_ROWS_ENTITY, name_space_of(key));
+    qry_put_path(out, key);
+}
+
+void qry_put_kind_prefix(struct base_buf *out, struct base_bytes name_space, struct base_bytes kind)
+{
+    qry_put_space(out, QRY_ROWS_KIND, name_space);
+    base_buf_put_ordered(out, kind);
+}
+
+void qry_put_property_prefix(struct base_buf *out, struct base_bytes name_space, struct base_bytes kind,
+                             struct base_bytes property)
+{
+    qry_put_space(out, QRY_ROWS_PROPERTY, name_space);
+    base_buf_put_ordered(out, kind);
+    base_buf_put_ordered(out, property);
+}
+
+void qry_put_composite_prefix(struct base_buf *out, uint64_t index_id, struct base_bytes name_space)
+{
+    base_buf_put_u8(out, QRY_ROWS_COMPOSITE);
+    base_buf_put_be64(out, index_id);
+    base_buf_put_ordered(out, name_space);
+}
