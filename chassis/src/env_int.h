@@ -7,7 +7,7 @@
 #include "loop.h"
 
 /* Slots for per-env state of chassis parts: each makes its own on first use and is freed with the env. */
-enum ch_ext { CH_EXT_METRICS, CH_EXT_TRACE, CH_EXT_LOG, CH_EXT_FAULT, CH_EXT_RPC, CH_EXT_SERVICE, CH_EXT_COUNT };
+enum ch_ext { CH_EXT_METRICS, CH_EXT_TRACE, CH_EXT_LOG, CH_EXT_FAULT, CH_EXT_RPC, CH_EXT_SERVICE, CH_EXT_PROCESS, CH_EXT_COUNT };
 
 struct ch_post;
 struct ch_env_ops {
