@@ -1,0 +1,8 @@
+# What a service leans on beside RPC: metrics, logs, traces, configuration, HTTP, faults, naming, processes, its own life.
+if(TARGET chassis)
+  set(chassis_services ${CMAKE_CURRENT_LIST_DIR})
+  strata_test(test_metrics SOURCES ${chassis_services}/test_metrics.c DEPS chassis m PRIVATE_OF chassis)
+  strata_test(test_config SOURCES ${chassis_services}/test_config.c DEPS chassis PRIVATE_OF chassis)
+  strata_test(test_fault SOURCES ${chassis_services}/test_fault.c DEPS chassis PRIVATE_OF chassis)
+  strata_test(test_trace SOURCES ${chassis_services}/test_trace.c DEPS chassis PkgConfig::JANSSON Threads::Threads PRIVATE_OF chassis)
+endif()
