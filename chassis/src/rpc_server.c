@@ -10,7 +10,10 @@
 #include <string.h>
 
 #include "base/codec.h"
+#include "chassis/http.h"
+#include "port_mux.h"
 #include "rpc_server_int.h"
+#include "transport_grpc_int.h"
 
 enum { CALLS_MAX_DEFAULT = 4096 };
 static const ch_time CUT_AFTER = 500 * CH_MS; /* from cancelling the fibers to cutting their connections' calls */
@@ -27,7 +30,7 @@ struct base_status ch_server_new(struct ch_env *env, const struct ch_server_opti
     server->addresses = strdup(options->address);
     BASE_ASSERT(server->addresses != NULL);
     server->message_bytes_max = options->message_bytes_max ? options->message_bytes_max : CH__REQUEST_BYTES_DEFAULT;
-    server->http = options->http;
+    server->http_handler = options->http;
     ch_gate_init(&server->gate, env, "rpc calls");
     ch_cond_init(&server->health_changed);
     ch_admission_init(&server->admission, options->calls_max ? options->calls_max : CALLS_MAX_DEFAULT);
@@ -152,21 +155,52 @@ static struct base_status listen_one(struct ch_server *server, const char *addre
     return status;
 }
 
+/* gRPC and HTTP on the same ports: a mux accepts for both. */
+static struct base_status listen_mixed(struct ch_server *server) CH_WAITS;
+static struct base_status listen_mixed(struct ch_server *server)
+{
+    struct base_status status = ch_http_start(server->env, NULL, server->http_handler, &server->http);
+    if (base_failed(status))
+        return status;
+    server->listeners[0] = ch__grpc_listen_nowhere(server->env, server->message_bytes_max, ch__call_accept, server);
+    server->listener_count = 1;
+    return ch__mux_start(server->env, server->addresses, server->listeners[0], server->http, server->bound, sizeof(server->bound),
+                         &server->mux);
+}
+
+static void stop_accepting(struct ch_server *server)
+{
+    if (server->mux)
+        ch__mux_stop(server->mux);
+    server->mux = NULL;
+    for (size_t i = 0; i < server->listener_count; i++)
+        server->transport->listener_drain(server->listeners[i]);
+}
+
 static void close_listeners(struct ch_server *server) CH_WAITS;
 static void close_listeners(struct ch_server *server)
 {
+    stop_accepting(server);
     for (size_t i = 0; i < server->listener_count; i++)
         server->transport->listener_close(server->listeners[i]);
     server->listener_count = 0;
+    if (server->http)
+        ch_http_stop(server->http);
+    server->http = NULL;
 }
 
 struct base_status ch_server_start(struct ch_server *server)
 {
-    char *rest = server->addresses, *address;
+    char *copy = strdup(server->addresses), *rest = copy, *address;
     struct base_status status = BASE_STATUS_OK;
-    while (!base_failed(status) && (address = strsep(&rest, ",")))
-        if (*address)
-            status = listen_one(server, address);
+    BASE_ASSERT(copy != NULL);
+    if (server->http_handler && !server->env->simulated)
+        status = listen_mixed(server);
+    else
+        while (!base_failed(status) && (address = strsep(&rest, ",")))
+            if (*address)
+                status = listen_one(server, address);
+    free(copy);
     if (base_failed(status))
         close_listeners(server);
     return status;
@@ -210,8 +244,7 @@ void ch_server_stop(struct ch_server *server, ch_time deadline)
     server->stopping = true;
     ch_server_set_serving(server, false);
     ch_cond_broadcast(&server->health_changed);
-    for (size_t i = 0; i < server->listener_count; i++)
-        server->transport->listener_drain(server->listeners[i]);
+    stop_accepting(server);
     wait_for_calls(server, deadline);
     ch_gate_close(&server->gate);
     ch_gate_cancel(&server->gate);

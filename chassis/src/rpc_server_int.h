@@ -36,7 +36,9 @@ struct ch_server {
     char *addresses; /* as given */
     char bound[CH__ADDRESSES_MAX * 130];
     size_t message_bytes_max;
-    const struct ch_http_handler *http;
+    const struct ch_http_handler *http_handler;
+    struct ch_http_server *http; /* with http_handler, in a real env: HTTP/1.1 on the same ports */
+    struct ch_mux *mux;
     struct ch_tlistener *listeners[CH__ADDRESSES_MAX];
     size_t listener_count;
     struct ch__endpoint *endpoints; /* open addressing by path; power of two */

@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#pragma weak ch_name_watch
-#pragma weak ch_name_watch_wait
-#pragma weak ch_name_watch_entries
-#pragma weak ch_name_watch_free
-
 static struct ch_endpoint *endpoint_new(const char *address)
 {
     struct ch_endpoint *endpoint = calloc(1, sizeof(*endpoint));

@@ -7,6 +7,7 @@
 #include "env_real.h"
 #include "transport_grpc_int.h"
 
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,8 +118,6 @@ void ch__tcall_unref(struct ch_tcall *call)
         grpc_call_details_destroy(&call->request);
     else
         grpc_slice_unref(call->details);
-    if (call->peer)
-        gpr_free(call->peer);
     if (call->call)
         grpc_call_unref(call->call);
     if (call->channel)
@@ -213,8 +212,22 @@ void ch__metadata_free(grpc_metadata *out, size_t count)
     }
 }
 
+static bool socket_peer(int fd, char *out, size_t size)
+{
+    struct sockaddr_storage name;
+    socklen_t len = sizeof(name);
+    char host[64], port[16];
+    if (getpeername(fd, (struct sockaddr *)&name, &len) != 0 ||
+        getnameinfo((struct sockaddr *)&name, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return false;
+    snprintf(out, size, name.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    return true;
+}
+
 void ch__peer_text(const char *uri, char *out, size_t size)
 {
+    if (strncmp(uri, "fd:", 3) == 0 && socket_peer(atoi(uri + 3), out, size))
+        return;
     if (strncmp(uri, "ipv4:", 5) == 0 || strncmp(uri, "ipv6:", 5) == 0)
         uri += 5;
     size_t at = 0;

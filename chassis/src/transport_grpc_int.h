@@ -61,7 +61,7 @@ struct ch_tcall {
     void *on_cancel_self;
     char path[160];
     const char *path_long;
-    char *peer;
+    const char *peer; /* in arena */
     struct ch_metadata *pairs;
     struct ch_tcall *arm_next, *arm_prev;
     bool arm_listed;
@@ -92,7 +92,8 @@ grpc_byte_buffer *ch__message_of(struct base_bytes bytes);
 /* Fills slices; the caller unrefs them with ch__metadata_free. Pairs beyond the limit are left out. */
 size_t ch__metadata_fill(grpc_metadata *out, const struct ch_metadata *pairs, size_t count);
 void ch__metadata_free(grpc_metadata *out, size_t count);
-/* "ipv4:127.0.0.1:80" and "ipv6:%5B::1%5D:80" as "127.0.0.1:80" and "[::1]:80"; what is neither as it is. */
+/* "ipv4:127.0.0.1:80" and "ipv6:%5B::1%5D:80" as "127.0.0.1:80" and "[::1]:80", "fd:7" (an adopted connection) as the
+ * address of its other end; what is none of these as it is. */
 void ch__peer_text(const char *uri, char *out, size_t size);
 gpr_timespec ch__gpr_deadline(struct ch_env *env, ch_time deadline);
 struct base_status ch__grpc_send(struct ch_tcall *call, struct base_bytes message) CH_WAITS BASE_MUST_CHECK;
@@ -116,6 +117,10 @@ void ch__grpc_channel_leave(struct ch_tcall *call);
 struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size_t message_bytes_max,
                                    void (*accept)(void *self, struct ch_tcall *call), void *self, char bound[128],
                                    struct ch_tlistener **listener) CH_WAITS BASE_MUST_CHECK;
+/* A listener without a port of its own; ch__grpc_listener_adopt gives it connected, non-blocking sockets (given in any case). */
+struct ch_tlistener *ch__grpc_listen_nowhere(struct ch_env *env, size_t message_bytes_max,
+                                             void (*accept)(void *self, struct ch_tcall *call), void *self);
+void ch__grpc_listener_adopt(struct ch_tlistener *listener, int fd);
 void ch__grpc_listener_drain(struct ch_tlistener *listener);
 void ch__grpc_listener_close(struct ch_tlistener *listener) CH_WAITS;
 const char *ch__grpc_path(const struct ch_tcall *call);

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <grpc/grpc_posix.h>
 
 #include "transport_grpc_int.h"
 
@@ -136,38 +139,68 @@ static void bound_text(const char *address, int port, char bound[128])
         snprintf(bound, 128, "%.*s:%d", (int)(colon - address), address, port);
 }
 
-struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size_t message_bytes_max,
-                                   void (*accept)(void *self, struct ch_tcall *call), void *self, char bound[128],
-                                   struct ch_tlistener **out)
+static struct ch_tlistener *listener_new(struct ch_env *env, size_t message_bytes_max,
+                                         void (*accept)(void *self, struct ch_tcall *call), void *self)
 {
-    struct ch__grpc *grpc = ch__grpc_of(env);
     struct ch_tlistener *listener = calloc(1, sizeof(*listener));
     BASE_ASSERT(listener != NULL);
-    listener->grpc = grpc;
+    listener->grpc = ch__grpc_of(env);
     listener->accept = accept;
     listener->self = self;
     listener->bytes_max = message_bytes_max;
     listener->down.run = down_run;
     listener->server = server_new(message_bytes_max);
-    grpc_server_register_completion_queue(listener->server, grpc->cq, NULL);
+    grpc_server_register_completion_queue(listener->server, listener->grpc->cq, NULL);
+    ch_env_hold(env);
+    return listener;
+}
+
+static void listener_begin(struct ch_tlistener *listener)
+{
+    for (size_t i = 0; i < CH__ARMED_REQUESTS; i++) {
+        listener->armed[i] = (struct ch__armed){ .tag.run = armed_run, .listener = listener };
+        arm(&listener->armed[i]);
+    }
+}
+
+struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size_t message_bytes_max,
+                                   void (*accept)(void *self, struct ch_tcall *call), void *self, char bound[128],
+                                   struct ch_tlistener **out)
+{
+    struct ch_tlistener *listener = listener_new(env, message_bytes_max, accept, self);
     grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
     int port = grpc_server_add_http2_port(listener->server, address, plain);
     grpc_server_credentials_release(plain);
     grpc_server_start(listener->server);
     *out = listener;
-    ch_env_hold(env);
     if (port == 0) {
-        ch__grpc_listener_drain(listener);
         ch__grpc_listener_close(listener);
         *out = NULL;
         return base_status_make(BASE_UNAVAILABLE, "listen %s: the address is taken or not of this machine", address);
     }
     bound_text(address, port, bound);
-    for (size_t i = 0; i < CH__ARMED_REQUESTS; i++) {
-        listener->armed[i] = (struct ch__armed){ .tag.run = armed_run, .listener = listener };
-        arm(&listener->armed[i]);
-    }
+    listener_begin(listener);
     return BASE_STATUS_OK;
+}
+
+struct ch_tlistener *ch__grpc_listen_nowhere(struct ch_env *env, size_t message_bytes_max,
+                                             void (*accept)(void *self, struct ch_tcall *call), void *self)
+{
+    struct ch_tlistener *listener = listener_new(env, message_bytes_max, accept, self);
+    grpc_server_start(listener->server);
+    listener_begin(listener);
+    return listener;
+}
+
+void ch__grpc_listener_adopt(struct ch_tlistener *listener, int fd)
+{
+    if (listener->draining) {
+        close(fd);
+        return;
+    }
+    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
+    grpc_server_add_channel_from_fd(listener->server, fd, plain);
+    grpc_server_credentials_release(plain);
 }
 
 void ch__grpc_listener_drain(struct ch_tlistener *listener)
@@ -204,9 +237,10 @@ const char *ch__grpc_peer(const struct ch_tcall *call)
 {
     struct ch_tcall *own = (struct ch_tcall *)call; /* found on first use */
     if (!own->peer) {
-        char *uri = grpc_call_get_peer(own->call);
-        ch__peer_text(uri, uri, strlen(uri) + 1); /* never longer */
-        own->peer = uri;
+        char text[128], *uri = grpc_call_get_peer(own->call);
+        ch__peer_text(uri, text, sizeof(text));
+        gpr_free(uri);
+        own->peer = base_arena_strdup(&own->arena, text);
     }
     return own->peer;
 }
