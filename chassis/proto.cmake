@@ -8,4 +8,4 @@ list(TRANSFORM proto_sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
 strata_library(chassis_proto
   SOURCES ${proto_sources}
   PUBLIC_DEPS base PkgConfig::PROTOBUF_C
-  DEPS PkgConfig::JANSSON)
+  DEPS PkgConfig::JANSSON m)
