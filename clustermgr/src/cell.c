@@ -396,7 +396,7 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
         return base_status_make(BASE_INVALID_ARGUMENT, "WatchAssignments takes one request");
     name = clu_str(ch_call_arena(call), request->machine);
     base_arena_init(&arena);
-    while (!base_failed(status) && !master->stopping) {
+    while (!base_failed(status) && !clu__stopping(master)) {
         const struct clu_machine *machine = clu__machine_find(master->state, name);
         ch_time heartbeat = ch_in(master->env, ASSIGNMENTS_HEARTBEAT_MS * CH_MS);
         CLU_PB(Assignments) event;
@@ -412,11 +412,9 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
         sent = master->state->version;
         any = true;
         status = ch_call_send(call, &event);
-        while (!base_failed(status) && machine->changed <= sent && !master->stopping && ch_now(master->env) < heartbeat) {
-            enum ch_outcome outcome = ch_cond_wait(&master->changed, heartbeat); /* machines are never freed */
-
-            if (outcome == CH_CANCELLED)
-                status = ch_outcome_status(outcome, "watch assignments");
+        while (!base_failed(status) && machine->changed <= sent && !clu__stopping(master) && ch_now(master->env) < heartbeat) {
+            if (clu__changed_wait(master, heartbeat) == CH_CANCELLED) /* machines are never freed */
+                status = ch_outcome_status(CH_CANCELLED, "watch assignments");
         }
     }
     base_arena_free(&arena);

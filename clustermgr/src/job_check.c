@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "clustermgr/job.h"
-#include "state.h"
+#include "pb.h"
 
 enum { ARGS_MAX = 256, TEXT_MAX = 4096, CONSTRAINTS_MAX = 16, AFTER_MAX = 32 };
 

@@ -115,8 +115,6 @@ static CH_WAITS void master_stop(void *self)
 {
     struct clu_master *master = self;
 
-    master->stopping = true;
-    ch_cond_broadcast(&master->changed);
     ch_gate_stop(&master->gate);
     if (master->log)
         con_log_close(master->log);
@@ -135,6 +133,7 @@ static CH_WAITS struct base_status master_start(const struct ch_service_start *s
     master->env = start->env;
     master->config = start->config;
     master->cell = strdup(start->common->cell);
+    master->server = start->server;
     ch_gate_init(&master->gate, master->env, "clustermaster");
     ch_cond_init(&master->changed);
     metrics_init(master);
@@ -210,9 +209,16 @@ ch_time clu__propose_deadline(struct clu_master *master, struct ch_call *call)
     return deadline < bound ? deadline : bound;
 }
 
-bool clu__changed_wait(struct clu_master *master, ch_time deadline)
+enum ch_outcome clu__changed_wait(struct clu_master *master, ch_time deadline)
 {
-    return !master->stopping && ch_cond_wait(&master->changed, deadline) == CH_OK && !master->stopping;
+    ch_time look = ch_in(master->env, CH_S);
+
+    return ch_cond_wait(&master->changed, deadline < look ? deadline : look);
+}
+
+bool clu__stopping(const struct clu_master *master)
+{
+    return ch_server_stopping(master->server);
 }
 
 const char *clu__front_of(const struct clu_master *master, const struct clu_task *task)

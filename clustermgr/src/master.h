@@ -38,7 +38,7 @@ struct clu_master {
     struct ch_cond changed; /* after every command applied */
     struct clu_front fronts[CLU_FRONTS_MAX];
     size_t front_count;
-    bool stopping;
+    struct ch_server *server;
     struct {
         struct ch_counter *commands, *sessions_ended, *machines_lost, *placements, *moves;
         struct ch_gauge *sessions, *nodes, *machines_up, *tasks_pending, *version;
@@ -53,8 +53,9 @@ struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) *comm
                                 CLU_PB(CommandReply) **reply) CH_WAITS BASE_MUST_CHECK;
 /* Deadline for proposals that nobody's call bounds, and for those of a call. */
 ch_time clu__propose_deadline(struct clu_master *master, struct ch_call *call);
-/* Waits for the next change. False when the master stops, the fiber is cancelled or the deadline passes. */
-bool clu__changed_wait(struct clu_master *master, ch_time deadline) CH_WAITS;
+/* Waits for the next change, at most till the deadline and a second: then whoever waits looks at clu__stopping. */
+enum ch_outcome clu__changed_wait(struct clu_master *master, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+bool clu__stopping(const struct clu_master *master);
 const char *clu__front_of(const struct clu_master *master, const struct clu_task *task); /* "host:port" or "" */
 
 /* names.c, cell.c: register their handlers. */

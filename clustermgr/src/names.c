@@ -149,7 +149,7 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
     prefix = clu_str(call_arena, request->prefix);
     heartbeat = 0;
     base_arena_init(&arena);
-    while (!base_failed(status) && !master->stopping) {
+    while (!base_failed(status) && !clu__stopping(master)) {
         CLU_PB(WatchEvent) event;
 
         base_arena_reset(&arena);
@@ -166,11 +166,9 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
             heartbeat = ch_in(master->env, CLU_WATCH_HEARTBEAT_MS * CH_MS);
             full = false;
         }
-        while (!base_failed(status) && state->version == last && !master->stopping && ch_now(master->env) < heartbeat) {
-            enum ch_outcome outcome = ch_cond_wait(&master->changed, heartbeat);
-
-            if (outcome == CH_CANCELLED)
-                status = ch_outcome_status(outcome, "watch");
+        while (!base_failed(status) && state->version == last && !clu__stopping(master) && ch_now(master->env) < heartbeat) {
+            if (clu__changed_wait(master, heartbeat) == CH_CANCELLED)
+                status = ch_outcome_status(CH_CANCELLED, "watch");
         }
     }
     base_arena_free(&arena);
@@ -321,9 +319,12 @@ static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, con
             base_status_free(&status); /* another was faster */
             continue;
         }
-        if (!clu__changed_wait(master, ch_call_deadline(call)))
-            return base_status_make(ch_cancelled() ? BASE_CANCELLED : master->stopping ? BASE_UNAVAILABLE : BASE_DEADLINE_EXCEEDED,
-                                    "waited for lock %s, held by session %" PRIu64, path, holder);
+        if (clu__changed_wait(master, ch_call_deadline(call)) == CH_CANCELLED)
+            status = base_status_make(BASE_CANCELLED, "waiting for lock %s, held by session %" PRIu64, path, holder);
+        else if (ch_now(master->env) >= ch_call_deadline(call))
+            status = base_status_make(BASE_DEADLINE_EXCEEDED, "lock %s is held by session %" PRIu64, path, holder);
+        else if (clu__stopping(master))
+            status = base_status_make(BASE_UNAVAILABLE, "the clustermaster stops");
     }
     if (base_failed(status))
         return status;

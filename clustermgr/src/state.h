@@ -7,6 +7,7 @@
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 
+#include "clustermgr/job.h"
 #include "consensus/log.h"
 #include "pb.h"
 
@@ -16,10 +17,8 @@ enum {
     CLU_NODES_MAX = 200000,
     CLU_SESSIONS_MAX = 50000,
     CLU_JOBS_MAX = 2000,
-    CLU_TASKS_MAX = 2000, /* of one job */
     CLU_MACHINES_MAX = 20000,
     CLU_CHANGES_MAX = 8192, /* remembered for watches; who is further behind gets everything again */
-    CLU_JOB_NAME_MAX = 40,
 };
 
 struct clu_node {

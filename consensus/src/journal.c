@@ -142,7 +142,7 @@ static struct base_status folder_scan(struct con_journal *journal)
         bool stale = name_parse(names[i], SNAPSHOT_PREFIX, &index) && index < journal->snapshot_index;
         size_t len = strlen(names[i]);
 
-        if (!stale && (len < 4 || strcmp(names[i] + len - 4, ".tmp") != 0))
+        if (!stale && (len < 4 || strcmp(names[i] + len - 4, ".new") != 0))
             continue;
         status = ch_file_remove(journal->env, base_arena_printf(&arena, "%s/%s", journal->dir, names[i]));
     }
@@ -303,7 +303,7 @@ static struct base_status segment_make(struct con_journal *journal, uint64_t fir
     char *path = path_of(journal, SEGMENT_PREFIX, first_index), *aside = NULL;
     struct base_status status;
 
-    if (asprintf(&aside, "%s.tmp", path) < 0)
+    if (asprintf(&aside, "%s.new", path) < 0)
         abort();
     con__segment_head_encode(first_index, CON_SEGMENT_BYTES, head);
     status = ch_file_open(journal->env, aside, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE | CH_FILE_TRUNCATE, &file);

@@ -7,6 +7,11 @@
 #include "base/bytes.h"
 #include "strata/clustermgr/v1/cell.pb-c.h"
 
+enum {
+    CLU_JOB_NAME_MAX = 40,
+    CLU_TASKS_MAX = 2000, /* of one job */
+};
+
 /* What the clustermaster accepts: INVALID_ARGUMENT names the field. */
 struct base_status clu_job_check(const Strata__Clustermgr__V1__JobSpec *spec) BASE_MUST_CHECK;
 
