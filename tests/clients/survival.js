@@ -1,0 +1,141 @@
+// While acknowledged writes run, each kind of process is killed with -9 in turn, then a whole machine, then everything: after each,
+// service comes back by itself within 10 s, and every acknowledged write is read back, none twice.
+const { Datastore } = require('@google-cloud/datastore');
+const { execFileSync } = require('child_process');
+const { assert, check, finish } = require('./check');
+
+const strata = (...args) => execFileSync(process.env.STRATA, args, { encoding: 'utf8' });
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+const datastore = new Datastore({ projectId: 'survival' });
+const LISTS = 8;
+
+const acked = new Set();      // ids of inserts that were acknowledged
+const appended = new Map();   // list -> ids whose append was acknowledged
+const maybe = new Map();      // list -> ids whose outcome is unknown
+let running = true, lastSuccess = Date.now(), longest = 0, serial = 0;
+
+function succeeded() {
+  const now = Date.now();
+  longest = Math.max(longest, now - lastSuccess);
+  lastSuccess = now;
+}
+
+// Inserts fresh entities; an unknown outcome is settled by inserting again: ALREADY_EXISTS means the first was done.
+async function inserter() {
+  while (running) {
+    const id = `w${++serial}`, key = datastore.key(['Written', id]);
+    for (let tries = 0; running || tries; tries++) {
+      try {
+        await datastore.insert({ key, data: { id } });
+      } catch (error) {
+        if (!(error.code === 6 && tries > 0)) {
+          assert([1, 4, 8, 10, 14].includes(error.code), `insert: ${error.code} ${error.message}`);
+          if (!running) break;
+          await sleep(20);
+          continue;
+        }
+      }
+      acked.add(id);
+      succeeded();
+      break;
+    }
+  }
+}
+
+// Appends ids to a list in a transaction: the list must hold each acknowledged id exactly once.
+async function appender(list) {
+  const key = datastore.key(['List', `l${list}`]);
+  appended.set(list, []);
+  maybe.set(list, new Set());
+  while (running) {
+    const id = `a${++serial}`;
+    const transaction = datastore.transaction();
+    let committing = false;
+    try {
+      await transaction.run();
+      const [old] = await transaction.get(key);
+      transaction.save({ key, data: { ids: [...(old ? old.ids : []), id] }, excludeFromIndexes: ['ids[]'] });
+      committing = true;
+      await transaction.commit();
+      appended.get(list).push(id);
+      succeeded();
+    } catch (error) {
+      assert([1, 3, 4, 8, 10, 14].includes(error.code), `append: ${error.code} ${error.message}`);
+      if (committing && error.code !== 10) maybe.get(list).add(id);
+      await sleep(20);
+    }
+    await sleep(15);
+  }
+}
+
+async function verify() {
+  const seen = new Set();
+  let query = datastore.createQuery('Written').select('__key__');
+  const [keys] = await datastore.runQuery(query);
+  for (const entity of keys) {
+    const id = entity[datastore.KEY].name;
+    assert(!seen.has(id), `${id} is there twice`);
+    seen.add(id);
+  }
+  for (const id of acked) assert(seen.has(id), `acknowledged ${id} is lost`);
+  for (let list = 0; list < LISTS; list++) {
+    const [entity] = await datastore.get(datastore.key(['List', `l${list}`]));
+    const ids = entity ? entity.ids : [], set = new Set(ids);
+    assert.strictEqual(set.size, ids.length, `list ${list} holds an id twice`);
+    for (const id of appended.get(list)) assert(set.has(id), `acknowledged ${id} is lost from list ${list}`);
+    for (const id of ids) assert(appended.get(list).includes(id) || maybe.get(list).has(id), `${id} in list ${list} was never written`);
+  }
+}
+
+async function disturb(what, action) {
+  await check(what, async () => {
+    longest = 0;
+    lastSuccess = Date.now();
+    const before = acked.size;
+    action();
+    const killed = Date.now();
+    await sleep(2500);
+    while (Date.now() - lastSuccess > 500 && Date.now() - killed < 30000) await sleep(50);
+    longest = Math.max(longest, Date.now() - lastSuccess);
+    const gap = longest;
+    assert(acked.size > before + 20, 'writes go on');
+    assert(gap <= 10000, `service was away for ${gap} ms`);
+    return `away for ${gap} ms, ${acked.size} acknowledged so far`;
+  });
+}
+
+async function main() {
+  let failure;
+  const workers = [];
+  const guard = promise => promise.catch(error => { failure = failure || error; running = false; });
+  for (let i = 0; i < 8; i++) workers.push(guard(inserter()));
+  for (let i = 0; i < LISTS; i++) workers.push(guard(appender(i)));
+  await sleep(2000);
+  assert(acked.size > 50, `the load runs: ${acked.size}`);
+  const tasks = ['queryserver/0', 'txserver/0', 'txserver/1', 'tabletserver/0', 'tabletserver/1', 'tabletserver/2', 'tabletmaster/0',
+    'blockserver/0', 'blockserver/1', 'blockserver/2', 'blockmaster/0'];
+  for (const task of tasks) await disturb(`kill -9 ${task}`, () => strata('kill', task, '-9'));
+  await disturb('kill -9 the clustermaster', () => strata('kill', 'clustermaster', '-9'));
+  await disturb('kill -9 a clusteragent', () => strata('kill', 'clusteragent/1', '-9'));
+  await disturb('a whole machine is lost', () => strata('machine', 'stop', '2'));
+  strata('machine', 'start', '2');
+  await sleep(1000);
+  running = false;
+  await Promise.all(workers);
+  await check('no write failed in a way it must not', async () => { if (failure) throw failure; });
+  await check('every acknowledged write is there, none twice', verify);
+  await check('the whole cell is killed and started again: all is there', async () => {
+    strata('down', '--kill');
+    const begin = Date.now();
+    strata('up');
+    await verify();
+    return `${acked.size} writes, ${Date.now() - begin} ms to be back`;
+  });
+  finish();
+}
+
+main().catch(error => {
+  console.log(error);
+  console.log('0 passed, 1 failed');
+  process.exit(1);
+});
