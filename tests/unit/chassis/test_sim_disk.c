@@ -1,0 +1,4 @@
+#include "test.h"
+Test(sim_disk, placeholder)
+{
+}
