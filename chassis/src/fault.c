@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "chassis/sim.h"
 #include "env_int.h"
 #include "fault_int.h"
 
@@ -60,8 +61,10 @@ static enum effect hit(struct ch_env *env, const char *name, ch_time *delay)
 
 static void crash(struct ch_env *env, const char *name)
 {
-    if (env->simulated)
-        return; /* the caller gets UNAVAILABLE; the world's tester crashes the node */
+    if (env->simulated) {
+        ch_sim_crash(ch_sim_node_of(env)); /* the caller gets UNAVAILABLE and unwinds */
+        return;
+    }
     fprintf(stderr, "fault %s: crash\n", name);
     _exit(70);
 }

@@ -64,6 +64,9 @@ void ch__naming_next(struct ch_naming *naming, size_t asked, const struct base_s
     if (naming->leader != asked)
         return; /* another fiber went on already */
     naming->leader = (asked + 1) % naming->member_count;
+    /* Hints may be stale and point in a circle: every second round they are not believed. */
+    if (naming->refusals++ / naming->member_count % 2)
+        return;
     for (size_t i = 0; at && i < naming->member_count; i++) {
         size_t len = strlen(naming->members[i].address);
         char end = strncmp(at + sizeof(hint) - 1, naming->members[i].address, len) == 0 ? at[sizeof(hint) - 1 + len] : 'x';
@@ -93,8 +96,10 @@ static struct base_status attempt(struct ch_naming *naming, const struct ch_meth
         options.deadline = deadline;
     struct base_status status = ch_client_call(naming->members[member].client, method, request, &options, arena, reply);
     *again = false;
-    if (!base_failed(status))
+    if (!base_failed(status)) {
+        naming->refusals = 0;
         return status;
+    }
     bool absent = status.code == BASE_UNAVAILABLE || status.code == BASE_DEADLINE_EXCEEDED;
     if (ch__naming_refused(&status) || (absent && (repeatable || !options.outcome_unknown))) {
         ch_count(naming->calls_failed, 1);

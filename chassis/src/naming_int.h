@@ -35,6 +35,7 @@ struct ch_naming {
         struct ch_client *client;
     } members[CH__MEMBERS_MAX];
     size_t member_count, leader; /* leader: whom to ask first */
+    size_t refusals;             /* since a call last succeeded */
     struct ch_gate gate;          /* the session's keeper; cancelled to stop */
     struct ch_gate farewells;     /* releases, undoing, closing: never cancelled, each bounded by CH__FAREWELL_MS */
     bool closed;

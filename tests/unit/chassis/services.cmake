@@ -5,4 +5,8 @@ if(TARGET chassis)
   strata_test(test_config SOURCES ${chassis_services}/test_config.c DEPS chassis PRIVATE_OF chassis)
   strata_test(test_fault SOURCES ${chassis_services}/test_fault.c DEPS chassis PRIVATE_OF chassis)
   strata_test(test_trace SOURCES ${chassis_services}/test_trace.c DEPS chassis PkgConfig::JANSSON Threads::Threads PRIVATE_OF chassis)
+  if(TARGET proto_strata_clustermgr)
+    strata_test(test_naming SOURCES ${chassis_services}/test_naming.c ${chassis_services}/fake_names.c
+                DEPS chassis proto_strata_clustermgr PRIVATE_OF chassis)
+  endif()
 endif()
