@@ -7,7 +7,7 @@ static int name_cmp(const struct blk__name *a, const struct blk__name *b)
 {
     return base_bytes_cmp(base_bytes(a->path, a->len), base_bytes(b->path, b->len));
 }
-RB_GENERATE_STATIC(blk__names, blk__name, by_path, name_cmp)
+RB_GENERATE_INTERNAL(blk__names, blk__name, by_path, name_cmp, __attribute__((unused)) static)
 
 void blk__state_init(struct blk__state *state)
 {

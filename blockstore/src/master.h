@@ -1,0 +1,22 @@
+/* master.h: the RPC service BlockMaster over a replicated log. */
+#ifndef BLK_MASTER_H
+#define BLK_MASTER_H
+
+#include "chassis/naming.h"
+#include "chassis/rpc_server.h"
+
+struct blk__master;
+struct blk__master_options {
+    const char *dir; /* of the log */
+    uint64_t block_bytes;
+    ch_time dead_after;   /* a blockserver not heard of for so long is dead */
+    ch_time trash_keep;   /* a deleted file's blocks are kept so long */
+    ch_time repair_every; /* between sweeps */
+    uint32_t copies_max;  /* running at once */
+    uint64_t snapshot_bytes_min;
+};
+struct base_status blk__master_open(struct ch_env *env, const struct blk__master_options *options, struct ch_server *server,
+                                    struct blk__master **out) CH_WAITS BASE_MUST_CHECK;
+void blk__master_close(struct blk__master *master) CH_WAITS;
+
+#endif
