@@ -96,6 +96,8 @@ static void t_channel_free(struct ch_tchannel *channel)
     struct ch__conn *conn = channel->conn;
     channel_end(channel, BASE_CANCELLED, "channel closed");
     if (conn) {
+        for (struct ch__rpc *rpc = conn->rpcs; rpc; rpc = rpc->next)
+            ch__sim_cancel(&rpc->half[CH__CLIENT]);
         conn->channel = NULL;
         ch__conn_close(conn, CH__CLIENT, "channel closed");
     }

@@ -3,4 +3,7 @@ if(TARGET chassis)
   foreach(test sim sim_disk sim_net)
     strata_test(test_${test} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_${test}.c DEPS chassis PRIVATE_OF chassis)
   endforeach()
+  if(TARGET test_rpc) # declared before this file: its tests over both transports
+    target_compile_definitions(test_rpc PRIVATE RPC_TEST_SIM)
+  endif()
 endif()
