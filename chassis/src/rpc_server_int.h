@@ -53,6 +53,7 @@ struct ch_server {
     size_t pooled;
     struct ch_admission admission;
     bool serving, stopping;
+    struct ch_method reflection_alpha;
     uint64_t health_generation;
     struct ch_cond health_changed;
 };

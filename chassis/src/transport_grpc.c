@@ -48,7 +48,7 @@ static void op_run(struct ch_tag *tag, bool ok)
     struct ch__op *op = (struct ch__op *)tag;
     op->done = true;
     op->ok = ok;
-    if (op->waiter)
+    if (op->waiter && !op->waiter->ended) /* a cancel may have ended it already */
         ch_wait_end(op->waiter, CH_OK);
     ch__tcall_unref(op->call);
 }

@@ -45,7 +45,7 @@ struct ch_tlistener {
 
 static void wake_closer(struct ch_tlistener *listener)
 {
-    if (listener->closer && listener->is_down && listener->armed_count == 0)
+    if (listener->closer && !listener->closer->ended && listener->is_down && listener->armed_count == 0)
         ch_wait_end(listener->closer, CH_OK);
 }
 

@@ -57,8 +57,10 @@ static struct base_status watch(void *self, struct ch_call *call)
     void *message = NULL;
     t->calls++;
     struct base_status status = ch_call_recv(call, NULL, &message);
-    if (base_failed(status))
+    if (base_failed(status)) {
+        t->ended++;
         return status;
+    }
     EchoRequest *request = message;
     for (int i = 0; i < request->count && !base_failed(status); i++) {
         status = do_as_told(t, call, request);
@@ -68,6 +70,7 @@ static struct base_status watch(void *self, struct ch_call *call)
             status = ch_call_send(call, reply);
         t->sent += !base_failed(status);
     }
+    t->ended++;
     t->cancelled += status.code == BASE_CANCELLED;
     return status;
 }
@@ -200,7 +203,6 @@ void echo_run_real(void (*body)(struct echo *t))
 
 void echo_run_sim(void (*body)(struct echo *t))
 {
-#ifdef RPC_TEST_SIM
     struct run run = { .t.simulated = true };
     CH_FIBER_ENTRY();
     run.body = body;
@@ -210,5 +212,4 @@ void echo_run_sim(void (*body)(struct echo *t))
     ch_sim_run(sim, NULL, NULL, 600 * CH_S);
     cr_assert(run.ended, "the body did not end");
     ch_sim_free(sim);
-#endif
 }

@@ -22,7 +22,7 @@ struct echo {
     struct ch_server *server;
     struct ch_client *client;
     struct base_arena arena;
-    size_t calls, cancelled, sent, inside, fail_first; /* fail_first: Say fails UNAVAILABLE so many times */
+    size_t calls, ended, cancelled, sent, inside, fail_first; /* fail_first: Say fails UNAVAILABLE so many times */
     struct ch_server_options server_options;
     struct ch_client_options client_options;
     bool simulated;

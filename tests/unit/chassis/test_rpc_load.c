@@ -1,0 +1,230 @@
+/* Retries, overload, slow and vanishing clients, bad bytes. */
+#include <stdio.h>
+
+#include "rpc_echo.h"
+
+/* ---- retries ---- */
+
+/* A method that may be repeated is, until it succeeds; one that may not is sent once and its caller told that it does not know. */
+RPC_TEST(retry_only_what_is_safe)
+{
+    struct base_status status;
+    echo_connect(t);
+    t->fail_first = 2;
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status), "%s", base_status_text(&status));
+    cr_assert_eq(t->calls, 3u);
+    t->calls = 0;
+    t->fail_first = 1;
+    struct ch_call_options options = { 0 };
+    cr_assert(!echo_call(t, ECHO_METHOD(ACT), echo_request(t, "x"), &options, &status));
+    cr_assert_eq(t->calls, 1u);
+    cr_assert(options.outcome_unknown);
+    base_status_free(&status);
+    t->fail_first = 1;
+    t->calls = 0;
+    options = (struct ch_call_options){ .no_retry = true };
+    cr_assert(!echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), &options, &status));
+    cr_assert_eq(t->calls, 1u);
+    base_status_free(&status);
+}
+
+/* A server that keeps failing is not asked forever: attempts and the budget end it. */
+RPC_TEST(retries_are_bounded)
+{
+    struct base_status status;
+    echo_connect(t);
+    t->fail_first = 1000;
+    for (int i = 0; i < 20; i++) {
+        cr_assert(!echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status));
+        cr_assert_eq(status.code, BASE_UNAVAILABLE);
+        base_status_free(&status);
+    }
+    cr_assert(t->calls >= 20 && t->calls < 20 + 6, "%zu", t->calls);
+}
+
+/* ---- overload ---- */
+
+struct caller {
+    struct echo *t;
+    enum base_code code;
+    char text[200];
+};
+
+static void call_waiting(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct caller *caller = arg;
+    struct echo *t = caller->t;
+    struct base_arena arena = { 0 };
+    EchoRequest request;
+    void *reply = NULL;
+    strata__test__v1__echo_request__init(&request);
+    request.wait_ms = 1000;
+    struct ch_call_options options = { .no_retry = true };
+    struct base_status status = ch_client_call(t->client, ECHO_METHOD(ACT), &request, &options, &arena, &reply);
+    caller->code = status.code;
+    snprintf(caller->text, sizeof(caller->text), "%s", base_status_text(&status));
+    base_status_free(&status);
+    base_arena_free(&arena);
+}
+
+/* A full server says so at once, to whom it cannot serve, and goes on serving the others; health still answers. */
+RPC_TEST(overload_is_shed)
+{
+    enum { CALLERS = 12 };
+    struct caller callers[CALLERS];
+    struct ch_gate gate;
+    t->server_options.calls_max = 4;
+    echo_connect(t);
+    ch_gate_init(&gate, t->env, "callers");
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (struct caller){ .t = t };
+        cr_assert(!base_failed(ch_gate_spawn(&gate, "caller", call_waiting, &callers[i])));
+    }
+    ch_gate_join_always(&gate);
+    int served = 0, shed = 0;
+    for (int i = 0; i < CALLERS; i++) {
+        served += callers[i].code == BASE_OK;
+        shed += callers[i].code == BASE_RESOURCE_EXHAUSTED && strstr(callers[i].text, "overloaded");
+    }
+    cr_assert_eq(served, 4, "%d served", served);
+    cr_assert_eq(shed, CALLERS - 4, "%d shed; %s", shed, callers[CALLERS - 1].text);
+    cr_assert_eq(t->calls, 4u);
+}
+
+/* ---- flow ---- */
+
+static struct ch_client_stream *open_watch(struct echo *t, int count, int reply_bytes) CH_WAITS;
+static struct ch_client_stream *open_watch(struct echo *t, int count, int reply_bytes)
+{
+    struct ch_client_stream *stream;
+    EchoRequest *request = echo_request(t, "x");
+    request->count = count;
+    request->reply_bytes = reply_bytes;
+    cr_assert(!base_failed(ch_client_open(t->client, ECHO_METHOD(WATCH), NULL, &stream)));
+    cr_assert(!base_failed(ch_stream_send(stream, request)));
+    cr_assert(!base_failed(ch_stream_close_send(stream)));
+    return stream;
+}
+
+static void wait_until_still(struct echo *t) CH_WAITS;
+static void wait_until_still(struct echo *t)
+{
+    for (size_t last = SIZE_MAX; last != t->sent;) {
+        last = t->sent;
+        (void)ch_sleep_until(t->env, ch_in(t->env, 300 * CH_MS));
+    }
+}
+
+/* A client that does not read stops its handler at the window: ch_call_send waits, so a server's memory does not grow. */
+RPC_TEST(slow_reader_is_waited_for)
+{
+    echo_connect(t);
+    struct ch_client_stream *stream = open_watch(t, 3000, 64 * 1024);
+    wait_until_still(t);
+    cr_assert(t->sent > 0 && t->sent < 1000, "%zu messages of 64 KiB", t->sent);
+    void *message = NULL;
+    struct base_arena arena = { 0 };
+    int got = 0;
+    struct base_status status;
+    while (!base_failed(status = ch_stream_recv(stream, &arena, &message)) && message) {
+        got++;
+        base_arena_reset(&arena);
+    }
+    cr_assert(!base_failed(status), "%s", base_status_text(&status));
+    cr_assert_eq(got, 3000);
+    base_arena_free(&arena);
+    ch_stream_free(stream);
+}
+
+/* A client that goes away in the middle of a stream, reading or not, frees its handler. */
+RPC_TEST(vanished_clients_free_their_handlers)
+{
+    echo_connect(t);
+    for (int i = 0; i < 20; i++) {
+        struct ch_client_stream *stream = open_watch(t, 100000, 10000);
+        void *message = NULL;
+        for (int j = 0; j < i; j++)
+            cr_assert(!base_failed(ch_stream_recv(stream, &t->arena, &message)));
+        ch_stream_free(stream);
+    }
+    for (int i = 0; i < 1000 && t->ended < t->calls; i++)
+        (void)ch_sleep_until(t->env, ch_in(t->env, 10 * CH_MS));
+    cr_assert(t->calls > 0);
+    cr_assert_eq(t->ended, t->calls);
+}
+
+/* ---- bad bytes ---- */
+
+static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes, struct base_buf *reply) CH_WAITS;
+static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes, struct base_buf *reply)
+{
+    return ch_env_transport(t->env)->unary(channel, ECHO_METHOD(SAY)->path, NULL, 0, ch_in(t->env, 10 * CH_S), false, bytes, reply);
+}
+
+/* Bytes that are no message, and messages nested too deep, are INVALID_ARGUMENT with the culprit's name; the handler never
+ * runs and the server goes on. */
+RPC_TEST(bytes_that_do_not_decode)
+{
+    struct base_status status;
+    struct base_buf bytes = { 0 }, reply = { 0 };
+    echo_connect(t);
+    struct ch_tchannel *channel = ch_env_transport(t->env)->channel_new(t->env, ch_server_address(t->server), 1 << 20);
+    uint64_t x = 42;
+    for (int round = 0; round < 300; round++) {
+        base_buf_clear(&bytes);
+        for (int i = 0; i < round; i++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            base_buf_put_u8(&bytes, (uint8_t)(x >> 56));
+        }
+        struct ch_tfinish finish = raw(t, channel, base_buf_bytes(&bytes), &reply);
+        cr_assert(finish.status.code == BASE_OK || finish.status.code == BASE_INVALID_ARGUMENT, "%s", base_status_text(&finish.status));
+        base_status_free(&finish.status);
+    }
+    struct base_buf inner = { 0 };
+    for (int depth = 0; depth < 3000; depth++) { /* field 8 of itself, over and over */
+        base_buf_clear(&bytes);
+        base_buf_put_u8(&bytes, 8 << 3 | 2);
+        size_t len = inner.len;
+        do
+            base_buf_put_u8(&bytes, (uint8_t)((len & 127) | (len > 127 ? 128 : 0)));
+        while (len >>= 7);
+        base_buf_put_bytes(&bytes, base_buf_bytes(&inner));
+        struct base_buf swap = inner;
+        inner = bytes;
+        bytes = swap;
+    }
+    struct ch_tfinish finish = raw(t, channel, base_buf_bytes(&inner), &reply);
+    cr_assert_eq(finish.status.code, BASE_INVALID_ARGUMENT);
+    cr_assert(strstr(base_status_text(&finish.status), "nested") != NULL, "%s", base_status_text(&finish.status));
+    base_status_free(&finish.status);
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "still here"), NULL, &status) != NULL);
+    ch_env_transport(t->env)->channel_free(channel);
+    base_buf_free(&bytes);
+    base_buf_free(&inner);
+    base_buf_free(&reply);
+}
+
+/* A request over the server's limit and a reply over the client's are RESOURCE_EXHAUSTED, not a hang or a lost connection. */
+RPC_TEST(messages_over_the_limit)
+{
+    struct base_status status;
+    t->server_options.message_bytes_max = 100000;
+    t->client_options.message_bytes_max = 200000;
+    echo_connect(t);
+    EchoRequest *request = echo_request(t, "large");
+    request->payload = ch_data_of(base_bytes(base_arena_calloc(&t->arena, 1, 100001), 100001));
+    cr_assert(!echo_call(t, ECHO_METHOD(SAY), request, NULL, &status));
+    cr_assert_eq(status.code, BASE_RESOURCE_EXHAUSTED, "%s", base_status_text(&status));
+    base_status_free(&status);
+    cr_assert_eq(t->calls, 0u);
+    request = echo_request(t, "large reply");
+    request->reply_bytes = 200001;
+    struct ch_call_options options = { 0 };
+    cr_assert(!echo_call(t, ECHO_METHOD(ACT), request, &options, &status));
+    cr_assert_eq(status.code, BASE_RESOURCE_EXHAUSTED, "%s", base_status_text(&status));
+    cr_assert(options.outcome_unknown);
+    base_status_free(&status);
+    request->reply_bytes = 190000;
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), request, NULL, &status), "%s", base_status_text(&status));
+}
