@@ -5,7 +5,7 @@
  * number of its oldest changes made of it: a page cache writes a sector as it is at one moment, never a newer change without
  * an older one, but different sectors of one write, or of several, in any order.
  * Invariants: 1. replaying all changes onto `stored` gives `now`, unless a sync has failed since. 2. disk->used is the sum of
- * `now.size` over all inodes. */
+ * `now.size` over all live inodes (one that is removed and closed gives its room back, though a crash may bring it back). */
 #include "sim_int.h"
 
 enum { PAGE_BYTES = 4096, SECTOR_BYTES = 512, SECTORWISE_MAX = 4 << 20 };
@@ -134,10 +134,23 @@ void ch__inode_unref(struct ch__inode *inode)
         return;
     while (inode->changes)
         pop_change(inode);
-    inode->disk->used -= inode->now.size;
     ch__content_free(&inode->now);
     ch__content_free(&inode->stored);
     free(inode);
+}
+
+void ch__inode_live(struct ch__inode *inode, bool more)
+{
+    if (more && inode->live++ == 0)
+        inode->disk->used += inode->now.size;
+    else if (!more && --inode->live == 0)
+        inode->disk->used -= inode->now.size;
+}
+
+static void used_changes(struct ch__inode *inode, uint64_t before)
+{
+    if (inode->live)
+        inode->disk->used += inode->now.size - before;
 }
 
 static struct ch__change *add_change(struct ch__inode *inode, int kind, uint64_t offset, uint64_t len, const void *data)
@@ -159,7 +172,7 @@ void ch__inode_write(struct ch__inode *inode, uint64_t offset, const void *data,
     uint64_t before = inode->now.size;
     add_change(inode, data ? WRITE : ZERO, offset, len, data);
     ch__content_write(&inode->now, offset, data, len);
-    inode->disk->used += inode->now.size - before;
+    used_changes(inode, before);
 }
 
 void ch__inode_truncate(struct ch__inode *inode, uint64_t size)
@@ -167,7 +180,7 @@ void ch__inode_truncate(struct ch__inode *inode, uint64_t size)
     uint64_t before = inode->now.size;
     add_change(inode, TRUNCATE, size, 0, NULL);
     ch__content_resize(&inode->now, size);
-    inode->disk->used += size - before;
+    used_changes(inode, before);
 }
 
 void ch__inode_sync(struct ch__inode *inode, uint64_t seq)
@@ -242,7 +255,7 @@ void ch__inode_lose(struct ch__inode *inode, uint64_t seq, struct ch__rng *rng, 
     }
     if (!crash)
         return;
-    inode->disk->used -= inode->now.size;
+    uint64_t before = inode->now.size;
     ch__content_copy(&inode->now, &inode->stored);
-    inode->disk->used += inode->now.size;
+    used_changes(inode, before);
 }

@@ -128,6 +128,7 @@ struct base_status ch__sim_file_open(struct ch_env *env, const char *path, int f
     if (inc->files)
         inc->files->prev = opened;
     inc->files = opened;
+    ch__inode_live(inode, true);
     *file = &opened->file;
     return BASE_STATUS_OK;
 }
@@ -273,6 +274,7 @@ void ch__sim_file_close(struct ch_file *file)
         ch__inc_of(file->env)->files = self->next;
     if (self->next)
         self->next->prev = self->prev;
+    ch__inode_live(self->inode, false);
     ch__inode_unref(self->inode);
     free(self->path);
     free(self);

@@ -55,6 +55,7 @@ void ch__content_copy(struct ch__content *to, const struct ch__content *from);
 struct ch__inode {
     struct ch__disk *disk;
     uint32_t refs; /* names (of now, stored, or in a pending change) and open files */
+    uint32_t live; /* names of now and open files: while there is one, its bytes are in use */
     bool dir;
     struct ch__content now, stored;
     struct ch__change *changes, **changes_end; /* made to `now`, not yet to `stored`, oldest first */
@@ -64,6 +65,7 @@ struct ch__inode {
 struct ch__inode *ch__inode_new(struct ch__disk *disk, bool dir);
 struct ch__inode *ch__inode_ref(struct ch__inode *inode);
 void ch__inode_unref(struct ch__inode *inode);
+void ch__inode_live(struct ch__inode *inode, bool more);
 void ch__inode_write(struct ch__inode *inode, uint64_t offset, const void *data, uint64_t len); /* data NULL: zeros */
 void ch__inode_truncate(struct ch__inode *inode, uint64_t size);
 /* Changes up to `seq` become stored. */
@@ -79,6 +81,7 @@ struct ch__names {
         struct ch__inode *inode;
     } *all; /* sorted by path */
     size_t count, cap;
+    bool live; /* a name here keeps its inode live */
 };
 struct ch__name *ch__names_find(const struct ch__names *names, const char *path);
 void ch__names_set(struct ch__names *names, const char *path, struct ch__inode *inode); /* NULL: none */
@@ -89,7 +92,7 @@ struct ch__disk {
     struct ch__names now, stored;
     struct ch__name_change *changes, **changes_end; /* made to `now`, not yet to `stored`, oldest first */
     uint64_t change_seq;  /* of the newest change of a name */
-    uint64_t used, limit; /* bytes of `now` contents; limit 0: none */
+    uint64_t used, limit; /* bytes of live inodes' `now`; limit 0: none */
     ch_time sync_min, sync_max;
     bool sync_fails;
 };

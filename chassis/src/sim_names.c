@@ -37,6 +37,8 @@ struct ch__name *ch__names_find(const struct ch__names *names, const char *path)
 static void remove_at(struct ch__names *names, size_t at)
 {
     free(names->all[at].path);
+    if (names->live)
+        ch__inode_live(names->all[at].inode, false);
     ch__inode_unref(names->all[at].inode);
     memmove(names->all + at, names->all + at + 1, (--names->count - at) * sizeof(names->all[0]));
 }
@@ -51,6 +53,8 @@ static void insert_at(struct ch__names *names, size_t at, const char *path, stru
     memmove(names->all + at + 1, names->all + at, (names->count++ - at) * sizeof(names->all[0]));
     names->all[at] = (struct ch__name){ .path = strdup(path), .inode = ch__inode_ref(inode) };
     BASE_ASSERT(names->all[at].path != NULL);
+    if (names->live)
+        ch__inode_live(inode, true);
 }
 
 void ch__names_set(struct ch__names *names, const char *path, struct ch__inode *inode)
@@ -58,9 +62,11 @@ void ch__names_set(struct ch__names *names, const char *path, struct ch__inode *
     size_t at = lower_bound(names, path);
     bool there = at < names->count && strcmp(names->all[at].path, path) == 0;
     if (there && inode) {
-        ch__inode_ref(inode);
-        ch__inode_unref(names->all[at].inode);
-        names->all[at].inode = inode;
+        char *same = strdup(path);
+        BASE_ASSERT(same != NULL);
+        remove_at(names, at);
+        insert_at(names, at, same, inode);
+        free(same);
     } else if (there) {
         remove_at(names, at);
     } else if (inode) {
@@ -73,7 +79,7 @@ void ch__names_clear(struct ch__names *names)
     while (names->count > 0)
         remove_at(names, names->count - 1);
     free(names->all);
-    *names = (struct ch__names){ 0 };
+    *names = (struct ch__names){ .live = names->live };
 }
 
 /* ---- paths ---- */
@@ -220,6 +226,7 @@ void ch__disk_init(struct ch__disk *disk, struct ch_sim_node *node)
 {
     *disk = (struct ch__disk){ .node = node, .sync_min = 100 * CH_US, .sync_max = 300 * CH_US };
     disk->changes_end = &disk->changes;
+    disk->now.live = true;
 }
 
 void ch__disk_free(struct ch__disk *disk)
