@@ -7,6 +7,7 @@ if(TARGET chassis)
   strata_test(test_trace SOURCES ${chassis_services}/test_trace.c DEPS chassis PkgConfig::JANSSON Threads::Threads PRIVATE_OF chassis)
   strata_test(test_http SOURCES ${chassis_services}/test_http.c DEPS chassis PkgConfig::MICROHTTPD ZLIB::ZLIB PRIVATE_OF chassis)
   strata_test(test_process SOURCES ${chassis_services}/test_process.c DEPS chassis PRIVATE_OF chassis)
+  strata_test(test_service SOURCES ${chassis_services}/test_service.c DEPS chassis Threads::Threads PRIVATE_OF chassis)
   if(TARGET proto_strata_clustermgr)
     strata_test(test_naming SOURCES ${chassis_services}/test_naming.c ${chassis_services}/fake_names.c
                 DEPS chassis proto_strata_clustermgr PRIVATE_OF chassis)
