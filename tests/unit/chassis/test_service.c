@@ -169,6 +169,12 @@ static void *visit(void *arg)
     return NULL;
 }
 
+static void replies_free(struct visitor *visitor)
+{
+    for (size_t i = 0; i < sizeof(visitor->replies) / sizeof(visitor->replies[0]); i++)
+        free(visitor->replies[i]);
+}
+
 static int run_real(struct visitor *visitor, int argc, char **argv)
 {
     struct ch_service_def def = demo_def();
@@ -204,6 +210,7 @@ Test(service, it_starts_shows_itself_and_stops_at_sigterm, .init = setup, .fini 
         cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i], visitor.replies[i]);
     }
     cr_assert_not_null(strstr(visitor.replies[6], "live fibers"));
+    replies_free(&visitor);
     cr_assert(strncmp(visitor.listen, "127.0.0.1:", 10) == 0 && strncmp(visitor.front, "127.0.0.1:", 10) == 0);
     cr_assert(seen.starts == 1 && seen.serves == 1 && seen.stops == 1 && !seen.stop_was_cancelled && seen.answer == 7);
     snprintf(data, sizeof(data), "%s/data/deep", directory);
@@ -221,6 +228,7 @@ Test(service, faults_can_be_set_in_a_test_cell, .init = setup, .fini = cleanup, 
     cr_assert_eq(RUN(&visitor, "--faults", ports, "--log-level=error"), 0);
     for (size_t i = 0; requests[i]; i++)
         cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i], visitor.replies[i]);
+    replies_free(&visitor);
 }
 
 Test(service, a_mistake_in_the_flags_stops_it_before_it_begins, .timeout = 60)
