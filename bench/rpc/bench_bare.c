@@ -1,5 +1,6 @@
-/* bench_bare.c: gRPC C core as bare as it can be used: one completion queue and one thread a side, a state machine for each
- * call, one batch for the reply, no deadline; the Echo message packed and unpacked by chassis' codec into a reused arena. */
+/* bench_bare.c: gRPC C core as bare as it can be used: one completion queue and one thread a
+ * side, a state machine for each call, one batch for the reply, no deadline; the Echo message
+ * packed and unpacked by chassis' codec into a reused arena. */
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -37,7 +38,8 @@ static void *message_of(grpc_byte_buffer *buffer, const ProtobufCMessageDescript
     ProtobufCMessage *message = NULL;
     base_buf_clear(&packed);
     for (size_t i = 0; i < slices->count; i++)
-        base_buf_put(&packed, GRPC_SLICE_START_PTR(slices->slices[i]), GRPC_SLICE_LENGTH(slices->slices[i]));
+        base_buf_put(&packed, GRPC_SLICE_START_PTR(slices->slices[i]),
+                     GRPC_SLICE_LENGTH(slices->slices[i]));
     base_arena_reset(&arena);
     if (base_failed(ch_proto_decode(descriptor, base_buf_bytes(&packed), &arena, &message)))
         abort();
@@ -65,7 +67,8 @@ static void arm(struct server_call *call)
 {
     call->state = ARMING;
     grpc_call_details_init(&call->details);
-    grpc_server_request_call(call->server, &call->call, &call->details, &call->metadata, queue, queue, call);
+    grpc_server_request_call(call->server, &call->call, &call->details, &call->metadata, queue,
+                             queue, call);
 }
 
 static void server_step(struct server_call *call)
@@ -78,19 +81,23 @@ static void server_step(struct server_call *call)
         grpc_metadata_array_init(&next->metadata);
         arm(next);
         call->state = RECEIVING;
-        ops[0] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->request };
+        ops[0] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE,
+                            .data.recv_message.recv_message = &call->request };
         start(call->call, ops, 1, call);
     } else if (call->state == RECEIVING) {
-        EchoRequest *request = message_of(call->request, &strata__test__v1__echo_request__descriptor);
+        EchoRequest *request =
+            message_of(call->request, &strata__test__v1__echo_request__descriptor);
         EchoReply reply;
         strata__test__v1__echo_reply__init(&reply);
         reply.payload = request->payload;
         call->reply = buffer_of(&reply);
         call->state = REPLYING;
         ops[0] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA };
-        ops[1] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->reply };
+        ops[1] =
+            (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->reply };
         ops[2] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER };
-        ops[3] = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->cancelled };
+        ops[3] = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                            .data.recv_close_on_server.cancelled = &call->cancelled };
         start(call->call, ops, 4, call);
     } else {
         grpc_byte_buffer_destroy(call->reply);
@@ -117,7 +124,8 @@ void bare_server(void)
     }
     bench_say_port(port);
     for (;;)
-        server_step(grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).tag);
+        server_step(
+            grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).tag);
 }
 
 struct client_call {
@@ -139,13 +147,16 @@ static void call_start(struct client_call *call, const EchoRequest *request)
     call->sent = bench_now_ns();
     call->request = buffer_of(request);
     call->call = grpc_channel_create_call(channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
-                                          grpc_slice_from_static_string("/strata.test.v1.Echo/Say"), NULL,
-                                          gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+                                          grpc_slice_from_static_string("/strata.test.v1.Echo/Say"),
+                                          NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     ops[0] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA };
-    ops[1] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->request };
+    ops[1] =
+        (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->request };
     ops[2] = (grpc_op){ .op = GRPC_OP_SEND_CLOSE_FROM_CLIENT };
-    ops[3] = (grpc_op){ .op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &call->initial };
-    ops[4] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->reply };
+    ops[3] = (grpc_op){ .op = GRPC_OP_RECV_INITIAL_METADATA,
+                        .data.recv_initial_metadata.recv_initial_metadata = &call->initial };
+    ops[4] =
+        (grpc_op){ .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->reply };
     ops[5] = (grpc_op){ .op = GRPC_OP_RECV_STATUS_ON_CLIENT,
                         .data.recv_status_on_client = { .trailing_metadata = &call->trailing,
                                                         .status = &call->status,
@@ -184,7 +195,8 @@ void bare_client(struct bench_run *run)
     int64_t begin = bench_now_ns();
     bool warm = false;
     for (;;) {
-        struct client_call *call = grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).tag;
+        struct client_call *call =
+            grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).tag;
         call_end(call, run->payload);
         int64_t now = bench_now_ns();
         run->ops++;

@@ -1,4 +1,5 @@
-/* bench_chassis.c: the same through ch_server and ch_client: a fiber a call, deadlines, context, metrics, spans. */
+/* bench_chassis.c: the same through ch_server and ch_client: a fiber a call, deadlines, context,
+ * metrics, spans. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ static const struct ch_method *say_method(void)
     return &strata__test__v1__echo__service.methods[STRATA__TEST__V1__ECHO__SAY];
 }
 
-static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
+static struct base_status say(void *self, struct ch_call *call, const void *message,
+                              void **reply) CH_WAITS;
 static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply)
 {
     EchoReply *answer = CH_MESSAGE(ch_call_arena(call), EchoReply, strata__test__v1__echo_reply);
@@ -68,7 +70,8 @@ static void caller(void *arg)
     for (;;) {
         void *reply = NULL;
         int64_t sent = bench_now_ns();
-        struct base_status status = ch_client_call(load->client, say_method(), &request, NULL, &arena, &reply);
+        struct base_status status =
+            ch_client_call(load->client, say_method(), &request, NULL, &arena, &reply);
         if (base_failed(status) || ((EchoReply *)reply)->payload.len != run->payload)
             abort();
         base_arena_reset(&arena);

@@ -1,5 +1,5 @@
-/* bench_floor.c: the floor: messages of a fixed size over TCP, epoll, one thread a side, nothing in them looked at. A client
- * with n outstanding has n connections. */
+/* bench_floor.c: the floor: messages of a fixed size over TCP, epoll, one thread a side, nothing
+ * in them looked at. A client with n outstanding has n connections. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -20,7 +20,8 @@ static void no_delay(int fd)
 void floor_server(void)
 {
     static char buf[BUF];
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(address);
     int listener = socket(AF_INET, SOCK_STREAM, 0), poll = epoll_create1(0);
     if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 128) != 0)
@@ -52,7 +53,9 @@ void floor_client(struct bench_run *run)
     static char buf[BUF];
     static int64_t sent[4096];
     static size_t got_bytes[4096];
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)run->port) };
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                   .sin_port = htons((uint16_t)run->port) };
     int poll = epoll_create1(0);
     struct epoll_event events[EVENTS];
     int64_t begin = bench_now_ns();

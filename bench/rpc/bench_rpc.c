@@ -1,10 +1,13 @@
-/* bench_rpc: the cost of one unary call, three ways, interleaved: a raw epoll ping-pong over TCP (the floor), bare gRPC C core
- * (no fibers, no deadlines, no metrics, no trace; the same protobuf message), and chassis. Server and client are processes of
- * their own, pinned to different CPUs unless --free. Prints medians over the rounds; CPU is of all threads of both processes.
+/* bench_rpc: the cost of one unary call, three ways, interleaved: a raw epoll ping-pong over TCP
+ * (the floor), bare gRPC C core (no fibers, no deadlines, no metrics, no trace; the same
+ * protobuf message), and chassis. Server and client are processes of their own, pinned to
+ * different CPUs unless --free. Prints medians over the rounds; CPU is of all threads of both
+ * processes.
  *
  *   bench_rpc [--seconds S] [--rounds N] [--payload BYTES] [--free] [--most RATIO]
  *
- * With --most it exits 1 when chassis' CPU per call exceeds RATIO times bare gRPC's at 8 or 64 outstanding. */
+ * With --most it exits 1 when chassis' CPU per call exceeds RATIO times bare gRPC's at 8 or 64
+ * outstanding. */
 #include "bench_rpc.h"
 
 #include <dirent.h>
@@ -42,7 +45,8 @@ static double own_cpu_us(void)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 /* Of all threads of a process, to the nanosecond. */
@@ -80,9 +84,11 @@ void bench_mark_end(struct bench_run *run)
 {
     run->elapsed = (double)(bench_now_ns() - time_begin) / 1e9;
     double client = own_cpu_us() - cpu_begin[0], server = process_cpu_us(server_pid) - cpu_begin[1];
-    printf("%f %f %f %f %f %f\n", (double)run->ops / run->elapsed, (double)ch_histogram_quantile(run->latency, 0.5) / 1000,
-           (double)ch_histogram_quantile(run->latency, 0.99) / 1000, (double)ch_histogram_quantile(run->latency, 0.999) / 1000,
-           client / (double)run->ops, server / (double)run->ops);
+    printf("%f %f %f %f %f %f\n", (double)run->ops / run->elapsed,
+           (double)ch_histogram_quantile(run->latency, 0.5) / 1000,
+           (double)ch_histogram_quantile(run->latency, 0.99) / 1000,
+           (double)ch_histogram_quantile(run->latency, 0.999) / 1000, client / (double)run->ops,
+           server / (double)run->ops);
     fflush(stdout);
     _exit(0);
 }
@@ -123,7 +129,8 @@ static pid_t start(char *const argv[], int cpu, FILE **out)
     return pid;
 }
 
-static struct result run_once(int kind, int outstanding, double seconds, size_t payload, bool pinned)
+static struct result run_once(int kind, int outstanding, double seconds, size_t payload,
+                              bool pinned)
 {
     struct result r = { 0 };
     char port[16], calls[16], time[32], bytes[32], pid_text[16];
@@ -139,9 +146,12 @@ static struct result run_once(int kind, int outstanding, double seconds, size_t 
     snprintf(time, sizeof(time), "%f", seconds);
     snprintf(bytes, sizeof(bytes), "%zu", payload);
     snprintf(pid_text, sizeof(pid_text), "%d", (int)server);
-    char *client_argv[] = { "bench_rpc", "client", (char *)KIND_NAMES[kind], port, calls, time, bytes, pid_text, NULL };
+    char *client_argv[] = { "bench_rpc", "client", (char *)KIND_NAMES[kind],
+                            port,        calls,    time,
+                            bytes,       pid_text, NULL };
     pid_t client = start(client_argv, pinned ? 1 : -1, &client_out);
-    if (fscanf(client_out, "%lf %lf %lf %lf %lf %lf", &r.ops, &r.p50, &r.p99, &r.p999, &r.client_us, &r.server_us) != 6)
+    if (fscanf(client_out, "%lf %lf %lf %lf %lf %lf", &r.ops, &r.p50, &r.p99, &r.p999, &r.client_us,
+               &r.server_us) != 6)
         fprintf(stderr, "%s client failed\n", KIND_NAMES[kind]);
     waitpid(client, NULL, 0);
     kill(server, SIGKILL);
@@ -170,7 +180,8 @@ static double median(const struct result *results, int count, size_t offset)
 static void role_main(char **argv)
 {
     static void (*const servers[KINDS])(void) = { floor_server, bare_server, chassis_server };
-    static void (*const clients[KINDS])(struct bench_run *run) = { floor_client, bare_client, chassis_client };
+    static void (*const clients[KINDS])(struct bench_run * run) = { floor_client, bare_client,
+                                                                    chassis_client };
     int kind = 0;
     while (strcmp(KIND_NAMES[kind], argv[2]) != 0)
         kind++;
@@ -178,7 +189,10 @@ static void role_main(char **argv)
         servers[kind]();
         exit(0);
     }
-    struct bench_run run = { .port = atoi(argv[3]), .outstanding = atoi(argv[4]), .seconds = atof(argv[5]), .payload = (size_t)atol(argv[6]) };
+    struct bench_run run = { .port = atoi(argv[3]),
+                             .outstanding = atoi(argv[4]),
+                             .seconds = atof(argv[5]),
+                             .payload = (size_t)atol(argv[6]) };
     server_pid = atoi(argv[7]);
     clients[kind](&run);
     exit(0);
@@ -210,19 +224,22 @@ int main(int argc, char **argv)
     for (int round = 0; round < rounds; round++)
         for (int level = 0; level < LEVELS; level++)
             for (int kind = 0; kind < KINDS; kind++)
-                results[level][kind][round] = run_once(kind, LEVEL_CALLS[level], seconds, payload, pinned);
-    printf("unary call, %zu B payload, server and client processes %s, medians of %d rounds of %.1f s\n", payload,
-           pinned ? "pinned to two CPUs" : "not pinned", rounds, seconds);
-    printf("%-8s %11s %9s %9s %9s %9s %12s %12s %9s\n", "", "outstanding", "ops/s", "p50 us", "p99 us", "p99.9 us", "client us/op",
-           "server us/op", "vs grpc");
+                results[level][kind][round] =
+                    run_once(kind, LEVEL_CALLS[level], seconds, payload, pinned);
+    printf("unary call, %zu B payload, server and client processes %s, medians of %d rounds of "
+           "%.1f s\n",
+           payload, pinned ? "pinned to two CPUs" : "not pinned", rounds, seconds);
+    printf("%-8s %11s %9s %9s %9s %9s %12s %12s %9s\n", "", "outstanding", "ops/s", "p50 us",
+           "p99 us", "p99.9 us", "client us/op", "server us/op", "vs grpc");
     for (int level = 0; level < LEVELS; level++) {
         struct result *bare = results[level][1];
         double bare_us = MEDIAN(bare, client_us) + MEDIAN(bare, server_us);
         for (int kind = 0; kind < KINDS; kind++) {
             struct result *r = results[level][kind];
             double us = MEDIAN(r, client_us) + MEDIAN(r, server_us);
-            printf("%-8s %11d %9.0f %9.1f %9.1f %9.1f %12.2f %12.2f %8.2fx\n", KIND_NAMES[kind], LEVEL_CALLS[level], MEDIAN(r, ops),
-                   MEDIAN(r, p50), MEDIAN(r, p99), MEDIAN(r, p999), MEDIAN(r, client_us), MEDIAN(r, server_us), us / bare_us);
+            printf("%-8s %11d %9.0f %9.1f %9.1f %9.1f %12.2f %12.2f %8.2fx\n", KIND_NAMES[kind],
+                   LEVEL_CALLS[level], MEDIAN(r, ops), MEDIAN(r, p50), MEDIAN(r, p99),
+                   MEDIAN(r, p999), MEDIAN(r, client_us), MEDIAN(r, server_us), us / bare_us);
             if (kind == 2 && level > 0 && us / bare_us > worst)
                 worst = us / bare_us;
         }

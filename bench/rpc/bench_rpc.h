@@ -1,5 +1,6 @@
-/* bench_rpc.h: the three contenders: each has a server that prints its port and serves until killed, and a client that keeps
- * `outstanding` calls in flight for `seconds` and fills in what it saw. */
+/* bench_rpc.h: the three contenders: each has a server that prints its port and serves until
+ * killed, and a client that keeps `outstanding` calls in flight for `seconds` and fills in what
+ * it saw. */
 #ifndef BENCH_RPC_H
 #define BENCH_RPC_H
 

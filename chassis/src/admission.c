@@ -1,5 +1,6 @@
-/* admission.c: see admission.h. Invariants: 1. running <= limit_max always, and <= limit whenever a call was let in. 2. A slot
- * that is freed is handed to the first waiter of the most critical list: it counts as running from then on. */
+/* admission.c: see admission.h. Invariants: 1. running <= limit_max always, and <= limit
+ * whenever a call was let in. 2. A slot that is freed is handed to the first waiter of the most
+ * critical list: it counts as running from then on. */
 #include "admission.h"
 
 #include "env_int.h"
@@ -12,7 +13,8 @@ void ch_admission_init(struct ch_admission *admission, size_t limit_max)
 static size_t limit_for(const struct ch_admission *admission, enum ch_criticality criticality)
 {
     /* Background work leaves the last fifth of the slots to the rest. */
-    return criticality == CH_BACKGROUND ? admission->limit - admission->limit / 5 : admission->limit;
+    return criticality == CH_BACKGROUND ? admission->limit - admission->limit / 5
+                                        : admission->limit;
 }
 
 static size_t queue_max(const struct ch_admission *admission, enum ch_criticality criticality)
@@ -23,18 +25,20 @@ static size_t queue_max(const struct ch_admission *admission, enum ch_criticalit
 
 bool ch_admission_full(const struct ch_admission *admission, enum ch_criticality criticality)
 {
-    return admission->running >= limit_for(admission, criticality) && admission->queued >= queue_max(admission, criticality);
+    return admission->running >= limit_for(admission, criticality) &&
+           admission->queued >= queue_max(admission, criticality);
 }
 
 static struct base_status shed(struct ch_admission *admission)
 {
     admission->shed++;
-    return base_status_make(BASE_RESOURCE_EXHAUSTED, "the server is overloaded: %zu calls run, %zu wait", admission->running,
+    return base_status_make(BASE_RESOURCE_EXHAUSTED,
+                            "the server is overloaded: %zu calls run, %zu wait", admission->running,
                             admission->queued);
 }
 
-struct base_status ch_admission_enter(struct ch_admission *admission, struct ch_env *env, enum ch_criticality criticality,
-                                      ch_time deadline)
+struct base_status ch_admission_enter(struct ch_admission *admission, struct ch_env *env,
+                                      enum ch_criticality criticality, ch_time deadline)
 {
     if (admission->queued == 0 && admission->running < limit_for(admission, criticality)) {
         if (++admission->running > admission->peak_running)
@@ -46,8 +50,8 @@ struct base_status ch_admission_enter(struct ch_admission *admission, struct ch_
     ch_time until = ch_in(env, CH__QUEUE_WAIT);
     struct ch_wait_node node = { 0 };
     admission->queued++;
-    enum ch_outcome outcome = ch_wait_on(&admission->waiters[criticality], &node, deadline < until ? deadline : until, false,
-                                         "admission");
+    enum ch_outcome outcome = ch_wait_on(&admission->waiters[criticality], &node,
+                                         deadline < until ? deadline : until, false, "admission");
     admission->queued--;
     if (outcome == CH_OK)
         return BASE_STATUS_OK;
@@ -56,7 +60,8 @@ struct base_status ch_admission_enter(struct ch_admission *admission, struct ch_
     return shed(admission);
 }
 
-/* Once every CH__GRADIENT_CALLS calls: limit := limit * (tolerated latency / latency now), and a little more to try. */
+/* Once every CH__GRADIENT_CALLS calls: limit := limit * (tolerated latency / latency now), and a
+ * little more to try. */
 static void adapt(struct ch_admission *admission)
 {
     ch_time mean = admission->sum / (ch_time)admission->samples;
@@ -65,7 +70,8 @@ static void adapt(struct ch_admission *admission)
     if (admission->best == 0 || mean < admission->best)
         admission->best = mean;
     else
-        admission->best += (mean - admission->best) / 128; /* forgets slowly: the work itself may have changed */
+        admission->best +=
+            (mean - admission->best) / 128; /* forgets slowly: the work itself may have changed */
     double gradient = 2.0 * (double)admission->best / (double)mean;
     gradient = gradient > 1 ? 1 : gradient < 0.5 ? 0.5 : gradient;
     size_t limit = (size_t)((double)admission->limit * gradient) + admission->limit / 16 + 4;
@@ -73,7 +79,9 @@ static void adapt(struct ch_admission *admission)
         limit = admission->limit; /* not used: no reason to grow */
     admission->peak_running = admission->running;
     size_t least = admission->limit_max < CH__LIMIT_MIN ? admission->limit_max : CH__LIMIT_MIN;
-    admission->limit = limit < least ? least : limit > admission->limit_max ? admission->limit_max : limit;
+    admission->limit = limit < least                  ? least
+                       : limit > admission->limit_max ? admission->limit_max
+                                                      : limit;
 }
 
 void ch_admission_leave(struct ch_admission *admission, ch_time took)
@@ -86,7 +94,8 @@ void ch_admission_leave(struct ch_admission *admission, ch_time took)
             adapt(admission);
     }
     for (int i = 0; i <= CH_BACKGROUND && admission->running < admission->limit; i++) {
-        while (admission->waiters[i].first && admission->running < limit_for(admission, (enum ch_criticality)i)) {
+        while (admission->waiters[i].first &&
+               admission->running < limit_for(admission, (enum ch_criticality)i)) {
             admission->running++;
             ch_wait_end(admission->waiters[i].first, CH_OK);
         }

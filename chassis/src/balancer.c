@@ -1,7 +1,8 @@
 /* balancer.c: see balancer.h. */
 #include "balancer.h"
 
-struct ch_endpoint *ch_balancer_pick(const struct ch_balancer *balancer, const struct ch_endpoint *avoid, ch_time now,
+struct ch_endpoint *ch_balancer_pick(const struct ch_balancer *balancer,
+                                     const struct ch_endpoint *avoid, ch_time now,
                                      uint64_t random_a, uint64_t random_b)
 {
     if (balancer->count <= 1)

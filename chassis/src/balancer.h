@@ -1,8 +1,10 @@
-/* balancer.h (private to chassis): the endpoints of a client's target and which of them takes the next call.
+/* balancer.h (private to chassis): the endpoints of a client's target and which of them takes
+ * the next call.
  *
- * Power of two choices: of two endpoints drawn at random among those that are healthy and not ejected by their breaker, the
- * one with fewer outstanding calls. Breakers may eject at most half of the pool: when more are open they are not heeded; when
- * naming calls none healthy, all count as healthy. So there is always a choice while there is an endpoint. */
+ * Power of two choices: of two endpoints drawn at random among those that are healthy and not
+ * ejected by their breaker, the one with fewer outstanding calls. Breakers may eject at most
+ * half of the pool: when more are open they are not heeded; when naming calls none healthy, all
+ * count as healthy. So there is always a choice while there is an endpoint. */
 #ifndef CHASSIS_BALANCER_H
 #define CHASSIS_BALANCER_H
 
@@ -25,9 +27,10 @@ struct ch_balancer {
     size_t count;
 };
 
-/* NULL when there is none. `avoid` (the one that just failed; may be NULL) is taken only when nothing else can be. The two
- * random numbers make the draw. */
-struct ch_endpoint *ch_balancer_pick(const struct ch_balancer *balancer, const struct ch_endpoint *avoid, ch_time now,
+/* NULL when there is none. `avoid` (the one that just failed; may be NULL) is taken only when
+ * nothing else can be. The two random numbers make the draw. */
+struct ch_endpoint *ch_balancer_pick(const struct ch_balancer *balancer,
+                                     const struct ch_endpoint *avoid, ch_time now,
                                      uint64_t random_a, uint64_t random_b);
 
 #endif

@@ -1,5 +1,5 @@
-/* breaker.c: see breaker.h. A call that was begun before the breaker opened may end after: it counts as any other, but cannot
- * close it; only the probe can. */
+/* breaker.c: see breaker.h. A call that was begun before the breaker opened may end after: it
+ * counts as any other, but cannot close it; only the probe can. */
 #include "breaker.h"
 
 bool ch_breaker_allows(const struct ch_breaker *breaker, ch_time now)
@@ -43,7 +43,8 @@ void ch_breaker_end(struct ch_breaker *breaker, ch_time now, bool failed)
     breaker->calls++;
     breaker->failures += failed;
     breaker->in_a_row = failed ? breaker->in_a_row + 1 : 0;
-    bool many = breaker->calls >= CH__BREAKER_RATIO_CALLS && breaker->failures * 100 > breaker->calls * CH__BREAKER_RATIO_PERCENT;
+    bool many = breaker->calls >= CH__BREAKER_RATIO_CALLS &&
+                breaker->failures * 100 > breaker->calls * CH__BREAKER_RATIO_PERCENT;
     if (breaker->in_a_row >= CH__BREAKER_IN_A_ROW || many) {
         open_for_a_while(breaker, now);
     } else if (breaker->calls >= CH__BREAKER_WINDOW_CALLS) {

@@ -1,7 +1,8 @@
 /* breaker.h (private to chassis): a circuit breaker for one endpoint. Pure values.
  *
- * Closed: calls pass. Too many failures in a row, or too large a share of a window, open it: no calls for a while (longer each
- * time). Then half open: one probe at a time; its success closes, its failure opens again. */
+ * Closed: calls pass. Too many failures in a row, or too large a share of a window, open it: no
+ * calls for a while (longer each time). Then half open: one probe at a time; its success closes,
+ * its failure opens again. */
 #ifndef CHASSIS_BREAKER_H
 #define CHASSIS_BREAKER_H
 

@@ -1,5 +1,6 @@
-/* inflate.c: inflates a compressed message without ever holding more than a message may have. gRPC's own decompression has no
- * such limit (a 10 MiB message may inflate to 10 GiB), so it is switched off and this is used. */
+/* inflate.c: inflates a compressed message without ever holding more than a message may have.
+ * gRPC's own decompression has no such limit (a 10 MiB message may inflate to 10 GiB), so it is
+ * switched off and this is used. */
 #include <zlib.h>
 
 #include "transport_grpc_int.h"
@@ -28,7 +29,8 @@ struct base_status ch__inflate(struct base_bytes in, size_t bytes_max, struct ba
     }
     inflateEnd(&stream);
     if (out->len - begin > bytes_max)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "compressed message inflates to more than the limit of %zu bytes",
+        return base_status_make(BASE_RESOURCE_EXHAUSTED,
+                                "compressed message inflates to more than the limit of %zu bytes",
                                 bytes_max);
     if (rc != Z_STREAM_END)
         return base_status_make(BASE_INVALID_ARGUMENT, "compressed message does not inflate");

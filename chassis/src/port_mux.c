@@ -1,11 +1,14 @@
-/* port_mux.c: one port for gRPC and HTTP/1.1 (docs/adr/: one port). A helper thread accepts, looks at the first bytes of a
- * connection without taking them (MSG_PEEK), and posts the descriptor to the loop, which hands it to gRPC (an HTTP/2 connection
- * begins with "PRI ") or to the HTTP server. After that neither this thread nor a copy of bytes is between the peers.
+/* port_mux.c: one port for gRPC and HTTP/1.1 (docs/adr/: one port). A helper thread accepts,
+ * looks at the first bytes of a connection without taking them (MSG_PEEK), and posts the
+ * descriptor to the loop, which hands it to gRPC (an HTTP/2 connection begins with "PRI ") or to
+ * the HTTP server. After that neither this thread nor a copy of bytes is between the peers.
  *
  * Invariants:
- *  1. A descriptor has one owner at a time: the thread's list, a post on its way to the loop, gRPC or the HTTP server.
- *  2. A connection that has not sent four bytes within FIRST_BYTES_WAIT is closed; at most PENDING_MAX wait, the oldest is closed
- *     for a newer one: a silent or slow peer holds nobody up.
+ *  1. A descriptor has one owner at a time: the thread's list, a post on its way to the loop,
+ *     gRPC or the HTTP server.
+ *  2. A connection that has not sent four bytes within FIRST_BYTES_WAIT is closed; at most
+ *     PENDING_MAX wait, the oldest is closed for a newer one: a silent or slow peer holds nobody
+ *     up.
  *  3. The struct lives until it was stopped and the last post has run. */
 #include "port_mux.h"
 
@@ -26,7 +29,14 @@
 #include "http_int.h"
 #include "transport_grpc_int.h"
 
-enum { PORTS_MAX = 8, PENDING_MAX = 1024, EVENTS = 64, BACKLOG = 511, PREFACE_BYTES = 4, PAUSE_MS = 100 };
+enum {
+    PORTS_MAX = 8,
+    PENDING_MAX = 1024,
+    EVENTS = 64,
+    BACKLOG = 511,
+    PREFACE_BYTES = 4,
+    PAUSE_MS = 100
+};
 static const int FIRST_BYTES_WAIT_MS = 10000;
 
 struct pending {
@@ -77,7 +87,8 @@ static void hand_over(struct ch_post *post)
     else if (handover->grpc)
         ch__grpc_listener_adopt(mux->listener, handover->fd);
     else
-        base_status_drop(ch__http_adopt(mux->http, handover->fd)); /* it has closed the descriptor */
+        base_status_drop(
+            ch__http_adopt(mux->http, handover->fd)); /* it has closed the descriptor */
     free(handover);
     mux_unref(mux);
 }
@@ -130,7 +141,9 @@ static void sniff(struct ch_mux *mux, struct pending *pending, bool no_more)
         return;
     struct handover *handover = calloc(1, sizeof(*handover));
     BASE_ASSERT(handover != NULL);
-    *handover = (struct handover){ .post.fn = hand_over, .mux = mux, .fd = pending_end(mux, pending), .grpc = grpc };
+    *handover = (struct handover){
+        .post.fn = hand_over, .mux = mux, .fd = pending_end(mux, pending), .grpc = grpc
+    };
     set_option(handover->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     __atomic_add_fetch(&mux->posts, 1, __ATOMIC_RELAXED);
     ch_env_post(mux->env, &handover->post);
@@ -153,7 +166,10 @@ static void accept_one(struct ch_mux *mux, int listener)
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, PREFACE_BYTES); /* no wake-ups by less */
     struct pending *pending = calloc(1, sizeof(*pending));
     BASE_ASSERT(pending != NULL);
-    *pending = (struct pending){ .fd = fd, .until_ms = now_ms() + FIRST_BYTES_WAIT_MS, .next = &mux->oldest, .prev = mux->oldest.prev };
+    *pending = (struct pending){ .fd = fd,
+                                 .until_ms = now_ms() + FIRST_BYTES_WAIT_MS,
+                                 .next = &mux->oldest,
+                                 .prev = mux->oldest.prev };
     pending->prev->next = pending->next->prev = pending;
     mux->pending_count++;
     watch_fd(mux, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, pending);
@@ -162,7 +178,8 @@ static void accept_one(struct ch_mux *mux, int listener)
 
 static bool is_port(const struct ch_mux *mux, const void *ptr)
 {
-    return (const struct port *)ptr >= mux->ports && (const struct port *)ptr < mux->ports + PORTS_MAX;
+    return (const struct port *)ptr >= mux->ports &&
+           (const struct port *)ptr < mux->ports + PORTS_MAX;
 }
 
 static int wait_ms(const struct ch_mux *mux)
@@ -191,7 +208,8 @@ static void *mux_thread(void *arg)
             if (!events[i].data.ptr)
                 return NULL;
             if (!is_port(mux, events[i].data.ptr))
-                sniff(mux, events[i].data.ptr, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+                sniff(mux, events[i].data.ptr,
+                      (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
         }
         for (int i = 0; i < count; i++)
             if (is_port(mux, events[i].data.ptr))
@@ -216,8 +234,10 @@ static void bound_text(struct bind_job *job)
     socklen_t len = sizeof(name);
     char host[64] = "?", port[16] = "0";
     getsockname(job->fd, (struct sockaddr *)&name, &len);
-    getnameinfo((struct sockaddr *)&name, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-    snprintf(job->bound, sizeof(job->bound), name.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    getnameinfo((struct sockaddr *)&name, len, host, sizeof(host), port, sizeof(port),
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(job->bound, sizeof(job->bound), name.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+             port);
 }
 
 static void bind_one(void *arg)
@@ -238,14 +258,17 @@ static void bind_one(void *arg)
     }
     int rc = getaddrinfo(begin, colon + 1, &hints, &found);
     if (rc != 0) {
-        job->status = base_status_make(BASE_INVALID_ARGUMENT, "listen %s: %s", job->address, gai_strerror(rc));
+        job->status = base_status_make(BASE_INVALID_ARGUMENT, "listen %s: %s", job->address,
+                                       gai_strerror(rc));
         return;
     }
     job->fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (job->fd >= 0)
         set_option(job->fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (job->fd < 0 || bind(job->fd, found->ai_addr, found->ai_addrlen) != 0 || listen(job->fd, BACKLOG) != 0) {
-        job->status = base_status_make(BASE_UNAVAILABLE, "listen %s: %s", job->address, strerror(errno));
+    if (job->fd < 0 || bind(job->fd, found->ai_addr, found->ai_addrlen) != 0 ||
+        listen(job->fd, BACKLOG) != 0) {
+        job->status =
+            base_status_make(BASE_UNAVAILABLE, "listen %s: %s", job->address, strerror(errno));
         if (job->fd >= 0)
             close(job->fd);
     } else {
@@ -262,8 +285,10 @@ static void mux_close_fds(struct ch_mux *mux)
     close(mux->wake);
 }
 
-static struct base_status bind_all(struct ch_mux *mux, const char *addresses, char *bound, size_t bound_size) CH_WAITS;
-static struct base_status bind_all(struct ch_mux *mux, const char *addresses, char *bound, size_t bound_size)
+static struct base_status bind_all(struct ch_mux *mux, const char *addresses, char *bound,
+                                   size_t bound_size) CH_WAITS;
+static struct base_status bind_all(struct ch_mux *mux, const char *addresses, char *bound,
+                                   size_t bound_size)
 {
     char *copy = strdup(addresses), *rest = copy, *address;
     struct base_status status = BASE_STATUS_OK;
@@ -274,7 +299,8 @@ static struct base_status bind_all(struct ch_mux *mux, const char *addresses, ch
         if (!*address)
             continue;
         if (mux->port_count == PORTS_MAX) {
-            status = base_status_make(BASE_INVALID_ARGUMENT, "listen: more than %d addresses", PORTS_MAX);
+            status = base_status_make(BASE_INVALID_ARGUMENT, "listen: more than %d addresses",
+                                      PORTS_MAX);
             break;
         }
         ch_offload(mux->env, bind_one, &job);
@@ -290,8 +316,9 @@ static struct base_status bind_all(struct ch_mux *mux, const char *addresses, ch
     return status;
 }
 
-struct base_status ch__mux_start(struct ch_env *env, const char *addresses, struct ch_tlistener *listener,
-                                 struct ch_http_server *http, char *bound, size_t bound_size, struct ch_mux **out)
+struct base_status ch__mux_start(struct ch_env *env, const char *addresses,
+                                 struct ch_tlistener *listener, struct ch_http_server *http,
+                                 char *bound, size_t bound_size, struct ch_mux **out)
 {
     struct ch_mux *mux = calloc(1, sizeof(*mux));
     BASE_ASSERT(mux != NULL);

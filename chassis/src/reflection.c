@@ -1,6 +1,7 @@
-/* reflection.c: gRPC server reflection, v1 and v1alpha (the same messages under two names), over the ch_proto_file tables of the
- * services a server was told of. An answer for a file carries its imports too, so that a tool asks once.
- * None of our files defines extensions: those questions are answered "none" or NOT_FOUND. */
+/* reflection.c: gRPC server reflection, v1 and v1alpha (the same messages under two names), over
+ * the ch_proto_file tables of the services a server was told of. An answer for a file carries
+ * its imports too, so that a tool asks once. None of our files defines extensions: those
+ * questions are answered "none" or NOT_FOUND. */
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "grpc/reflection/v1/reflection.strata.h"
 #include "grpc/reflection/v1alpha/reflection.strata.h"
@@ -9,6 +10,9 @@
 
 typedef Grpc__Reflection__V1__ServerReflectionRequest Request;
 typedef Grpc__Reflection__V1__ServerReflectionResponse Response;
+
+#define ASKED(what) GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_##what
+#define ANSWERED(what) GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_##what
 
 enum { FILES_MAX = 256 };
 
@@ -37,16 +41,20 @@ static void known_files(const struct ch_server *server, struct files *files)
         add_file(files, server->services[i]->file);
 }
 
-static void answer_error(Response *response, struct base_arena *arena, const char *what, struct base_bytes name)
+static void answer_error(Response *response, struct base_arena *arena, const char *what,
+                         struct base_bytes name)
 {
-    Grpc__Reflection__V1__ErrorResponse *error = CH_MESSAGE(arena, Grpc__Reflection__V1__ErrorResponse, grpc__reflection__v1__error_response);
+    Grpc__Reflection__V1__ErrorResponse *error = CH_MESSAGE(
+        arena, Grpc__Reflection__V1__ErrorResponse, grpc__reflection__v1__error_response);
     error->error_code = BASE_NOT_FOUND;
-    error->error_message = ch_data_str(base_arena_printf(arena, "%s: %s", what, base_bytes_show(arena, name, 200)));
-    response->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
+    error->error_message =
+        ch_data_str(base_arena_printf(arena, "%s: %s", what, base_bytes_show(arena, name, 200)));
+    response->message_response_case = ANSWERED(ERROR_RESPONSE);
     response->error_response = error;
 }
 
-static void answer_file(Response *response, struct base_arena *arena, const struct ch_proto_file *file)
+static void answer_file(Response *response, struct base_arena *arena,
+                        const struct ch_proto_file *file)
 {
     typedef Grpc__Reflection__V1__FileDescriptorResponse Files;
     struct files all = { .count = 0 };
@@ -56,11 +64,12 @@ static void answer_file(Response *response, struct base_arena *arena, const stru
     files->file_descriptor_proto = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, all.count);
     for (size_t i = 0; i < all.count; i++)
         files->file_descriptor_proto[i] = ch_data_of(all.files[i]->descriptor);
-    response->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
+    response->message_response_case = ANSWERED(FILE_DESCRIPTOR_RESPONSE);
     response->file_descriptor_response = files;
 }
 
-static void answer_services(const struct ch_server *server, Response *response, struct base_arena *arena)
+static void answer_services(const struct ch_server *server, Response *response,
+                            struct base_arena *arena)
 {
     typedef Grpc__Reflection__V1__ServiceResponse Service;
     typedef Grpc__Reflection__V1__ListServiceResponse List;
@@ -71,11 +80,12 @@ static void answer_services(const struct ch_server *server, Response *response, 
         list->service[i] = CH_MESSAGE(arena, Service, grpc__reflection__v1__service_response);
         list->service[i]->name = ch_data_str(server->services[i]->name);
     }
-    response->message_response_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
+    response->message_response_case = ANSWERED(LIST_SERVICES_RESPONSE);
     response->list_services_response = list;
 }
 
-static void by_name(const struct ch_server *server, Response *response, struct base_arena *arena, struct base_bytes name)
+static void by_name(const struct ch_server *server, Response *response, struct base_arena *arena,
+                    struct base_bytes name)
 {
     struct files files;
     known_files(server, &files);
@@ -87,8 +97,8 @@ static void by_name(const struct ch_server *server, Response *response, struct b
     answer_error(response, arena, "unknown file", name);
 }
 
-static void by_symbol(const struct ch_server *server, Response *response, struct base_arena *arena, struct base_bytes name,
-                      bool extensions)
+static void by_symbol(const struct ch_server *server, Response *response, struct base_arena *arena,
+                      struct base_bytes name, bool extensions)
 {
     struct files files;
     known_files(server, &files);
@@ -101,36 +111,39 @@ static void by_symbol(const struct ch_server *server, Response *response, struct
             return;
         }
         typedef Grpc__Reflection__V1__ExtensionNumberResponse Numbers;
-        Numbers *numbers = CH_MESSAGE(arena, Numbers, grpc__reflection__v1__extension_number_response);
+        Numbers *numbers =
+            CH_MESSAGE(arena, Numbers, grpc__reflection__v1__extension_number_response);
         numbers->base_type_name = ch_data_of(name);
-        response->message_response_case =
-            GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;
+        response->message_response_case = ANSWERED(ALL_EXTENSION_NUMBERS_RESPONSE);
         response->all_extension_numbers_response = numbers;
         return;
     }
     answer_error(response, arena, extensions ? "unknown message" : "unknown symbol", name);
 }
 
-static void answer(const struct ch_server *server, struct base_arena *arena, Request *request, Response *response)
+static void answer(const struct ch_server *server, struct base_arena *arena, Request *request,
+                   Response *response)
 {
     grpc__reflection__v1__server_reflection_response__init(response);
     response->valid_host = request->host;
     response->original_request = request;
     switch (request->message_request_case) {
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
+    case ASKED(FILE_BY_FILENAME):
         by_name(server, response, arena, ch_bytes_of(request->file_by_filename));
         break;
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
+    case ASKED(FILE_CONTAINING_SYMBOL):
         by_symbol(server, response, arena, ch_bytes_of(request->file_containing_symbol), false);
         break;
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
-        by_symbol(server, response, arena, ch_bytes_of(request->all_extension_numbers_of_type), true);
+    case ASKED(ALL_EXTENSION_NUMBERS_OF_TYPE):
+        by_symbol(server, response, arena, ch_bytes_of(request->all_extension_numbers_of_type),
+                  true);
         break;
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
+    case ASKED(LIST_SERVICES):
         answer_services(server, response, arena);
         break;
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
-        answer_error(response, arena, "unknown extension of", ch_bytes_of(request->file_containing_extension->containing_type));
+    case ASKED(FILE_CONTAINING_EXTENSION):
+        answer_error(response, arena, "unknown extension of",
+                     ch_bytes_of(request->file_containing_extension->containing_type));
         break;
     default:
         answer_error(response, arena, "no question", BASE_BYTES_EMPTY);
@@ -165,7 +178,8 @@ void ch__reflection_register(struct ch_server *server)
     ch_server_add_service(server, service);
     ch_server_add_service(server, alpha);
     ch__server_handle_internal(server, &service->methods[0], NULL, reflect, server);
-    server->reflection_alpha = service->methods[0]; /* the same bytes, and so the same C types, under the older path */
+    server->reflection_alpha =
+        service->methods[0]; /* the same bytes, and so the same C types, under the older path */
     server->reflection_alpha.path = alpha->methods[0].path;
     ch__server_handle_internal(server, &server->reflection_alpha, NULL, reflect, server);
 }

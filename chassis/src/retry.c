@@ -50,8 +50,8 @@ bool ch_retry_outcome_unknown(const struct ch_tfinish *finish)
 
 ch_time ch_retry_wait(int attempt, ch_time pushback, uint64_t random)
 {
-    ch_time most = CH__RETRY_WAIT_FIRST << (attempt - 1);
-    if (attempt > 10 || most > CH__RETRY_WAIT_MOST)
+    ch_time most = CH__RETRY_WAIT_FIRST << (attempt < 10 ? attempt - 1 : 9);
+    if (most > CH__RETRY_WAIT_MOST)
         most = CH__RETRY_WAIT_MOST;
     ch_time jitter = (ch_time)(random % (uint64_t)most);
     return pushback > 0 ? pushback + jitter / 4 : jitter;

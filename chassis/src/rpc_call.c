@@ -1,12 +1,16 @@
 /* rpc_call.c: one call of a server, from accept to its last byte.
  *
- * Happy path (unary): accept -> a fiber of the server's gate -> context from metadata -> admission -> message in, decoded into the
- * call's arena -> handler -> reply encoded and sent with the status in one trip -> memory back to the pool.
+ * Happy path (unary): accept -> a fiber of the server's gate -> context from metadata ->
+ * admission -> message in, decoded into the call's arena -> handler -> reply encoded and sent
+ * with the status in one trip -> memory back to the pool.
  * Invariants:
- *  1. A call has one fiber; both end together, so call->fiber is valid as long as the call is live.
- *  2. Every accepted call gets exactly one transport reply, whatever happens, and is counted once in the method's metrics.
+ *  1. A call has one fiber; both end together, so call->fiber is valid as long as the call is
+ *     live.
+ *  2. Every accepted call gets exactly one transport reply, whatever happens, and is counted
+ *     once in the method's metrics.
  *  3. No message of a call that is going to be shed is received.
- * Failure: the client's going (or its deadline) cancels the fiber; handlers see it in their waits; the reply then goes nowhere. */
+ * Failure: the client's going (or its deadline) cancels the fiber; handlers see it in their
+ * waits; the reply then goes nowhere. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,11 +162,13 @@ struct base_status ch_call_recv(struct ch_call *call, struct base_arena *arena, 
     if (base_failed(status) || (end && call->received) || (end && method->client_streaming))
         return status;
     if (end)
-        return base_status_make(BASE_INVALID_ARGUMENT, "%s: the client sent no request message", method->name);
+        return base_status_make(BASE_INVALID_ARGUMENT, "%s: the client sent no request message",
+                                method->name);
     call->received = true;
     hold_bytes(call, call->in.len);
     ProtobufCMessage *decoded = NULL;
-    status = ch_proto_decode(method->request, base_buf_bytes(&call->in), arena ? arena : &call->arena, &decoded);
+    status = ch_proto_decode(method->request, base_buf_bytes(&call->in),
+                             arena ? arena : &call->arena, &decoded);
     *message = decoded;
     return status;
 }
@@ -193,8 +199,11 @@ static struct base_status shed(struct ch_call *call)
 {
     ch_call_add_trailer(call, "x-strata-not-run", BASE_BYTES_LIT("1"));
     call->server->admission.shed++;
-    return base_status_make(BASE_RESOURCE_EXHAUSTED, "the server is overloaded: %zu calls run, %zu wait, %zu MiB of requests held",
-                            call->server->admission.running, call->server->admission.queued, call->server->held_bytes >> 20);
+    return base_status_make(
+        BASE_RESOURCE_EXHAUSTED,
+        "the server is overloaded: %zu calls run, %zu wait, %zu MiB of requests held",
+        call->server->admission.running, call->server->admission.queued,
+        call->server->held_bytes >> 20);
 }
 
 static struct base_status run_admitted(struct ch_call *call, void **reply) CH_WAITS;
@@ -204,22 +213,26 @@ static struct base_status run_admitted(struct ch_call *call, void **reply)
     if (call->endpoint->internal)
         return run_handler(call, reply);
     struct ch_context *context = ch_context_current();
-    if (ch_admission_full(&server->admission, context->criticality) || server->held_bytes > CH__HELD_BYTES_MAX)
+    if (ch_admission_full(&server->admission, context->criticality) ||
+        server->held_bytes > CH__HELD_BYTES_MAX)
         return shed(call);
-    struct base_status status = ch_admission_enter(&server->admission, server->env, context->criticality, context->deadline);
+    struct base_status status = ch_admission_enter(&server->admission, server->env,
+                                                   context->criticality, context->deadline);
     if (base_failed(status)) {
         ch_call_add_trailer(call, "x-strata-not-run", BASE_BYTES_LIT("1"));
         return status;
     }
     ch_time begin = call->start;
     status = run_handler(call, reply);
-    ch_admission_leave(&server->admission, call->endpoint->stream ? -1 : ch_now(server->env) - begin);
+    ch_admission_leave(&server->admission,
+                       call->endpoint->stream ? -1 : ch_now(server->env) - begin);
     return status;
 }
 
 static struct base_status unknown_method(struct ch_call *call)
 {
-    return base_status_make(BASE_UNIMPLEMENTED, "unknown method %s", call->server->transport->path(call->tcall));
+    return base_status_make(BASE_UNIMPLEMENTED, "unknown method %s",
+                            call->server->transport->path(call->tcall));
 }
 
 static void send_reply(struct ch_call *call, struct base_status *status, void *reply) CH_WAITS;
@@ -232,7 +245,8 @@ static void send_reply(struct ch_call *call, struct base_status *status, void *r
         ch_proto_encode(reply, &call->out);
         message = base_buf_bytes(&call->out);
     }
-    call->server->transport->reply(call->tcall, with_message ? &message : NULL, status, call->trailers, call->trailer_count);
+    call->server->transport->reply(call->tcall, with_message ? &message : NULL, status,
+                                   call->trailers, call->trailer_count);
 }
 
 static void call_main(void *arg)
@@ -293,5 +307,6 @@ void ch_call_add_trailer(struct ch_call *call, const char *key, struct base_byte
 {
     BASE_ASSERT(call->trailer_count < CH__TRAILERS_MAX);
     call->trailers[call->trailer_count++] =
-        (struct ch_metadata){ base_arena_strdup(&call->arena, key), base_bytes_dup(&call->arena, value) };
+        (struct ch_metadata){ base_arena_strdup(&call->arena, key),
+                              base_bytes_dup(&call->arena, value) };
 }

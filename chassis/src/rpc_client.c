@@ -1,10 +1,13 @@
-/* rpc_client.c: a client and its unary calls. Streams are in rpc_stream.c, the following of names in rpc_target.c.
+/* rpc_client.c: a client and its unary calls. Streams are in rpc_stream.c, the following of
+ * names in rpc_target.c.
  *
- * Happy path: pick an endpoint -> encode -> one transport call -> decode into the caller's arena.
+ * Happy path: pick an endpoint -> encode -> one transport call -> decode into the caller's
+ * arena.
  * Invariants:
- *  1. A call is sent again only when ch_retry_safe says so, retries are not forbidden, the budget allows it, and the wait
- *     ends before the deadline. A repeated call tells its callee not to retry below (x-strata-no-retry), so attempts along a
- *     call tree add and do not multiply.
+ *  1. A call is sent again only when ch_retry_safe says so, retries are not forbidden, the
+ *     budget allows it, and the wait ends before the deadline. A repeated call tells its callee
+ *     not to retry below (x-strata-no-retry), so attempts along a call tree add and do not
+ *     multiply.
  *  2. An endpoint is kept by its calls' references while naming replaces the list.
  *  3. ch_client_free returns only when no fiber is inside. */
 #include "rpc_client_int.h"
@@ -18,7 +21,8 @@
 enum { MESSAGE_BYTES_DEFAULT = 64 << 20, KEPT_BUF_BYTES = 64 << 10 };
 static const ch_time DEADLINE_DEFAULT = 60 * CH_S;
 
-struct ch_client *ch_client_new(struct ch_env *env, const char *target, const struct ch_client_options *options)
+struct ch_client *ch_client_new(struct ch_env *env, const char *target,
+                                const struct ch_client_options *options)
 {
     struct ch_client *client = calloc(1, sizeof(*client));
     BASE_ASSERT(client != NULL);
@@ -26,7 +30,8 @@ struct ch_client *ch_client_new(struct ch_env *env, const char *target, const st
     client->transport = ch_env_transport(env);
     client->target = strdup(target);
     BASE_ASSERT(client->target != NULL);
-    client->message_bytes_max = options && options->message_bytes_max ? options->message_bytes_max : MESSAGE_BYTES_DEFAULT;
+    client->message_bytes_max =
+        options && options->message_bytes_max ? options->message_bytes_max : MESSAGE_BYTES_DEFAULT;
     client->no_retry = options && options->no_retry;
     client->naming = options ? options->naming : NULL;
     ch_retry_budget_init(&client->budget);
@@ -94,7 +99,8 @@ static void put_pair(struct ch__client_out *out, const char *key, struct base_by
         out->pairs[out->count++] = (struct ch_metadata){ key, value };
 }
 
-void ch__client_metadata(struct ch__client_out *out, const struct ch_call_options *options, bool retried)
+void ch__client_metadata(struct ch__client_out *out, const struct ch_call_options *options,
+                         bool retried)
 {
     struct ch_context *context = ch_context_current();
     out->count = 0;
@@ -114,31 +120,38 @@ void ch__client_metadata(struct ch__client_out *out, const struct ch_call_option
 
 /* ---- statistics ---- */
 
-static struct ch__client_method *method_stats(struct ch_client *client, const struct ch_method *method)
+static struct ch__client_method *method_stats(struct ch_client *client,
+                                              const struct ch_method *method)
 {
     size_t at = ((uintptr_t)method / sizeof(*method)) % CH__CLIENT_METHODS_MAX, tries = 0;
-    while (client->methods[at].method && client->methods[at].method != method && tries++ < CH__CLIENT_METHODS_MAX)
+    while (client->methods[at].method && client->methods[at].method != method &&
+           tries++ < CH__CLIENT_METHODS_MAX)
         at = (at + 1) % CH__CLIENT_METHODS_MAX;
     struct ch__client_method *stats = &client->methods[at];
     if (stats->method)
         return stats;
     char labels[512];
-    snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\"", method->path + 1, client->target);
+    snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\"", method->path + 1,
+             client->target);
     stats->method = method;
-    stats->latency = ch_histogram(client->env, "rpc_client_latency_ns", labels, "Of a call, with its retries.");
-    stats->retries = ch_counter(client->env, "rpc_client_retries", labels, "Attempts after the first.");
+    stats->latency =
+        ch_histogram(client->env, "rpc_client_latency_ns", labels, "Of a call, with its retries.");
+    stats->retries =
+        ch_counter(client->env, "rpc_client_retries", labels, "Attempts after the first.");
     return stats;
 }
 
-static void count_call(struct ch_client *client, struct ch__client_method *stats, enum base_code code, ch_time took)
+static void count_call(struct ch_client *client, struct ch__client_method *stats,
+                       enum base_code code, ch_time took)
 {
     if ((unsigned)code >= CH__CLIENT_CODES)
         code = BASE_UNKNOWN;
     if (!stats->codes[code]) {
         char labels[512];
-        snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\",code=\"%s\"", stats->method->path + 1, client->target,
-                 base_code_name(code));
-        stats->codes[code] = ch_counter(client->env, "rpc_client_calls", labels, "Calls made, by status code.");
+        snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\",code=\"%s\"",
+                 stats->method->path + 1, client->target, base_code_name(code));
+        stats->codes[code] =
+            ch_counter(client->env, "rpc_client_calls", labels, "Calls made, by status code.");
     }
     ch_count(stats->codes[code], 1);
     ch_observe(stats->latency, (uint64_t)took);
@@ -163,7 +176,8 @@ static struct ch_tfinish attempt(struct unary *unary, bool retried)
 {
     struct ch_client *client = unary->client;
     struct ch_endpoint *endpoint = NULL;
-    struct ch_tfinish finish = { .status = ch__client_pick(client, unary->last, unary->deadline, &endpoint) };
+    struct ch_tfinish finish = { .status = ch__client_pick(client, unary->last, unary->deadline,
+                                                           &endpoint) };
     if (base_failed(finish.status)) {
         finish.never_seen = true;
         return finish;
@@ -171,10 +185,12 @@ static struct ch_tfinish attempt(struct unary *unary, bool retried)
     struct ch__client_out out;
     ch__client_metadata(&out, unary->options, retried);
     base_buf_clear(&unary->reply);
-    finish = client->transport->unary(endpoint->channel, unary->method->path, out.pairs, out.count, unary->deadline,
-                                      unary->options && unary->options->wait_for_ready, base_buf_bytes(&unary->request),
-                                      &unary->reply);
-    finish.status = base_status_wrap(finish.status, "%s to %s", unary->method->name, endpoint->address);
+    finish =
+        client->transport->unary(endpoint->channel, unary->method->path, out.pairs, out.count,
+                                 unary->deadline, unary->options && unary->options->wait_for_ready,
+                                 base_buf_bytes(&unary->request), &unary->reply);
+    finish.status =
+        base_status_wrap(finish.status, "%s to %s", unary->method->name, endpoint->address);
     ch__endpoint_unref(client, unary->last);
     unary->last = endpoint;
     endpoint->refs++;
@@ -194,7 +210,8 @@ static bool retry_after(struct unary *unary, const struct ch_tfinish *finish, in
     ch_time wait = ch_retry_wait(tries, finish->pushback, ch_random(client->env));
     if (tries >= CH__RETRY_ATTEMPTS_MAX || !ch_retry_budget_allows(&client->budget)) {
         if (context)
-            context->retries_forbidden = true; /* whoever called us should not go on where we gave up */
+            context->retries_forbidden =
+                true; /* whoever called us should not go on where we gave up */
         return false;
     }
     if (ch_in(client->env, wait) >= unary->deadline)
@@ -219,8 +236,9 @@ static struct base_status run_unary(struct unary *unary)
     }
 }
 
-struct base_status ch_client_call(struct ch_client *client, const struct ch_method *method, const void *request,
-                                  struct ch_call_options *options, struct base_arena *arena, void **reply)
+struct base_status ch_client_call(struct ch_client *client, const struct ch_method *method,
+                                  const void *request, struct ch_call_options *options,
+                                  struct base_arena *arena, void **reply)
 {
     struct ch_context *context = ch_context_current();
     struct unary unary = {
@@ -229,7 +247,8 @@ struct base_status ch_client_call(struct ch_client *client, const struct ch_meth
         .options = options,
         .stats = method_stats(client, method),
         .deadline = ch__client_deadline(client, options),
-        .may_retry = !client->no_retry && !(options && options->no_retry) && !(context && context->retries_forbidden),
+        .may_retry = !client->no_retry && !(options && options->no_retry) &&
+                     !(context && context->retries_forbidden),
     };
     ch_time begin = ch_now(client->env);
     ch__client_enter(client);

@@ -1,10 +1,12 @@
-/* rpc_server.c: a server: its methods, addresses, start and graceful stop. What one call goes through is rpc_call.c.
+/* rpc_server.c: a server: its methods, addresses, start and graceful stop. What one call goes
+ * through is rpc_call.c.
  *
- * Invariants: 1. Methods are registered before start and never change after. 2. The gate holds one fiber for each live call. 3. The
- * server is freed only when no call is live and every listener is closed.
- * Stop: not serving (health watchers learn it) -> listeners drain (GOAWAY: clients go elsewhere) -> running calls may finish
- * until the deadline -> their fibers are cancelled -> calls that still cannot get rid of their reply (a client that does not
- * read) are cut -> listeners close -> free. */
+ * Invariants: 1. Methods are registered before start and never change after. 2. The gate holds
+ * one fiber for each live call. 3. The server is freed only when no call is live and every
+ * listener is closed. Stop: not serving (health watchers learn it) -> listeners drain (GOAWAY:
+ * clients go elsewhere) -> running calls may finish until the deadline -> their fibers are
+ * cancelled -> calls that still cannot get rid of their reply (a client that does not read) are
+ * cut -> listeners close -> free. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +18,11 @@
 #include "transport_grpc_int.h"
 
 enum { CALLS_MAX_DEFAULT = 4096 };
-static const ch_time CUT_AFTER = 500 * CH_MS; /* from cancelling the fibers to cutting their connections' calls */
+static const ch_time CUT_AFTER =
+    500 * CH_MS; /* from cancelling the fibers to cutting their connections' calls */
 
-struct base_status ch_server_new(struct ch_env *env, const struct ch_server_options *options, struct ch_server **out)
+struct base_status ch_server_new(struct ch_env *env, const struct ch_server_options *options,
+                                 struct ch_server **out)
 {
     *out = NULL;
     if (!options->address || !*options->address)
@@ -29,11 +33,13 @@ struct base_status ch_server_new(struct ch_env *env, const struct ch_server_opti
     server->transport = ch_env_transport(env);
     server->addresses = strdup(options->address);
     BASE_ASSERT(server->addresses != NULL);
-    server->message_bytes_max = options->message_bytes_max ? options->message_bytes_max : CH__REQUEST_BYTES_DEFAULT;
+    server->message_bytes_max =
+        options->message_bytes_max ? options->message_bytes_max : CH__REQUEST_BYTES_DEFAULT;
     server->http_handler = options->http;
     ch_gate_init(&server->gate, env, "rpc calls");
     ch_cond_init(&server->health_changed);
-    ch_admission_init(&server->admission, options->calls_max ? options->calls_max : CALLS_MAX_DEFAULT);
+    ch_admission_init(&server->admission,
+                      options->calls_max ? options->calls_max : CALLS_MAX_DEFAULT);
     ch__health_register(server);
     ch__reflection_register(server);
     *out = server;
@@ -82,12 +88,15 @@ static struct ch__endpoint *endpoint_add(struct ch_server *server, const struct 
     snprintf(labels, sizeof(labels), "method=\"%s\"", method->path + 1);
     endpoint->method = method;
     endpoint->full_name = method->path + 1;
-    endpoint->in_flight = ch_gauge(server->env, "rpc_server_in_flight", labels, "Calls being served now.");
-    endpoint->latency = ch_histogram(server->env, "rpc_server_latency_ns", labels, "From the call's arrival to its reply.");
+    endpoint->in_flight =
+        ch_gauge(server->env, "rpc_server_in_flight", labels, "Calls being served now.");
+    endpoint->latency = ch_histogram(server->env, "rpc_server_latency_ns", labels,
+                                     "From the call's arrival to its reply.");
     return endpoint;
 }
 
-void ch_server_handle(struct ch_server *server, const struct ch_method *method, ch_unary_fn *fn, void *self)
+void ch_server_handle(struct ch_server *server, const struct ch_method *method, ch_unary_fn *fn,
+                      void *self)
 {
     BASE_ASSERT(!method->client_streaming && !method->server_streaming);
     struct ch__endpoint *endpoint = endpoint_add(server, method);
@@ -95,7 +104,8 @@ void ch_server_handle(struct ch_server *server, const struct ch_method *method, 
     endpoint->self = self;
 }
 
-void ch_server_handle_stream(struct ch_server *server, const struct ch_method *method, ch_stream_fn *fn, void *self)
+void ch_server_handle_stream(struct ch_server *server, const struct ch_method *method,
+                             ch_stream_fn *fn, void *self)
 {
     BASE_ASSERT(method->client_streaming || method->server_streaming);
     struct ch__endpoint *endpoint = endpoint_add(server, method);
@@ -103,8 +113,8 @@ void ch_server_handle_stream(struct ch_server *server, const struct ch_method *m
     endpoint->self = self;
 }
 
-void ch__server_handle_internal(struct ch_server *server, const struct ch_method *method, ch_unary_fn *unary,
-                                ch_stream_fn *stream, void *self)
+void ch__server_handle_internal(struct ch_server *server, const struct ch_method *method,
+                                ch_unary_fn *unary, ch_stream_fn *stream, void *self)
 {
     struct ch__endpoint *endpoint = endpoint_add(server, method);
     endpoint->unary = unary;
@@ -118,19 +128,23 @@ void ch_server_add_service(struct ch_server *server, const struct ch_service *se
     for (size_t i = 0; i < server->service_count; i++)
         if (server->services[i] == service)
             return;
-    server->services = realloc(server->services, (server->service_count + 1) * sizeof(server->services[0]));
+    server->services =
+        realloc(server->services, (server->service_count + 1) * sizeof(server->services[0]));
     BASE_ASSERT(server->services != NULL);
     server->services[server->service_count++] = service;
 }
 
-void ch__endpoint_count(struct ch_server *server, struct ch__endpoint *endpoint, enum base_code code, ch_time took)
+void ch__endpoint_count(struct ch_server *server, struct ch__endpoint *endpoint,
+                        enum base_code code, ch_time took)
 {
     if ((unsigned)code >= CH__CODES)
         code = BASE_UNKNOWN;
     if (!endpoint->codes[code]) {
         char labels[256];
-        snprintf(labels, sizeof(labels), "method=\"%s\",code=\"%s\"", endpoint->full_name, base_code_name(code));
-        endpoint->codes[code] = ch_counter(server->env, "rpc_server_calls", labels, "Calls served, by status code.");
+        snprintf(labels, sizeof(labels), "method=\"%s\",code=\"%s\"", endpoint->full_name,
+                 base_code_name(code));
+        endpoint->codes[code] =
+            ch_counter(server->env, "rpc_server_calls", labels, "Calls served, by status code.");
     }
     ch_count(endpoint->codes[code], 1);
     ch_observe(endpoint->latency, (uint64_t)took);
@@ -143,15 +157,16 @@ static struct base_status listen_one(struct ch_server *server, const char *addre
 {
     char bound[128] = "";
     if (server->listener_count == CH__ADDRESSES_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "listen: more than %d addresses", CH__ADDRESSES_MAX);
-    struct base_status status = server->transport->listen(server->env, address, server->message_bytes_max, ch__call_accept, server,
-                                                          bound, &server->listeners[server->listener_count]);
+        return base_status_make(BASE_INVALID_ARGUMENT, "listen: more than %d addresses",
+                                CH__ADDRESSES_MAX);
+    struct base_status status =
+        server->transport->listen(server->env, address, server->message_bytes_max, ch__call_accept,
+                                  server, bound, &server->listeners[server->listener_count]);
     if (base_failed(status))
         return status;
     server->listener_count++;
-    if (*server->bound)
-        strcat(server->bound, ",");
-    strcat(server->bound, bound);
+    size_t at = strlen(server->bound);
+    snprintf(server->bound + at, sizeof(server->bound) - at, "%s%s", at ? "," : "", bound);
     return status;
 }
 
@@ -159,13 +174,15 @@ static struct base_status listen_one(struct ch_server *server, const char *addre
 static struct base_status listen_mixed(struct ch_server *server) CH_WAITS;
 static struct base_status listen_mixed(struct ch_server *server)
 {
-    struct base_status status = ch_http_start(server->env, NULL, server->http_handler, &server->http);
+    struct base_status status =
+        ch_http_start(server->env, NULL, server->http_handler, &server->http);
     if (base_failed(status))
         return status;
-    server->listeners[0] = ch__grpc_listen_nowhere(server->env, server->message_bytes_max, ch__call_accept, server);
+    server->listeners[0] =
+        ch__grpc_listen_nowhere(server->env, server->message_bytes_max, ch__call_accept, server);
     server->listener_count = 1;
-    return ch__mux_start(server->env, server->addresses, server->listeners[0], server->http, server->bound, sizeof(server->bound),
-                         &server->mux);
+    return ch__mux_start(server->env, server->addresses, server->listeners[0], server->http,
+                         server->bound, sizeof(server->bound), &server->mux);
 }
 
 static void stop_accepting(struct ch_server *server)
@@ -220,7 +237,8 @@ void ch_server_set_serving(struct ch_server *server, bool serving)
     ch_cond_broadcast(&server->health_changed);
 }
 
-/* Waits, even when this fiber is cancelled (SIGTERM does that), until no call is live or the deadline. */
+/* Waits, even when this fiber is cancelled (SIGTERM does that), until no call is live or the
+ * deadline. */
 static void wait_for_calls(struct ch_server *server, ch_time deadline) CH_WAITS;
 static void wait_for_calls(struct ch_server *server, ch_time deadline)
 {

@@ -23,7 +23,7 @@ struct ch__endpoint {
     ch_unary_fn *unary;
     ch_stream_fn *stream;
     void *self;
-    bool internal; /* health, reflection: not subject to admission */
+    bool internal;         /* health, reflection: not subject to admission */
     const char *full_name; /* path without the first slash */
     struct ch_gauge *in_flight;
     struct ch_histogram *latency;
@@ -77,12 +77,13 @@ struct ch__endpoint *ch__server_find(struct ch_server *server, const char *path)
 /* ---- rpc_call.c ---- */
 void ch__call_accept(void *server, struct ch_tcall *tcall);
 void ch__call_pool_free(struct ch_server *server);
-void ch__endpoint_count(struct ch_server *server, struct ch__endpoint *endpoint, enum base_code code, ch_time took);
+void ch__endpoint_count(struct ch_server *server, struct ch__endpoint *endpoint,
+                        enum base_code code, ch_time took);
 /* ---- health.c, reflection.c ---- */
 void ch__health_register(struct ch_server *server);
 void ch__reflection_register(struct ch_server *server);
 /* A registered endpoint that admission does not touch. */
-void ch__server_handle_internal(struct ch_server *server, const struct ch_method *method, ch_unary_fn *unary,
-                                ch_stream_fn *stream, void *self);
+void ch__server_handle_internal(struct ch_server *server, const struct ch_method *method,
+                                ch_unary_fn *unary, ch_stream_fn *stream, void *self);
 
 #endif

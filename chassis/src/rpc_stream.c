@@ -1,5 +1,6 @@
-/* rpc_stream.c: streaming calls of a client. One fiber may send while another receives; neither is retried.
- * Invariant: a stream is in its client's list from open to free; the client's closing cancels it. */
+/* rpc_stream.c: streaming calls of a client. One fiber may send while another receives; neither
+ * is retried. Invariant: a stream is in its client's list from open to free; the client's
+ * closing cancels it. */
 #include <stdlib.h>
 
 #include "rpc_client_int.h"
@@ -15,11 +16,12 @@ struct ch_client_stream {
     struct base_status end; /* when over */
 };
 
-struct base_status ch_client_open(struct ch_client *client, const struct ch_method *method, struct ch_call_options *options,
-                                  struct ch_client_stream **out)
+struct base_status ch_client_open(struct ch_client *client, const struct ch_method *method,
+                                  struct ch_call_options *options, struct ch_client_stream **out)
 {
     struct ch_endpoint *endpoint = NULL;
-    ch_time deadline = options && options->deadline ? ch_context_deadline(options->deadline) : ch_context_deadline(CH_NEVER);
+    ch_time deadline = options && options->deadline ? ch_context_deadline(options->deadline)
+                                                    : ch_context_deadline(CH_NEVER);
     *out = NULL;
     ch__client_enter(client);
     struct base_status status = ch__client_pick(client, NULL, deadline, &endpoint);
@@ -34,8 +36,9 @@ struct base_status ch_client_open(struct ch_client *client, const struct ch_meth
     stream->client = client;
     stream->method = method;
     stream->endpoint = endpoint;
-    stream->tcall = client->transport->open(endpoint->channel, method->path, metadata.pairs, metadata.count, deadline,
-                                            options && options->wait_for_ready);
+    stream->tcall =
+        client->transport->open(endpoint->channel, method->path, metadata.pairs, metadata.count,
+                                deadline, options && options->wait_for_ready);
     stream->in = ch__client_buf(client);
     stream->out = ch__client_buf(client);
     *out = stream;
@@ -48,7 +51,8 @@ static struct base_status end_of(struct ch_client_stream *stream)
 {
     if (!stream->over) {
         struct ch_tfinish finish = stream->client->transport->finish(stream->tcall);
-        finish.status = base_status_wrap(finish.status, "%s to %s", stream->method->name, stream->endpoint->address);
+        finish.status = base_status_wrap(finish.status, "%s to %s", stream->method->name,
+                                         stream->endpoint->address);
         if (stream->over) /* another fiber was first */
             base_status_free(&finish.status);
         else
@@ -58,15 +62,16 @@ static struct base_status end_of(struct ch_client_stream *stream)
     return base_status_copy(&stream->end);
 }
 
-static struct base_status broken(struct ch_client_stream *stream, struct base_status status) CH_WAITS;
+static struct base_status broken(struct ch_client_stream *stream,
+                                 struct base_status status) CH_WAITS;
 static struct base_status broken(struct ch_client_stream *stream, struct base_status status)
 {
     if (!base_failed(status) || status.code == BASE_CANCELLED)
         return status;
     struct base_status end = end_of(stream);
     if (!base_failed(end))
-        end = base_status_make(BASE_UNAVAILABLE, "%s to %s: the server has ended the call", stream->method->name,
-                               stream->endpoint->address);
+        end = base_status_make(BASE_UNAVAILABLE, "%s to %s: the server has ended the call",
+                               stream->method->name, stream->endpoint->address);
     base_status_free(&status);
     return end;
 }
@@ -75,7 +80,8 @@ struct base_status ch_stream_send(struct ch_client_stream *stream, const void *m
 {
     base_buf_clear(&stream->out);
     ch_proto_encode(message, &stream->out);
-    return broken(stream, stream->client->transport->send(stream->tcall, base_buf_bytes(&stream->out)));
+    return broken(stream,
+                  stream->client->transport->send(stream->tcall, base_buf_bytes(&stream->out)));
 }
 
 struct base_status ch_stream_close_send(struct ch_client_stream *stream)
@@ -83,7 +89,8 @@ struct base_status ch_stream_close_send(struct ch_client_stream *stream)
     return broken(stream, stream->client->transport->close_send(stream->tcall));
 }
 
-struct base_status ch_stream_recv(struct ch_client_stream *stream, struct base_arena *arena, void **message)
+struct base_status ch_stream_recv(struct ch_client_stream *stream, struct base_arena *arena,
+                                  void **message)
 {
     bool end = false;
     *message = NULL;
@@ -100,7 +107,8 @@ struct base_status ch_stream_recv(struct ch_client_stream *stream, struct base_a
     if (base_failed(status)) {
         status.code = BASE_INTERNAL;
         stream->client->transport->cancel(stream->tcall);
-        return base_status_wrap(status, "%s to %s: reply", stream->method->name, stream->endpoint->address);
+        return base_status_wrap(status, "%s to %s: reply", stream->method->name,
+                                stream->endpoint->address);
     }
     *message = decoded;
     return status;

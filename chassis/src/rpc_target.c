@@ -1,7 +1,9 @@
-/* rpc_target.c: see rpc_target.h. A target that begins with '/' is a name of the cell: a fiber follows a naming watch and makes
- * the list what the watch shows, keeping the last list while naming is away. Anything else is a list of addresses.
+/* rpc_target.c: see rpc_target.h. A target that begins with '/' is a name of the cell: a fiber
+ * follows a naming watch and makes the list what the watch shows, keeping the last list while
+ * naming is away. Anything else is a list of addresses.
  *
- * Invariants: 1. An endpoint in the list has one reference for it. 2. The channel lives as long as the endpoint. */
+ * Invariants: 1. An endpoint in the list has one reference for it. 2. The channel lives as long
+ * as the endpoint. */
 #include "rpc_target.h"
 
 #include <stdio.h>
@@ -34,7 +36,8 @@ static struct ch_endpoint *find(struct ch_client *client, const char *address)
     return NULL;
 }
 
-void ch__target_set(struct ch_client *client, const char *const *addresses, const bool *healthy, size_t count)
+void ch__target_set(struct ch_client *client, const char *const *addresses, const bool *healthy,
+                    size_t count)
 {
     struct ch_balancer old = client->balancer, next = { .count = 0 };
     for (size_t i = 0; i < old.count; i++)
@@ -72,8 +75,10 @@ static void set_fixed(struct ch_client *client)
     free(text);
 }
 
-/* The watch's entries as a list: an entry's value is "host:port", perhaps followed by more after a space. */
-static void set_named(struct ch_client *client, const struct ch_name_entry *entries, size_t entry_count)
+/* The watch's entries as a list: an entry's value is "host:port", perhaps followed by more after
+ * a space. */
+static void set_named(struct ch_client *client, const struct ch_name_entry *entries,
+                      size_t entry_count)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -110,7 +115,8 @@ void ch__target_start(struct ch_client *client)
             set_fixed(client);
         return;
     }
-    base_status_drop(ch_gate_spawn(&client->gate, "rpc target", follow, client)); /* without a fiber calls say "not resolved" */
+    base_status_drop(ch_gate_spawn(&client->gate, "rpc target", follow,
+                                   client)); /* without a fiber calls say "not resolved" */
 }
 
 void ch__target_close(struct ch_client *client)
@@ -126,24 +132,26 @@ void ch__target_close(struct ch_client *client)
     }
 }
 
-struct base_status ch__client_pick(struct ch_client *client, const struct ch_endpoint *avoid, ch_time deadline,
-                                   struct ch_endpoint **out)
+struct base_status ch__client_pick(struct ch_client *client, const struct ch_endpoint *avoid,
+                                   ch_time deadline, struct ch_endpoint **out)
 {
     while (!client->resolved && !client->closed) {
         if (*client->target == '/' && !client->naming)
-            return base_status_make(BASE_FAILED_PRECONDITION, "target %s is a name, and there is no naming", client->target);
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "target %s is a name, and there is no naming", client->target);
         enum ch_outcome outcome = ch_cond_wait(&client->changed, deadline);
         if (outcome != CH_OK)
             return base_status_wrap(ch_outcome_status(outcome, "resolve"), "%s", client->target);
     }
     if (client->closed)
         return base_status_make(BASE_CANCELLED, "%s: the client is closed", client->target);
-    struct ch_endpoint *endpoint =
-        ch_balancer_pick(&client->balancer, avoid, ch_now(client->env), ch_random(client->env), ch_random(client->env));
+    struct ch_endpoint *endpoint = ch_balancer_pick(&client->balancer, avoid, ch_now(client->env),
+                                                    ch_random(client->env), ch_random(client->env));
     if (!endpoint)
         return base_status_make(BASE_UNAVAILABLE, "%s: nobody serves it", client->target);
     if (!endpoint->channel)
-        endpoint->channel = client->transport->channel_new(client->env, endpoint->address, client->message_bytes_max);
+        endpoint->channel = client->transport->channel_new(client->env, endpoint->address,
+                                                           client->message_bytes_max);
     endpoint->refs++;
     endpoint->outstanding++;
     ch_breaker_begin(&endpoint->breaker, ch_now(client->env));

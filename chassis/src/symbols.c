@@ -1,5 +1,5 @@
-/* symbols.c: see symbols.h. Walks the wire form of google/protobuf/descriptor.proto; the descriptors are our own generator's, so what
- * does not parse is simply not found. */
+/* symbols.c: see symbols.h. Walks the wire form of google/protobuf/descriptor.proto; the
+ * descriptors are our own generator's, so what does not parse is simply not found. */
 #include "symbols.h"
 
 #include "base/codec.h"
@@ -14,7 +14,11 @@ struct inside {
 };
 static const struct inside INSIDE[][6] = {
     [FILE_KIND] = { { 4, MESSAGE_KIND }, { 5, LEAF_KIND }, { 6, SERVICE_KIND }, { 7, LEAF_KIND } },
-    [MESSAGE_KIND] = { { 2, LEAF_KIND }, { 3, MESSAGE_KIND }, { 4, LEAF_KIND }, { 6, LEAF_KIND }, { 8, LEAF_KIND } },
+    [MESSAGE_KIND] = { { 2, LEAF_KIND },
+                       { 3, MESSAGE_KIND },
+                       { 4, LEAF_KIND },
+                       { 6, LEAF_KIND },
+                       { 8, LEAF_KIND } },
     [SERVICE_KIND] = { { 2, LEAF_KIND } },
     [LEAF_KIND] = { { 0, LEAF_KIND } },
 };
@@ -43,12 +47,14 @@ static struct base_bytes field_of(struct base_bytes message, uint32_t wanted)
     return found;
 }
 
-static enum ch_symbol find_in(struct base_bytes message, enum kind kind, struct base_bytes name, int depth)
+static enum ch_symbol find_in(struct base_bytes message, enum kind kind, struct base_bytes name,
+                              int depth)
 {
     struct base_bytes value;
     uint32_t number = 0;
     while (depth < DEPTH_MAX && next_field(&message, &number, &value)) {
-        for (const struct inside *inside = INSIDE[kind]; inside < INSIDE[kind] + 6 && inside->field; inside++) {
+        for (const struct inside *inside = INSIDE[kind]; inside < INSIDE[kind] + 6 && inside->field;
+             inside++) {
             if (inside->field != number)
                 continue;
             struct base_bytes own = field_of(value, 1);
@@ -71,7 +77,8 @@ enum ch_symbol ch_symbol_find(struct base_bytes file_descriptor, struct base_byt
 {
     struct base_bytes package = field_of(file_descriptor, 2);
     if (package.len > 0) {
-        if (!base_bytes_starts_with(name, package) || name.len <= package.len || name.data[package.len] != '.')
+        if (!base_bytes_starts_with(name, package) || name.len <= package.len ||
+            name.data[package.len] != '.')
             return CH_SYMBOL_NONE;
         name = base_bytes(name.data + package.len + 1, name.len - package.len - 1);
     }

@@ -1,9 +1,11 @@
-/* transport_grpc.c: calls over gRPC C core on the env's completion queue: what both sides share. The client's half is in
- * transport_grpc_client.c, the server's in transport_grpc_server.c; the invariants are in transport_grpc_int.h.
+/* transport_grpc.c: calls over gRPC C core on the env's completion queue: what both sides share.
+ * The client's half is in transport_grpc_client.c, the server's in transport_grpc_server.c; the
+ * invariants are in transport_grpc_int.h.
  *
- * Happy path of an operation: fill grpc_ops, ch__op_start (takes a reference for the tag), ch__op_wait parks the fiber, the loop
- * takes the tag off the queue and runs op_run, which ends the wait and gives the reference up.
- * Failure: gRPC reports a dead call by ok = 0 on every outstanding tag; nothing is retried here. */
+ * Happy path of an operation: fill grpc_ops, ch__op_start (takes a reference for the tag),
+ * ch__op_wait parks the fiber, the loop takes the tag off the queue and runs op_run, which ends
+ * the wait and gives the reference up. Failure: gRPC reports a dead call by ok = 0 on every
+ * outstanding tag; nothing is retried here. */
 #include "env_real.h"
 #include "transport_grpc_int.h"
 
@@ -165,10 +167,12 @@ static void append_slices(const grpc_slice_buffer *slices, struct base_buf *out)
 {
     base_buf_reserve(out, slices->length);
     for (size_t i = 0; i < slices->count; i++)
-        base_buf_put(out, GRPC_SLICE_START_PTR(slices->slices[i]), GRPC_SLICE_LENGTH(slices->slices[i]));
+        base_buf_put(out, GRPC_SLICE_START_PTR(slices->slices[i]),
+                     GRPC_SLICE_LENGTH(slices->slices[i]));
 }
 
-struct base_status ch__message_take(grpc_byte_buffer *buffer, size_t bytes_max, struct base_buf *out)
+struct base_status ch__message_take(grpc_byte_buffer *buffer, size_t bytes_max,
+                                    struct base_buf *out)
 {
     struct base_status status = BASE_STATUS_OK;
     const grpc_slice_buffer *slices = &buffer->data.raw.slice_buffer;
@@ -185,7 +189,8 @@ struct base_status ch__message_take(grpc_byte_buffer *buffer, size_t bytes_max, 
         break;
     }
     default:
-        status = base_status_make(BASE_UNIMPLEMENTED, "message compression %d", (int)buffer->data.raw.compression);
+        status = base_status_make(BASE_UNIMPLEMENTED, "message compression %d",
+                                  (int)buffer->data.raw.compression);
     }
     grpc_byte_buffer_destroy(buffer);
     return status;
@@ -199,7 +204,8 @@ size_t ch__metadata_fill(grpc_metadata *out, const struct ch_metadata *pairs, si
         count = CH__METADATA_OUT_MAX;
     for (size_t i = 0; i < count; i++) {
         out[i].key = grpc_slice_from_copied_string(pairs[i].key);
-        out[i].value = grpc_slice_from_copied_buffer((const char *)pairs[i].value.data, pairs[i].value.len);
+        out[i].value =
+            grpc_slice_from_copied_buffer((const char *)pairs[i].value.data, pairs[i].value.len);
     }
     return count;
 }
@@ -218,7 +224,8 @@ static bool socket_peer(int fd, char *out, size_t size)
     socklen_t len = sizeof(name);
     char host[64], port[16];
     if (getpeername(fd, (struct sockaddr *)&name, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&name, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        getnameinfo((struct sockaddr *)&name, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return false;
     snprintf(out, size, name.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
     return true;
@@ -247,7 +254,8 @@ gpr_timespec ch__gpr_deadline(struct ch_env *env, ch_time deadline)
     if (deadline == CH_NEVER)
         return gpr_inf_future(GPR_CLOCK_MONOTONIC);
     ch_time left = deadline - ch_now(env);
-    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(left > 0 ? left : 0, GPR_TIMESPAN));
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                        gpr_time_from_nanos(left > 0 ? left : 0, GPR_TIMESPAN));
 }
 
 /* ---- streams, both sides ---- */
@@ -256,7 +264,8 @@ static struct base_status call_over(const struct ch_tcall *call, const char *wha
 {
     if (ch_cancelled())
         return base_status_make(BASE_CANCELLED, "%s: cancelled", what);
-    return base_status_make(call->server ? BASE_CANCELLED : BASE_UNAVAILABLE, "%s: the call is over", what);
+    return base_status_make(call->server ? BASE_CANCELLED : BASE_UNAVAILABLE,
+                            "%s: the call is over", what);
 }
 
 /* Puts the initial metadata in front of the first batch of a call. */
@@ -266,7 +275,8 @@ static size_t add_initial(struct ch_tcall *call, grpc_op *ops)
         return 0;
     call->initial_sent = true;
     ops[0] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA,
-                        .data.send_initial_metadata = { .count = call->out_count, .metadata = call->out } };
+                        .data.send_initial_metadata = { .count = call->out_count,
+                                                        .metadata = call->out } };
     return 1;
 }
 
@@ -278,8 +288,10 @@ struct base_status ch__grpc_send(struct ch_tcall *call, struct base_bytes messag
     memset(ops, 0, sizeof(ops));
     size_t count = add_initial(call, ops);
     grpc_byte_buffer *buffer = ch__message_of(message);
-    ops[count++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer };
-    bool ok = ch__op_start(call, &call->send, ops, count) && ch__op_wait(&call->send, false, "rpc send");
+    ops[count++] =
+        (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer };
+    bool ok =
+        ch__op_start(call, &call->send, ops, count) && ch__op_wait(&call->send, false, "rpc send");
     grpc_byte_buffer_destroy(buffer);
     return ok ? BASE_STATUS_OK : call_over(call, "send");
 }
@@ -294,11 +306,14 @@ struct base_status ch__grpc_recv(struct ch_tcall *call, struct base_buf *message
     size_t count = call->server ? 0 : add_initial(call, ops);
     if (!call->server && !call->initial_asked) {
         call->initial_asked = true;
-        ops[count++] = (grpc_op){ .op = GRPC_OP_RECV_INITIAL_METADATA,
-                                  .data.recv_initial_metadata.recv_initial_metadata = &call->initial };
+        ops[count++] =
+            (grpc_op){ .op = GRPC_OP_RECV_INITIAL_METADATA,
+                       .data.recv_initial_metadata.recv_initial_metadata = &call->initial };
     }
-    ops[count++] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message };
-    bool ok = ch__op_start(call, &call->recv, ops, count) && ch__op_wait(&call->recv, false, "rpc receive");
+    ops[count++] =
+        (grpc_op){ .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message };
+    bool ok = ch__op_start(call, &call->recv, ops, count) &&
+              ch__op_wait(&call->recv, false, "rpc receive");
     grpc_byte_buffer *buffer = call->message;
     call->message = NULL;
     if (call->server)

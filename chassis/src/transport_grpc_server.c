@@ -1,13 +1,17 @@
 /* transport_grpc_server.c: the server's half of the gRPC transport.
  *
- * Happy path of a unary call: one of the armed generic requests comes back -> accept() (which starts a fiber) -> RECV_MESSAGE ->
- * one batch {initial metadata, message, status, RECV_CLOSE}. RECV_CLOSE, which tells that the client is gone, is asked for
- * alone only when the handler has not replied by the time every ready fiber has run (a handler that never waits saves that
+ * Happy path of a unary call: one of the armed generic requests comes back -> accept() (which
+ * starts a fiber) -> RECV_MESSAGE -> one batch {initial metadata, message, status, RECV_CLOSE}.
+ * RECV_CLOSE, which tells that the client is gone, is asked for alone only when the handler has
+ * not replied by the time every ready fiber has run (a handler that never waits saves that
  * batch), and for streams.
  * Invariants:
- *  1. CH__ARMED_REQUESTS are armed until shutdown; each is re-armed before its call is handed up.
- *  2. A listener is destroyed only after its shutdown tag, after every armed request came back and every call was freed.
- * Shutdown (platform notes: another order aborts): shutdown_and_notify -> [calls finish] -> cancel_all_calls -> tag -> destroy. */
+ *  1. CH__ARMED_REQUESTS are armed until shutdown; each is re-armed before its call is handed
+ *     up.
+ *  2. A listener is destroyed only after its shutdown tag, after every armed request came back
+ *     and every call was freed.
+ * Shutdown (platform notes: another order aborts): shutdown_and_notify -> [calls finish] ->
+ * cancel_all_calls -> tag -> destroy. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +49,8 @@ struct ch_tlistener {
 
 static void wake_closer(struct ch_tlistener *listener)
 {
-    if (listener->closer && !listener->closer->ended && listener->is_down && listener->armed_count == 0)
+    if (listener->closer && !listener->closer->ended && listener->is_down &&
+        listener->armed_count == 0)
         ch_wait_end(listener->closer, CH_OK);
 }
 
@@ -58,8 +63,9 @@ static void arm(struct ch__armed *armed)
     grpc_call_details_init(&call->request);
     armed->call = call;
     listener->armed_count++;
-    grpc_call_error error = grpc_server_request_call(listener->server, &call->call, &call->request, &call->initial,
-                                                     listener->grpc->cq, listener->grpc->cq, &armed->tag);
+    grpc_call_error error =
+        grpc_server_request_call(listener->server, &call->call, &call->request, &call->initial,
+                                 listener->grpc->cq, listener->grpc->cq, &armed->tag);
     BASE_ASSERT(error == GRPC_CALL_OK);
 }
 
@@ -76,7 +82,8 @@ static void call_begin(struct ch_tlistener *listener, struct ch_tcall *call)
         memcpy(call->path, GRPC_SLICE_START_PTR(call->request.method), len);
         call->path[len] = '\0';
     } else {
-        call->path_long = base_bytes_cstr(&call->arena, base_bytes(GRPC_SLICE_START_PTR(call->request.method), len));
+        call->path_long = base_bytes_cstr(
+            &call->arena, base_bytes(GRPC_SLICE_START_PTR(call->request.method), len));
     }
     listener->accept(listener->self, call);
 }
@@ -113,7 +120,8 @@ static grpc_arg arg_int(const char *key, int value)
 static grpc_server *server_new(size_t message_bytes_max)
 {
     grpc_arg args[] = {
-        arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_bytes_max < INT32_MAX ? (int)message_bytes_max : -1),
+        arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+                message_bytes_max < INT32_MAX ? (int)message_bytes_max : -1),
         arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
         arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_INTERVAL_LEAST_MS),
         arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
@@ -140,7 +148,8 @@ static void bound_text(const char *address, int port, char bound[128])
 }
 
 static struct ch_tlistener *listener_new(struct ch_env *env, size_t message_bytes_max,
-                                         void (*accept)(void *self, struct ch_tcall *call), void *self)
+                                         void (*accept)(void *self, struct ch_tcall *call),
+                                         void *self)
 {
     struct ch_tlistener *listener = calloc(1, sizeof(*listener));
     BASE_ASSERT(listener != NULL);
@@ -163,9 +172,10 @@ static void listener_begin(struct ch_tlistener *listener)
     }
 }
 
-struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size_t message_bytes_max,
-                                   void (*accept)(void *self, struct ch_tcall *call), void *self, char bound[128],
-                                   struct ch_tlistener **out)
+struct base_status ch__grpc_listen(struct ch_env *env, const char *address,
+                                   size_t message_bytes_max,
+                                   void (*accept)(void *self, struct ch_tcall *call), void *self,
+                                   char bound[128], struct ch_tlistener **out)
 {
     struct ch_tlistener *listener = listener_new(env, message_bytes_max, accept, self);
     grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
@@ -176,7 +186,8 @@ struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size
     if (port == 0) {
         ch__grpc_listener_close(listener);
         *out = NULL;
-        return base_status_make(BASE_UNAVAILABLE, "listen %s: the address is taken or not of this machine", address);
+        return base_status_make(BASE_UNAVAILABLE,
+                                "listen %s: the address is taken or not of this machine", address);
     }
     bound_text(address, port, bound);
     listener_begin(listener);
@@ -184,7 +195,8 @@ struct base_status ch__grpc_listen(struct ch_env *env, const char *address, size
 }
 
 struct ch_tlistener *ch__grpc_listen_nowhere(struct ch_env *env, size_t message_bytes_max,
-                                             void (*accept)(void *self, struct ch_tcall *call), void *self)
+                                             void (*accept)(void *self, struct ch_tcall *call),
+                                             void *self)
 {
     struct ch_tlistener *listener = listener_new(env, message_bytes_max, accept, self);
     grpc_server_start(listener->server);
@@ -258,9 +270,11 @@ size_t ch__grpc_metadata(const struct ch_tcall *call, const struct ch_metadata *
         own->pairs = BASE_NEW_ARRAY(&own->arena, struct ch_metadata, count);
         for (size_t i = 0; i < count; i++) {
             grpc_metadata *pair = &own->initial.metadata[i];
-            own->pairs[i].key = base_bytes_cstr(
-                &own->arena, base_bytes(GRPC_SLICE_START_PTR(pair->key), GRPC_SLICE_LENGTH(pair->key)));
-            own->pairs[i].value = base_bytes(GRPC_SLICE_START_PTR(pair->value), GRPC_SLICE_LENGTH(pair->value));
+            own->pairs[i].key =
+                base_bytes_cstr(&own->arena, base_bytes(GRPC_SLICE_START_PTR(pair->key),
+                                                        GRPC_SLICE_LENGTH(pair->key)));
+            own->pairs[i].value =
+                base_bytes(GRPC_SLICE_START_PTR(pair->value), GRPC_SLICE_LENGTH(pair->value));
         }
     }
     *pairs = own->pairs;
@@ -287,7 +301,8 @@ static void arm_close(struct ch_tcall *call)
         return;
     grpc_op op;
     memset(&op, 0, sizeof(op));
-    op = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->cancel_flag };
+    op = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                    .data.recv_close_on_server.cancelled = &call->cancel_flag };
     call->status.tag.run = close_run;
     call->close_armed = ch__op_start(call, &call->status, &op, 1);
 }
@@ -322,7 +337,8 @@ void ch__grpc_arm_close_soon(struct ch_tcall *call)
     if (grpc->armer_running)
         return;
     grpc->armer_running = true;
-    if (base_status_drop(ch_gate_spawn(&grpc->gate, "rpc watch close", armer_main, grpc)) != BASE_OK) {
+    if (base_status_drop(ch_gate_spawn(&grpc->gate, "rpc watch close", armer_main, grpc)) !=
+        BASE_OK) {
         grpc->armer_running = false;
         arm_close(call);
     }
@@ -336,8 +352,9 @@ void ch__grpc_on_cancel(struct ch_tcall *call, void (*cancelled)(void *self), vo
 
 /* ---- the end ---- */
 
-void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message, const struct base_status *status,
-                    const struct ch_metadata *trailers, size_t trailer_count)
+void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message,
+                    const struct base_status *status, const struct ch_metadata *trailers,
+                    size_t trailer_count)
 {
     BASE_ASSERT(!call->replied);
     ch__grpc_unlist_arm(call);
@@ -351,20 +368,23 @@ void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message, con
     call->initial_sent = true;
     grpc_byte_buffer *buffer = message ? ch__message_of(*message) : NULL;
     if (buffer)
-        ops[count++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer };
+        ops[count++] =
+            (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer };
     grpc_slice details = grpc_empty_slice();
     bool failed = base_failed(*status);
     if (failed) {
         struct base_bytes text = base_bytes_str(base_status_text(status));
-        details = grpc_slice_from_copied_buffer((const char *)text.data,
-                                                text.len < CH__STATUS_TEXT_MAX ? text.len : CH__STATUS_TEXT_MAX);
+        details = grpc_slice_from_copied_buffer(
+            (const char *)text.data,
+            text.len < CH__STATUS_TEXT_MAX ? text.len : CH__STATUS_TEXT_MAX);
     }
     call->out_count = ch__metadata_fill(call->out, trailers, trailer_count);
-    ops[count++] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER,
-                              .data.send_status_from_server = { .trailing_metadata_count = call->out_count,
-                                                                .trailing_metadata = call->out,
-                                                                .status = (grpc_status_code)status->code,
-                                                                .status_details = failed ? &details : NULL } };
+    ops[count++] =
+        (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER,
+                   .data.send_status_from_server = { .trailing_metadata_count = call->out_count,
+                                                     .trailing_metadata = call->out,
+                                                     .status = (grpc_status_code)status->code,
+                                                     .status_details = failed ? &details : NULL } };
     if (!call->close_armed)
         ops[count++] = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
                                   .data.recv_close_on_server.cancelled = &call->cancel_flag };

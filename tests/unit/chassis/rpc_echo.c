@@ -3,14 +3,17 @@
 
 #include <stdio.h>
 
-static EchoReply *reply_to(struct ch_call *call, struct base_arena *arena, const EchoRequest *request)
+static EchoReply *reply_to(struct ch_call *call, struct base_arena *arena,
+                           const EchoRequest *request)
 {
     EchoReply *reply = CH_MESSAGE(arena, EchoReply, strata__test__v1__echo_reply);
     struct ch_context *context = ch_context_current();
     reply->text = request->text;
     reply->payload = request->payload;
     if (request->reply_bytes)
-        reply->payload = ch_data_of(base_bytes(base_arena_calloc(arena, 1, (size_t)request->reply_bytes), (size_t)request->reply_bytes));
+        reply->payload =
+            ch_data_of(base_bytes(base_arena_calloc(arena, 1, (size_t)request->reply_bytes),
+                                  (size_t)request->reply_bytes));
     reply->tenant = ch_data_str(context->tenant);
     reply->peer = ch_data_str(ch_call_peer(call));
     reply->metadata = ch_data_of(ch_call_metadata(call, "x-test"));
@@ -19,8 +22,10 @@ static EchoReply *reply_to(struct ch_call *call, struct base_arena *arena, const
     return reply;
 }
 
-static struct base_status do_as_told(struct echo *t, struct ch_call *call, const EchoRequest *request) CH_WAITS;
-static struct base_status do_as_told(struct echo *t, struct ch_call *call, const EchoRequest *request)
+static struct base_status do_as_told(struct echo *t, struct ch_call *call,
+                                     const EchoRequest *request) CH_WAITS;
+static struct base_status do_as_told(struct echo *t, struct ch_call *call,
+                                     const EchoRequest *request)
 {
     if (request->wait_ms) {
         t->inside++;
@@ -36,11 +41,13 @@ static struct base_status do_as_told(struct echo *t, struct ch_call *call, const
         return base_status_make(BASE_UNAVAILABLE, "told to fail first");
     }
     if (request->code)
-        return base_status_make((enum base_code)request->code, "%.*s", BASE_FMT(ch_bytes_of(request->error)));
+        return base_status_make((enum base_code)request->code, "%.*s",
+                                BASE_FMT(ch_bytes_of(request->error)));
     return BASE_STATUS_OK;
 }
 
-static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
+static struct base_status say(void *self, struct ch_call *call, const void *message,
+                              void **reply) CH_WAITS;
 static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct echo *t = self;
@@ -161,8 +168,8 @@ EchoRequest *echo_request(struct echo *t, const char *text)
     return request;
 }
 
-EchoReply *echo_call(struct echo *t, const struct ch_method *method, EchoRequest *request, struct ch_call_options *options,
-                     struct base_status *status)
+EchoReply *echo_call(struct echo *t, const struct ch_method *method, EchoRequest *request,
+                     struct ch_call_options *options, struct base_status *status)
 {
     void *reply = NULL;
     *status = ch_client_call(t->client, method, request, options, &t->arena, &reply);

@@ -5,13 +5,15 @@
 
 /* ---- retries ---- */
 
-/* A method that may be repeated is, until it succeeds; one that may not is sent once and its caller told that it does not know. */
+/* A method that may be repeated is, until it succeeds; one that may not is sent once and its
+ * caller told that it does not know. */
 RPC_TEST(retry_only_what_is_safe)
 {
     struct base_status status;
     echo_connect(t);
     t->fail_first = 2;
-    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status), "%s", base_status_text(&status));
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status), "%s",
+              base_status_text(&status));
     cr_assert_eq(t->calls, 3u);
     t->calls = 0;
     t->fail_first = 1;
@@ -61,14 +63,16 @@ static void call_waiting(void *arg)
     strata__test__v1__echo_request__init(&request);
     request.wait_ms = 1000;
     struct ch_call_options options = { .no_retry = true };
-    struct base_status status = ch_client_call(t->client, ECHO_METHOD(ACT), &request, &options, &arena, &reply);
+    struct base_status status =
+        ch_client_call(t->client, ECHO_METHOD(ACT), &request, &options, &arena, &reply);
     caller->code = status.code;
     snprintf(caller->text, sizeof(caller->text), "%s", base_status_text(&status));
     base_status_free(&status);
     base_arena_free(&arena);
 }
 
-/* A full server says so at once, to whom it cannot serve, and goes on serving the others; health still answers. */
+/* A full server says so at once, to whom it cannot serve, and goes on serving the others; health
+ * still answers. */
 RPC_TEST(overload_is_shed)
 {
     enum { CALLERS = 12 };
@@ -116,7 +120,8 @@ static void wait_until_still(struct echo *t)
     }
 }
 
-/* A client that does not read stops its handler at the window: ch_call_send waits, so a server's memory does not grow. */
+/* A client that does not read stops its handler at the window: ch_call_send waits, so a server's
+ * memory does not grow. */
 RPC_TEST(slow_reader_is_waited_for)
 {
     echo_connect(t);
@@ -156,20 +161,24 @@ RPC_TEST(vanished_clients_free_their_handlers)
 
 /* ---- bad bytes ---- */
 
-static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes, struct base_buf *reply) CH_WAITS;
-static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes, struct base_buf *reply)
+static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes,
+                             struct base_buf *reply) CH_WAITS;
+static struct ch_tfinish raw(struct echo *t, struct ch_tchannel *channel, struct base_bytes bytes,
+                             struct base_buf *reply)
 {
-    return ch_env_transport(t->env)->unary(channel, ECHO_METHOD(SAY)->path, NULL, 0, ch_in(t->env, 10 * CH_S), false, bytes, reply);
+    return ch_env_transport(t->env)->unary(channel, ECHO_METHOD(SAY)->path, NULL, 0,
+                                           ch_in(t->env, 10 * CH_S), false, bytes, reply);
 }
 
-/* Bytes that are no message, and messages nested too deep, are INVALID_ARGUMENT with the culprit's name; the handler never
- * runs and the server goes on. */
+/* Bytes that are no message, and messages nested too deep, are INVALID_ARGUMENT with the
+ * culprit's name; the handler never runs and the server goes on. */
 RPC_TEST(bytes_that_do_not_decode)
 {
     struct base_status status;
     struct base_buf bytes = { 0 }, reply = { 0 };
     echo_connect(t);
-    struct ch_tchannel *channel = ch_env_transport(t->env)->channel_new(t->env, ch_server_address(t->server), 1 << 20);
+    struct ch_tchannel *channel =
+        ch_env_transport(t->env)->channel_new(t->env, ch_server_address(t->server), 1 << 20);
     uint64_t x = 42;
     for (int round = 0; round < 300; round++) {
         base_buf_clear(&bytes);
@@ -178,7 +187,8 @@ RPC_TEST(bytes_that_do_not_decode)
             base_buf_put_u8(&bytes, (uint8_t)(x >> 56));
         }
         struct ch_tfinish finish = raw(t, channel, base_buf_bytes(&bytes), &reply);
-        cr_assert(finish.status.code == BASE_OK || finish.status.code == BASE_INVALID_ARGUMENT, "%s", base_status_text(&finish.status));
+        cr_assert(finish.status.code == BASE_OK || finish.status.code == BASE_INVALID_ARGUMENT,
+                  "%s", base_status_text(&finish.status));
         base_status_free(&finish.status);
     }
     struct base_buf inner = { 0 };
@@ -196,7 +206,8 @@ RPC_TEST(bytes_that_do_not_decode)
     }
     struct ch_tfinish finish = raw(t, channel, base_buf_bytes(&inner), &reply);
     cr_assert_eq(finish.status.code, BASE_INVALID_ARGUMENT);
-    cr_assert(strstr(base_status_text(&finish.status), "nested") != NULL, "%s", base_status_text(&finish.status));
+    cr_assert(strstr(base_status_text(&finish.status), "nested") != NULL, "%s",
+              base_status_text(&finish.status));
     base_status_free(&finish.status);
     cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "still here"), NULL, &status) != NULL);
     ch_env_transport(t->env)->channel_free(channel);
@@ -205,7 +216,8 @@ RPC_TEST(bytes_that_do_not_decode)
     base_buf_free(&reply);
 }
 
-/* A request over the server's limit and a reply over the client's are RESOURCE_EXHAUSTED, not a hang or a lost connection. */
+/* A request over the server's limit and a reply over the client's are RESOURCE_EXHAUSTED, not a
+ * hang or a lost connection. */
 RPC_TEST(messages_over_the_limit)
 {
     struct base_status status;
@@ -226,5 +238,6 @@ RPC_TEST(messages_over_the_limit)
     cr_assert(options.outcome_unknown);
     base_status_free(&status);
     request->reply_bytes = 190000;
-    cr_assert(echo_call(t, ECHO_METHOD(SAY), request, NULL, &status), "%s", base_status_text(&status));
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), request, NULL, &status), "%s",
+              base_status_text(&status));
 }

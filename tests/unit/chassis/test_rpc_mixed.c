@@ -7,7 +7,8 @@
 #include "chassis/http.h"
 #include "rpc_echo.h"
 
-static void hello(void *self, const struct ch_http_request *request, struct ch_http_reply *reply) CH_WAITS;
+static void hello(void *self, const struct ch_http_request *request,
+                  struct ch_http_reply *reply) CH_WAITS;
 static void hello(void *self, const struct ch_http_request *request, struct ch_http_reply *reply)
 {
     reply->code = 200;
@@ -19,7 +20,8 @@ static const struct ch_http_handler hello_handler = { .handle = hello };
 
 static int connect_to(const char *address)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)),
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)),
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&to, sizeof(to)) != 0)
@@ -37,7 +39,8 @@ struct http_job {
 static void http_get(void *arg)
 {
     struct http_job *job = arg;
-    static const char request[] = "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    static const char request[] =
+        "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     int fd = connect_to(job->address);
     size_t len = sizeof(request) - 1, step = job->in_pieces ? 1 : len, got = 0;
     for (size_t at = 0; at < len; at += step)
@@ -58,7 +61,8 @@ static void check_http(struct echo *t, bool in_pieces)
     cr_assert(strstr(job.answer, "200 OK") && strstr(job.answer, "POST /v1/x 5"), "%s", job.answer);
 }
 
-/* Both protocols are served on one port, and gRPC's message limit there is ours (10 MiB), not gRPC's default of 4 MiB. */
+/* Both protocols are served on one port, and gRPC's message limit there is ours (10 MiB), not
+ * gRPC's default of 4 MiB. */
 RPC_TEST_REAL(both_on_one_port)
 {
     struct base_status status;
@@ -68,7 +72,8 @@ RPC_TEST_REAL(both_on_one_port)
     check_http(t, true);
     EchoReply *reply = echo_call(t, ECHO_METHOD(SAY), echo_request(t, "hi"), NULL, &status);
     cr_assert(reply, "%s", base_status_text(&status));
-    cr_assert(strncmp((char *)reply->peer.data, "127.0.0.1:", 10) == 0, "peer %.*s", BASE_FMT(ch_bytes_of(reply->peer)));
+    cr_assert(strncmp((char *)reply->peer.data, "127.0.0.1:", 10) == 0, "peer %.*s",
+              BASE_FMT(ch_bytes_of(reply->peer)));
     EchoRequest *large = echo_request(t, "large");
     large->payload = ch_data_of(base_bytes(base_arena_calloc(&t->arena, 1, 10 << 20), 10 << 20));
     reply = echo_call(t, ECHO_METHOD(SAY), large, NULL, &status);
@@ -112,6 +117,7 @@ RPC_TEST_REAL(two_addresses)
     const char *second = strchr(ch_server_address(t->server), ',');
     cr_assert(second != NULL);
     t->client = ch_client_new(t->env, second + 1, NULL);
-    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "hi"), NULL, &status), "%s", base_status_text(&status));
+    cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "hi"), NULL, &status), "%s",
+              base_status_text(&status));
     check_http(t, false);
 }

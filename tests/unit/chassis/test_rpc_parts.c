@@ -74,7 +74,8 @@ Test(balancer, two_choices_level_the_load)
         ch_balancer_pick(&pool.balancer, NULL, 0, x >> 33, x >> 20)->outstanding++;
     }
     for (int i = 0; i < 4; i++)
-        cr_assert(pool.endpoints[i].outstanding > 900 && pool.endpoints[i].outstanding < 1100, "%u", pool.endpoints[i].outstanding);
+        cr_assert(pool.endpoints[i].outstanding > 900 && pool.endpoints[i].outstanding < 1100, "%u",
+                  pool.endpoints[i].outstanding);
 }
 
 /* Unhealthy and ejected ones are passed over, but never so many that nothing is left. */
@@ -87,7 +88,8 @@ Test(balancer, always_a_choice)
     for (uint64_t i = 0; i < 200; i++) {
         struct ch_endpoint *picked = ch_balancer_pick(&pool.balancer, NULL, 0, i, i * 7);
         cr_assert(picked == &pool.endpoints[2] || picked == &pool.endpoints[3]);
-        cr_assert_eq(ch_balancer_pick(&pool.balancer, &pool.endpoints[2], 0, i, i * 7), &pool.endpoints[3], "the one that failed is avoided");
+        cr_assert_eq(ch_balancer_pick(&pool.balancer, &pool.endpoints[2], 0, i, i * 7),
+                     &pool.endpoints[3], "the one that failed is avoided");
     }
     size_t hits[4] = { 0 };
     for (int i = 1; i < 4; i++) /* three of four open: more than half, so not heeded */
@@ -110,14 +112,21 @@ Test(retry, what_is_safe)
         ch_time pushback;
         bool safe, unknown;
     } cases[] = {
-        { BASE_UNAVAILABLE, false, true, 0, true, true },         { BASE_UNAVAILABLE, false, false, 0, false, true },
-        { BASE_UNAVAILABLE, true, false, 0, true, false },        { BASE_UNAVAILABLE, true, true, -1, false, false },
-        { BASE_RESOURCE_EXHAUSTED, true, false, 0, true, false }, { BASE_RESOURCE_EXHAUSTED, false, true, 0, false, true },
-        { BASE_DEADLINE_EXCEEDED, false, true, 0, false, true },  { BASE_CANCELLED, true, true, 0, false, false },
-        { BASE_ABORTED, false, true, 0, false, false },           { BASE_INTERNAL, false, true, 0, false, true },
+        { BASE_UNAVAILABLE, false, true, 0, true, true },
+        { BASE_UNAVAILABLE, false, false, 0, false, true },
+        { BASE_UNAVAILABLE, true, false, 0, true, false },
+        { BASE_UNAVAILABLE, true, true, -1, false, false },
+        { BASE_RESOURCE_EXHAUSTED, true, false, 0, true, false },
+        { BASE_RESOURCE_EXHAUSTED, false, true, 0, false, true },
+        { BASE_DEADLINE_EXCEEDED, false, true, 0, false, true },
+        { BASE_CANCELLED, true, true, 0, false, false },
+        { BASE_ABORTED, false, true, 0, false, false },
+        { BASE_INTERNAL, false, true, 0, false, true },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct ch_tfinish finish = { .status.code = cases[i].code, .never_seen = cases[i].never_seen, .pushback = cases[i].pushback };
+        struct ch_tfinish finish = { .status.code = cases[i].code,
+                                     .never_seen = cases[i].never_seen,
+                                     .pushback = cases[i].pushback };
         cr_assert_eq(ch_retry_safe(&finish, cases[i].idempotent), cases[i].safe, "case %zu", i);
         cr_assert_eq(ch_retry_outcome_unknown(&finish), cases[i].unknown, "case %zu", i);
     }
@@ -141,7 +150,8 @@ Test(retry, budget)
     cr_assert(ch_retry_budget_allows(&budget));
 }
 
-/* Waits are spread over the whole range and never beyond it; push-back is at least what the server asked. */
+/* Waits are spread over the whole range and never beyond it; push-back is at least what the
+ * server asked. */
 Test(retry, waits)
 {
     for (int attempt = 1; attempt < 80; attempt++)
@@ -159,10 +169,14 @@ Test(retry, trailers)
     static const struct {
         const char *value;
         ch_time pushback;
-    } cases[] = { { "20", 20 * CH_MS + 1 }, { "0", 1 }, { "-1", -1 }, { "", -1 }, { "soon", -1 }, { "99999999999999999999", -1 } };
+    } cases[] = {
+        { "20", 20 * CH_MS + 1 },      { "0", 1 }, { "-1", -1 }, { "", -1 }, { "soon", -1 },
+        { "99999999999999999999", -1 }
+    };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct ch_tfinish finish = { .pushback = 0 };
-        ch__tfinish_trailer(&finish, BASE_BYTES_LIT("grpc-retry-pushback-ms"), base_bytes_str(cases[i].value));
+        ch__tfinish_trailer(&finish, BASE_BYTES_LIT("grpc-retry-pushback-ms"),
+                            base_bytes_str(cases[i].value));
         cr_assert_eq(finish.pushback, cases[i].pushback, "%s", cases[i].value);
     }
 }
@@ -183,7 +197,8 @@ static void guest_main(void *arg)
 {
     CH_FIBER_ENTRY();
     struct guest *guest = arg;
-    guest->status = ch_admission_enter(guest->admission, &guest->f->env, guest->criticality, CH_NEVER);
+    guest->status =
+        ch_admission_enter(guest->admission, &guest->f->env, guest->criticality, CH_NEVER);
     if (base_failed(guest->status))
         return;
     guest->order = ++admitted;
@@ -191,7 +206,8 @@ static void guest_main(void *arg)
     ch_admission_leave(guest->admission, guest->stay);
 }
 
-/* Beyond the limit calls wait, the critical ones first; beyond the queue, or after its wait, they are shed by name. */
+/* Beyond the limit calls wait, the critical ones first; beyond the queue, or after its wait,
+ * they are shed by name. */
 Test(admission, queue_and_shed)
 {
     struct fixture *f = fixture_new();
@@ -199,13 +215,16 @@ Test(admission, queue_and_shed)
     ch_admission_init(&admission, 4); /* a queue of two */
     struct guest guests[8];
     for (int i = 0; i < 8; i++)
-        guests[i] = (struct guest){ .f = f, .admission = &admission, .criticality = CH_DEFAULT, .stay = 10 * CH_MS };
+        guests[i] = (struct guest){
+            .f = f, .admission = &admission, .criticality = CH_DEFAULT, .stay = 10 * CH_MS
+        };
     guests[5].criticality = CH_CRITICAL;
     for (int i = 0; i < 8; i++)
         fixture_spawn(f, guest_main, &guests[i]);
     fixture_run(f);
     cr_assert(guests[0].order && guests[1].order && guests[2].order && guests[3].order);
-    cr_assert(guests[5].order > 4 && guests[5].order < guests[4].order, "%d %d", guests[5].order, guests[4].order);
+    cr_assert(guests[5].order > 4 && guests[5].order < guests[4].order, "%d %d", guests[5].order,
+              guests[4].order);
     cr_assert_eq(guests[7].status.code, BASE_RESOURCE_EXHAUSTED);
     cr_assert(strstr(base_status_text(&guests[7].status), "overloaded") != NULL);
     cr_assert_eq(admission.running, 0u);
@@ -222,7 +241,9 @@ Test(admission, the_wait_is_short)
     ch_admission_init(&admission, 2);
     struct guest guests[3];
     for (int i = 0; i < 3; i++) {
-        guests[i] = (struct guest){ .f = f, .admission = &admission, .criticality = CH_CRITICAL, .stay = 60 * CH_S };
+        guests[i] = (struct guest){
+            .f = f, .admission = &admission, .criticality = CH_CRITICAL, .stay = 60 * CH_S
+        };
         fixture_spawn(f, guest_main, &guests[i]);
     }
     fixture_run(f);
@@ -231,7 +252,8 @@ Test(admission, the_wait_is_short)
     fixture_free(f);
 }
 
-/* When calls take many times their best, the limit goes down, but not below the floor; when they are quick again, up. */
+/* When calls take many times their best, the limit goes down, but not below the floor; when they
+ * are quick again, up. */
 Test(admission, limit_follows_latency)
 {
     struct ch_admission admission;
@@ -268,7 +290,8 @@ static struct base_buf deflated(size_t len, int window)
     return out;
 }
 
-/* A small message that inflates to a huge one is refused at the limit, long before it fills the memory. */
+/* A small message that inflates to a huge one is refused at the limit, long before it fills the
+ * memory. */
 Test(inflate, limit_and_damage)
 {
     for (int window = 15; window <= 31; window += 16) { /* zlib, gzip */

@@ -12,22 +12,28 @@ typedef Grpc__Health__V1__HealthCheckResponse HealthResponse;
 typedef Grpc__Reflection__V1__ServerReflectionRequest Question;
 typedef Grpc__Reflection__V1__ServerReflectionResponse Answer;
 
+#define ANSWERED(what) GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_##what
+
 static const int SERVING = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
 static const int NOT_SERVING = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
-static const int SERVICE_UNKNOWN = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN;
+static const int SERVICE_UNKNOWN =
+    GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN;
 
 static int check(struct echo *t, const char *service, struct base_status *status) CH_WAITS;
 static int check(struct echo *t, const char *service, struct base_status *status)
 {
-    HealthRequest *request = CH_MESSAGE(&t->arena, HealthRequest, grpc__health__v1__health_check_request);
+    HealthRequest *request =
+        CH_MESSAGE(&t->arena, HealthRequest, grpc__health__v1__health_check_request);
     void *reply = NULL;
     request->service = ch_data_str(service);
-    *status = ch_client_call(t->client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK], request, NULL,
-                             &t->arena, &reply);
+    *status = ch_client_call(
+        t->client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK],
+        request, NULL, &t->arena, &reply);
     return base_failed(*status) ? -1 : (int)((HealthResponse *)reply)->status;
 }
 
-/* Load balancers act on Check: the state the server set, for the whole and for each service; unknown ones are NOT_FOUND. */
+/* Load balancers act on Check: the state the server set, for the whole and for each service;
+ * unknown ones are NOT_FOUND. */
 RPC_TEST(health_check)
 {
     struct base_status status;
@@ -47,23 +53,28 @@ static int watched(struct echo *t, struct ch_client_stream *stream)
 {
     void *message = NULL;
     struct base_status status = ch_stream_recv(stream, &t->arena, &message);
-    return base_status_drop(status) != BASE_OK || !message ? -1 : (int)((HealthResponse *)message)->status;
+    return base_status_drop(status) != BASE_OK || !message
+               ? -1
+               : (int)((HealthResponse *)message)->status;
 }
 
 static struct ch_client_stream *watch(struct echo *t, const char *service) CH_WAITS;
 static struct ch_client_stream *watch(struct echo *t, const char *service)
 {
     struct ch_client_stream *stream = NULL;
-    HealthRequest *request = CH_MESSAGE(&t->arena, HealthRequest, grpc__health__v1__health_check_request);
+    HealthRequest *request =
+        CH_MESSAGE(&t->arena, HealthRequest, grpc__health__v1__health_check_request);
     request->service = ch_data_str(service);
-    cr_assert(!base_failed(ch_client_open(t->client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__WATCH], NULL,
-                                          &stream)));
+    cr_assert(!base_failed(ch_client_open(
+        t->client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__WATCH],
+        NULL, &stream)));
     cr_assert(!base_failed(ch_stream_send(stream, request)));
     cr_assert(!base_failed(ch_stream_close_send(stream)));
     return stream;
 }
 
-/* Watch tells the state now and after every change, and ends when the server stops instead of holding the stop up. */
+/* Watch tells the state now and after every change, and ends when the server stops instead of
+ * holding the stop up. */
 RPC_TEST(health_watch)
 {
     echo_connect(t);
@@ -100,30 +111,37 @@ static void check_reflection(struct echo *t, const struct ch_method *method)
     cr_assert(!base_failed(ch_client_open(t->client, method, NULL, &stream)));
     Question question;
     grpc__reflection__v1__server_reflection_request__init(&question);
-    question.message_request_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES;
+    question.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES;
     Answer *answer = ask(t, stream, &question);
     bool echo_listed = false;
     for (size_t i = 0; i < answer->list_services_response->n_service; i++)
-        echo_listed |= base_bytes_eq_str(ch_bytes_of(answer->list_services_response->service[i]->name), "strata.test.v1.Echo");
+        echo_listed |= base_bytes_eq_str(
+            ch_bytes_of(answer->list_services_response->service[i]->name), "strata.test.v1.Echo");
     cr_assert(echo_listed);
-    question.message_request_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL;
+    question.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL;
     question.file_containing_symbol = ch_data_str("strata.test.v1.Echo.Say");
     answer = ask(t, stream, &question);
-    cr_assert_eq(answer->message_response_case, GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE);
-    cr_assert_eq(answer->file_descriptor_response->n_file_descriptor_proto, 2u); /* echo.proto and timestamp.proto */
+    cr_assert_eq(answer->message_response_case, ANSWERED(FILE_DESCRIPTOR_RESPONSE));
+    cr_assert_eq(answer->file_descriptor_response->n_file_descriptor_proto,
+                 2u); /* echo.proto and timestamp.proto */
     question.file_containing_symbol = ch_data_str("google.protobuf.Timestamp");
     cr_assert_eq(ask(t, stream, &question)->file_descriptor_response->n_file_descriptor_proto, 1u);
     question.file_containing_symbol = ch_data_str("strata.test.v1.Nothing");
     cr_assert_eq(ask(t, stream, &question)->error_response->error_code, BASE_NOT_FOUND);
-    question.message_request_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME;
+    question.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME;
     question.file_by_filename = ch_data_str("strata/test/v1/echo.proto");
     cr_assert_eq(ask(t, stream, &question)->file_descriptor_response->n_file_descriptor_proto, 2u);
-    question.message_request_case = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST__NOT_SET;
+    question.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST__NOT_SET;
     cr_assert_eq(ask(t, stream, &question)->error_response->error_code, BASE_INVALID_ARGUMENT);
     ch_stream_free(stream);
 }
 
-/* Tools find services and whole files, with what they import, under both names of the reflection service. */
+/* Tools find services and whole files, with what they import, under both names of the reflection
+ * service. */
 RPC_TEST(reflection)
 {
     echo_connect(t);
@@ -141,12 +159,18 @@ Test(symbols, found_whole)
         const char *name;
         enum ch_symbol symbol;
     } cases[] = {
-        { "strata.test.v1.EchoRequest", CH_SYMBOL_MESSAGE }, { "strata.test.v1.EchoRequest.payload", CH_SYMBOL_OTHER },
-        { "strata.test.v1.Echo", CH_SYMBOL_OTHER },          { "strata.test.v1.Echo.Say", CH_SYMBOL_OTHER },
-        { "strata.test.v1.Ech", CH_SYMBOL_NONE },            { "strata.test.v1", CH_SYMBOL_NONE },
-        { "strata.test.v1.EchoRequest.", CH_SYMBOL_NONE },   { "EchoRequest", CH_SYMBOL_NONE },
-        { "", CH_SYMBOL_NONE },                              { "strata.test.v1.Echo.Say.x", CH_SYMBOL_NONE },
+        { "strata.test.v1.EchoRequest", CH_SYMBOL_MESSAGE },
+        { "strata.test.v1.EchoRequest.payload", CH_SYMBOL_OTHER },
+        { "strata.test.v1.Echo", CH_SYMBOL_OTHER },
+        { "strata.test.v1.Echo.Say", CH_SYMBOL_OTHER },
+        { "strata.test.v1.Ech", CH_SYMBOL_NONE },
+        { "strata.test.v1", CH_SYMBOL_NONE },
+        { "strata.test.v1.EchoRequest.", CH_SYMBOL_NONE },
+        { "EchoRequest", CH_SYMBOL_NONE },
+        { "", CH_SYMBOL_NONE },
+        { "strata.test.v1.Echo.Say.x", CH_SYMBOL_NONE },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        cr_assert_eq(ch_symbol_find(file, base_bytes_str(cases[i].name)), cases[i].symbol, "%s", cases[i].name);
+        cr_assert_eq(ch_symbol_find(file, base_bytes_str(cases[i].name)), cases[i].symbol, "%s",
+                     cases[i].name);
 }
