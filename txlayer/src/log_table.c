@@ -160,15 +160,15 @@ static bool on_droppable(void *arg, const struct tab_row *row)
     return finder->count < finder->max;
 }
 
-struct base_status txn__log_droppable(struct txn__tables *tables, uint32_t shard, uint64_t to, size_t max, ch_time deadline,
-                                      uint64_t *positions, size_t *count)
+struct base_status txn__log_droppable(struct txn__tables *tables, uint32_t shard, uint64_t from, uint64_t to, size_t max,
+                                      ch_time deadline, uint64_t *positions, size_t *count)
 {
     struct base_arena arena;
     base_arena_init(&arena);
     struct drop_finder finder = { .positions = positions, .max = max };
     Google__Bigtable__V2__RowFilter *filters[] = { txn__filter_family(&arena, "e"), txn__filter_strip(&arena) };
     Google__Bigtable__V2__ReadRowsRequest *request = txn__read_request(&arena, tables->log_name);
-    txn__read_range(&arena, request, log_row(&arena, shard, 0), log_row(&arena, shard, to), true);
+    txn__read_range(&arena, request, log_row(&arena, shard, from), log_row(&arena, shard, to), true);
     request->filter = txn__filter_chain(&arena, filters, 2);
     struct base_status status = tab_read_rows(tables->client, request, deadline, on_droppable, &finder);
     base_arena_free(&arena);

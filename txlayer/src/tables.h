@@ -52,9 +52,9 @@ struct base_status txn__log_get(struct txn__tables *tables, uint32_t shard, uint
 typedef bool txn__log_fn(void *self, const struct txn__log_cell *cell);
 struct base_status txn__log_scan(struct txn__tables *tables, uint32_t shard, uint64_t from, ch_time deadline, txn__log_fn *fn,
                                  void *self) CH_WAITS BASE_MUST_CHECK;
-/* Those of the positions <= to that are no barriers, ascending, at most `max`, without their bytes. */
-struct base_status txn__log_droppable(struct txn__tables *tables, uint32_t shard, uint64_t to, size_t max, ch_time deadline,
-                                      uint64_t *positions, size_t *count) CH_WAITS BASE_MUST_CHECK;
+/* Those of the positions from..to that are no barriers, ascending, at most `max`, without their bytes. */
+struct base_status txn__log_droppable(struct txn__tables *tables, uint32_t shard, uint64_t from, uint64_t to, size_t max,
+                                      ch_time deadline, uint64_t *positions, size_t *count) CH_WAITS BASE_MUST_CHECK;
 struct base_status txn__log_drop(struct txn__tables *tables, uint32_t shard, const uint64_t *positions, size_t count,
                                  ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 
@@ -83,9 +83,10 @@ struct txn__cell_write {
 };
 struct base_status txn__data_put(struct txn__tables *tables, const struct txn__cell_write *writes, size_t count, ch_time deadline)
     CH_WAITS BASE_MUST_CHECK;
-/* seen[i] for the sorted, distinct full keys[i] at a timestamp; values in `arena`. */
+/* seen[i] for the sorted, distinct full keys[i] at a timestamp; values in `arena`. RESOURCE_EXHAUSTED when the values have more
+ * than bytes_max bytes. */
 struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp, const struct base_bytes *keys, size_t count,
-                                 ch_time deadline, struct base_arena *arena, struct txn__seen *seen) CH_WAITS BASE_MUST_CHECK;
+                                 size_t bytes_max, ch_time deadline, struct base_arena *arena, struct txn__seen *seen) CH_WAITS BASE_MUST_CHECK;
 /* The first rows of the table, deletes too, of [from, to) of full keys at a timestamp in the order of the scan: at least
  * one table row, about `rows_max` of them or `bytes_max` bytes. *complete: the range has no more. Else everything from the
  * range's beginning through the last row is in it. */
