@@ -280,7 +280,7 @@ struct base_status blk__master_recover(struct blk__master *master, uint64_t file
     r->deadline = deadline;
     ch_cond_init(&r->changed);
     struct blk__tail_block blocks[BLK_TAIL_MAX];
-    uint64_t start;
+    uint64_t start = 0;
     struct base_status status = read_tail(r, &start, length);
     if (!base_failed(status) && (r->tail_count > 0 || seal_file)) {
         status = fence_all(r);

@@ -81,7 +81,8 @@ static void copy_main(void *arg)
         master->copies_done++;
         ch_count(master->copies, 1);
     }
-    HASH_DEL(master->copying, &job->mark);
+    struct blk__copying *mark = &job->mark;
+    HASH_DEL(master->copying, mark);
     master->copies_running--;
     base_arena_free(&job->arena);
     free(job);
@@ -161,12 +162,13 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     job->request.length = block->length;
     job->request.generation = ++master->generation;
     job->target = base_bytes_str(base_arena_strdup(&job->arena, blk__state_server(&master->state, target)->address));
-    HASH_ADD(hh, master->copying, mark.block, sizeof(struct pair), &job->mark);
+    struct blk__copying *mark = &job->mark;
+    HASH_ADD_KEYPTR(hh, master->copying, &mark->block, sizeof(struct pair), mark);
     master->copies_running++;
     struct base_status status = ch_gate_spawn(&master->gate, "copy", copy_main, job);
     if (base_failed(status)) {
         base_status_free(&status);
-        HASH_DEL(master->copying, &job->mark);
+        HASH_DEL(master->copying, mark);
         master->copies_running--;
         base_arena_free(&job->arena);
         free(job);

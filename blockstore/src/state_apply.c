@@ -78,8 +78,37 @@ static struct base_status find_writer(struct blk__state *state, uint64_t id, uin
     return BASE_STATUS_OK;
 }
 
-/* How many of the file's unsealed blocks the ends cover, from the first one on. Ends of blocks that are sealed or gone
- * already are repetitions: they must say the same. */
+static bool ended_too(BLK_PB(EndedBlock) * *ends, size_t count, uint64_t block)
+{
+    for (size_t i = 0; i < count; i++)
+        if (ends[i]->block == block)
+            return true;
+    return false;
+}
+
+static struct base_status check_end(const struct blk__file *file, const struct blk__block *block,
+                                    BLK_PB(EndedBlock) * *ends, size_t count, uint64_t length) BASE_MUST_CHECK;
+static struct base_status check_end(const struct blk__file *file, const struct blk__block *block,
+                                    BLK_PB(EndedBlock) * *ends, size_t count, uint64_t length)
+{
+    unsigned long long id = block->id;
+    if (block->file != file)
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu", id,
+                                (unsigned long long)file->id);
+    if (block->sealed && block->length != length)
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed at %llu, not at %llu", id,
+                                (unsigned long long)block->length, (unsigned long long)length);
+    if (block->sealed || length == 0)
+        return BASE_STATUS_OK;
+    for (size_t i = file->sealed_count; file->blocks[i] != block; i++)
+        if (!ended_too(ends, count, file->blocks[i]->id))
+            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is not the next to end in file %llu", id,
+                                    (unsigned long long)file->id);
+    return BASE_STATUS_OK;
+}
+
+/* How many of the file's unsealed blocks the ends cover. A block that keeps bytes ends after all before it; one that keeps none
+ * may go at any time. Ends of blocks that are sealed or gone already are repetitions: they must say the same. */
 static struct base_status check_ends(const struct blk__state *state, const struct blk__file *file,
                                      BLK_PB(EndedBlock) * *ends, size_t count, size_t *covered) BASE_MUST_CHECK;
 static struct base_status check_ends(const struct blk__state *state, const struct blk__file *file,
@@ -92,20 +121,12 @@ static struct base_status check_ends(const struct blk__state *state, const struc
         if (!block && (ends[i]->length > 0 || id >= state->next_block))
             return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu", id,
                                     (unsigned long long)file->id);
-        if (!block)
-            continue;
-        if (block->file != file)
-            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu", id,
-                                    (unsigned long long)file->id);
-        if (block->sealed && block->length != ends[i]->length)
-            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed at %llu, not at %llu", id,
-                                    (unsigned long long)block->length, (unsigned long long)ends[i]->length);
-        if (block->sealed)
-            continue;
-        if (file->sealed_count + *covered >= file->block_count || file->blocks[file->sealed_count + *covered] != block)
-            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is not the next to end in file %llu", id,
-                                    (unsigned long long)file->id);
-        ++*covered;
+        if (ended_too(ends, i, id))
+            return base_status_make(BASE_INVALID_ARGUMENT, "block %llu ends twice", id);
+        struct base_status status = block ? check_end(file, block, ends, i, ends[i]->length) : BASE_STATUS_OK;
+        if (base_failed(status))
+            return status;
+        *covered += block && !block->sealed;
     }
     return BASE_STATUS_OK;
 }

@@ -16,7 +16,8 @@ struct blk_reader;
 
 struct blk_client_options {
     struct ch_naming *naming; /* borrowed */
-    const char *cell;         /* "local": masters at /local/blockmaster, servers at /local/blockserver */
+    const char *cell;         /* "local": the masters are at /local/blockmaster; servers' addresses come from the master */
+    const char *masters;      /* not NULL: addresses of the masters, instead of naming and cell */
 };
 struct blk_client *blk_client_new(struct ch_env *env, const struct blk_client_options *options);
 void blk_client_free(struct blk_client *client) CH_WAITS; /* writers and readers first */
