@@ -10,18 +10,11 @@
  * stopping node whose fibers do not end aborts the process with a dump of the fibers. */
 #include "sim_int.h"
 
-#include "base/codec.h"
 #include "fiber_int.h"
 
 enum { SPIN_STEPS = 20000, UNWIND_STEPS_MAX = 2000000 };
 #define STOP_TIME_MAX (300 * CH_S) /* a stop that takes longer hangs */
 #define WALL_EPOCH_US 1767225600000000LL /* 2026-01-01 */
-
-struct ch__probe {
-    struct ch__probe *next;
-    const char *name;
-    uint64_t count;
-};
 
 static bool step(struct ch_sim *sim, ch_time limit);
 static void run_out(struct ch_sim *sim);
@@ -80,62 +73,6 @@ void ch__sim_enter(struct ch_sim *sim)
 {
     if (!sim->loop.current)
         ch_loop_enter(&sim->loop);
-}
-
-/* ---- events ---- */
-
-void ch__sim_event(struct ch_sim *sim, const char *what, const struct ch_sim_node *node, uint64_t number)
-{
-    uint64_t event[3] = { (uint64_t)sim->now, node ? node->id : 0, number };
-    sim->trace = base_hash(what, strlen(what), base_hash(event, sizeof(event), sim->trace));
-    if (sim->print_trace)
-        fprintf(stderr, "sim %.6f %s %s %llu\n", (double)sim->now / 1e9, node ? node->name : "-", what,
-                (unsigned long long)number);
-}
-
-uint64_t ch_sim_trace(const struct ch_sim *sim)
-{
-    return sim->trace;
-}
-
-static struct ch__probe *probe_of(const struct ch_sim *sim, const char *name)
-{
-    for (struct ch__probe *probe = sim->probes; probe; probe = probe->next)
-        if (strcmp(probe->name, name) == 0)
-            return probe;
-    return NULL;
-}
-
-void ch_sim_probe(struct ch_env *env, const char *name)
-{
-    if (!env->simulated)
-        return;
-    struct ch_sim *sim = ch__sim_of(env);
-    struct ch__probe *probe = probe_of(sim, name);
-    if (!probe) {
-        probe = calloc(1, sizeof(*probe));
-        BASE_ASSERT(probe != NULL);
-        *probe = (struct ch__probe){ .next = sim->probes, .name = name };
-        sim->probes = probe;
-    }
-    probe->count++;
-}
-
-uint64_t ch_sim_probe_count(const struct ch_sim *sim, const char *name)
-{
-    struct ch__probe *probe = probe_of(sim, name);
-    return probe ? probe->count : 0;
-}
-
-static void free_probes(struct ch_sim *sim)
-{
-    while (sim->probes) {
-        struct ch__probe *probe = sim->probes;
-        sim->probes = probe->next;
-        if (getenv("STRATA_PROBES"))
-            fprintf(stderr, "probe %s: %llu\n", probe->name, (unsigned long long)probe->count);
-        free(probe);
-    }
 }
 
 static void give_up(struct ch_sim *sim, const char *why, const struct ch_sim_node *node)
@@ -212,7 +149,7 @@ void ch_sim_free(struct ch_sim *sim)
         give_up(sim, "fibers outlive the world", NULL);
     ch__net_free(sim);
     free_nodes(sim);
-    free_probes(sim);
+    ch__sim_probes_free(sim);
     ch_loop_destroy(&sim->loop);
     free(sim);
 }

@@ -1,4 +1,4 @@
-/* sim_int.h (private): the inside of a simulated world: sim.c (nodes, time, death), sim_disk.c and sim_names.c and
+/* sim_int.h (private): the inside of a simulated world: sim.c (nodes, time, death), sim_events.c, sim_disk.c and sim_names.c and
  * sim_content.c (disks), sim_net.c (connections), transport_sim.c (calls).
  *
  * Invariants:
@@ -174,6 +174,7 @@ static inline struct ch_sim *ch__sim_of(struct ch_env *env)
 
 /* Adds an event to the world's trace: what, on which node (or NULL), a number. */
 void ch__sim_event(struct ch_sim *sim, const char *what, const struct ch_sim_node *node, uint64_t number);
+void ch__sim_probes_free(struct ch_sim *sim);
 /* Makes the world's loop the thread's, unless one of its fibers runs. */
 void ch__sim_enter(struct ch_sim *sim);
 struct base_status ch__sim_dead(struct ch_env *env, const char *what) BASE_MUST_CHECK;

@@ -44,14 +44,19 @@ static bool bed_done(void *arg)
     return ((struct bed *)arg)->done;
 }
 
-static void run(struct bed *bed, void (*fn)(struct bed *bed))
+static void start(struct bed *bed, void (*fn)(struct bed *bed))
 {
     CH_FIBER_ENTRY(); /* for the analysis: fn runs on a fiber */
     bed->fn = fn;
     bed->done = false;
+    ch_sim_start(bed->node, bed_main, bed);
+}
+
+static void run(struct bed *bed, void (*fn)(struct bed *bed))
+{
     if (ch_sim_running(bed->node))
         ch_sim_stop(bed->node);
-    ch_sim_start(bed->node, bed_main, bed);
+    start(bed, fn);
     cr_assert(ch_sim_run(bed->sim, bed_done, bed, ch_sim_now(bed->sim) + 100 * CH_S));
 }
 
@@ -160,9 +165,8 @@ Test(sim_disk, a_sync_that_a_crash_interrupts_may_have_stored_its_bytes_or_not)
     struct base_buf left = { 0 };
     for (uint64_t seed = 0; seed < 40; seed++) {
         struct bed bed = bed_new(seed);
-        bed.fn = sync_in_flight;
         ch_sim_disk_delay(bed.node, 10 * CH_MS, 10 * CH_MS);
-        ch_sim_start(bed.node, bed_main, &bed);
+        start(&bed, sync_in_flight);
         ch_sim_run(bed.sim, NULL, NULL, ch_sim_now(bed.sim) + 15 * CH_MS); /* the directory's is over, the file's is not */
         ch_sim_crash(bed.node);
         cr_assert_eq(bed.code, BASE_UNAVAILABLE);
@@ -234,8 +238,7 @@ Test(sim_disk, write_all_is_old_or_new_wherever_the_crash_falls)
     struct base_buf left = { 0 };
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         struct bed bed = bed_new(seed);
-        bed.fn = replace_file;
-        ch_sim_start(bed.node, bed_main, &bed);
+        start(&bed, replace_file);
         ch_sim_run(bed.sim, NULL, NULL, ch_sim_now(bed.sim) + (ch_time)(ch_sim_random(bed.sim) % (20 * CH_MS)));
         size_t acknowledged = bed.count;
         ch_sim_crash(bed.node);
@@ -439,9 +442,8 @@ Test(sim_disk, a_lock_keeps_others_out_until_it_is_closed_or_its_holder_dies)
 {
     struct bed bed = bed_new(1);
     bed.arg = 1;
-    bed.fn = locker;
     for (size_t round = 1; round < 5; round++) {
-        ch_sim_start(bed.node, bed_main, &bed);
+        start(&bed, locker);
         ch_sim_run(bed.sim, NULL, NULL, ch_sim_now(bed.sim) + 100 * CH_MS);
         cr_assert_eq(bed.count, round);
         ch_sim_crash(bed.node);

@@ -505,6 +505,21 @@ Test(sim_net, a_short_pause_of_the_server_delays_and_a_long_one_breaks_the_conne
     bed_free(bed);
 }
 
+Test(sim_net, a_slow_link_is_slow_one_way_until_it_heals)
+{
+    struct bed *bed = bed_new(7);
+    struct call slow = { 0 }, quick = { 0 };
+    ch_sim_net_slow(bed->sim, "10.0.0.1", "*", CH_S);
+    call_start(&slow, bed);
+    call_check(&slow, BASE_OK, false);
+    cr_assert(slow.took >= 2 * CH_S && slow.took < 2100 * CH_MS, "%ld", (long)slow.took); /* of accept and reply */
+    ch_sim_net_heal(bed->sim);
+    call_start(&quick, bed);
+    call_check(&quick, BASE_OK, false);
+    cr_assert_lt(quick.took, 10 * CH_MS);
+    bed_free(bed);
+}
+
 static void flaky_task(void *arg)
 {
     CH_FIBER_ENTRY();
