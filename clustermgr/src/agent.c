@@ -15,7 +15,7 @@
 
 #include "chassis/log.h"
 
-enum { REPORT_TIMEOUT_MS = 2000, RETRY_MS = 200, STREAM_MS = 60000, USAGE_MS = 2000, HEARTBEAT_MS = 500 };
+enum { REPORT_TIMEOUT_MS = 2000, RETRY_MS = 200, STREAM_MS = 60000, USAGE_MS = 2000, HEARTBEAT_MS = 500, DRAIN_POLL_MS = 20 };
 
 #define KEY(field, name, type, fallback, doc) CH_CONFIG(clu_agent_config, field, name, type, fallback, doc)
 static const struct ch_config_key keys[] = {
@@ -94,6 +94,11 @@ static void task_begin(struct clu_agent *agent, struct clu_agent_task *task)
     ch_warn(agent->env, "task %.*s: %s", BASE_FMT(ch_bytes_of(task->assignment->spec->name)), base_status_text(&status));
     base_status_free(&status);
     clu__agent_task_free(task);
+}
+
+bool clu__agent_task_held(const struct clu_agent_task *task)
+{
+    return task->agent->draining && task->assignment->start_order >= task->agent->drain_order;
 }
 
 /* ---- assignments ---- */
@@ -297,6 +302,37 @@ static CH_WAITS struct base_status signal_task(void *self, struct ch_call *call,
     return ch_process_signal(task->run->process, request->signal);
 }
 
+static CH_WAITS struct base_status drain(void *self, struct ch_call *call, const void *message, void **out)
+{
+    struct clu_agent *agent = self;
+    const CLU_PB(DrainRequest) *request = message;
+    CLU_PB(DrainReply) *reply = CLU_NEW(ch_call_arena(call), DrainReply, drain_reply);
+    struct clu_agent_task *task;
+    bool running = true;
+
+    if (!agent->draining || request->start_order < agent->drain_order)
+        agent->drain_order = request->start_order;
+    agent->draining = true;
+    TAILQ_FOREACH(task, &agent->tasks, entry)
+        ch_cond_broadcast(&task->changed);
+    while (running) {
+        running = false;
+        reply->stopped = reply->start_order_max = 0;
+        TAILQ_FOREACH(task, &agent->tasks, entry) {
+            bool held = clu__agent_task_held(task);
+
+            running |= held && task->run;
+            reply->stopped += held;
+            if (task->assignment->start_order > reply->start_order_max)
+                reply->start_order_max = task->assignment->start_order;
+        }
+        if (running && ch_sleep_until(agent->env, ch_in(agent->env, DRAIN_POLL_MS * CH_MS)) == CH_CANCELLED)
+            return base_status_make(BASE_CANCELLED, "drain: tasks are still stopping");
+    }
+    *out = reply;
+    return BASE_STATUS_OK;
+}
+
 /* ---- start and stop ---- */
 
 static char *host_of(const char *address)
@@ -321,7 +357,6 @@ static CH_WAITS void agent_stop(void *self)
 {
     struct clu_agent *agent = self;
 
-    agent->stopping = true;
     ch_gate_stop(&agent->gate);
     while (!TAILQ_EMPTY(&agent->tasks))
         clu__agent_task_free(TAILQ_FIRST(&agent->tasks));
@@ -364,6 +399,8 @@ static CH_WAITS struct base_status agent_start(const struct ch_service_start *st
                      signal_task, agent);
     ch_server_handle(start->server, &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__READ_LOG],
                      clu__agent_read_log, agent);
+    ch_server_handle(start->server, &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__DRAIN], drain,
+                     agent);
     return BASE_STATUS_OK;
 }
 

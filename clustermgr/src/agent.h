@@ -73,7 +73,8 @@ struct clu_agent {
     struct ch_cond report;
     bool dirty;    /* there is something to report */
     struct ch_mutex saving;
-    bool stopping;
+    bool draining;
+    uint32_t drain_order; /* draining: tasks of this start order and above are not to run */
     struct {
         struct ch_counter *starts, *exits, *adoptions, *health_failures;
         struct ch_gauge *tasks;
@@ -87,6 +88,7 @@ struct clu_agent_task *clu__agent_task_find(struct clu_agent *agent, struct base
 struct clu_agent_task *clu__agent_task_new(struct clu_agent *agent, const CLU_PB(Assignment) *assignment);
 void clu__agent_task_free(struct clu_agent_task *task); /* leaves the agent's list */
 void clu__agent_task_assign(struct clu_agent_task *task, const CLU_PB(Assignment) *assignment);
+bool clu__agent_task_held(const struct clu_agent_task *task); /* by a drain */
 void clu__agent_dirty(struct clu_agent *agent); /* report soon */
 void clu__str_set(char **to, struct base_bytes from);
 

@@ -31,7 +31,7 @@ struct life {
 
 static bool over(const struct clu_agent_task *task)
 {
-    return ch_cancelled() || !task->wanted || task->replaced || !task->run || task->run->exited;
+    return ch_cancelled() || !task->wanted || task->replaced || clu__agent_task_held(task) || !task->run || task->run->exited;
 }
 
 static void state_set(struct clu_agent_task *task, CLU_PB(TaskState) state, bool healthy)
@@ -253,7 +253,7 @@ static CH_WAITS void backoff_wait(struct life *life)
     deadline = ch_in(life->env, life->backoff_ms * CH_MS);
     life->backoff_ms = life->backoff_ms > most / 2 ? most : life->backoff_ms * 2;
     state_set(task, CLU_TASK(BACKOFF), false);
-    while (task->wanted && !task->replaced && ch_now(life->env) < deadline)
+    while (task->wanted && !task->replaced && !clu__agent_task_held(task) && ch_now(life->env) < deadline)
         if (ch_cond_wait(&task->changed, deadline) == CH_CANCELLED)
             return;
 }
@@ -267,10 +267,19 @@ static CH_WAITS void ended_wait(struct clu_agent_task *task)
             return;
 }
 
+/* The machine is being drained: for as long as this agent lives. */
+static CH_WAITS void held_wait(struct clu_agent_task *task)
+{
+    state_set(task, CLU_TASK(ENDED), false);
+    while (task->wanted && clu__agent_task_held(task))
+        if (ch_cond_wait(&task->changed, CH_NEVER) == CH_CANCELLED)
+            return;
+}
+
 static CH_WAITS void round_end(struct life *life)
 {
     struct clu_agent_task *task = life->task;
-    bool asked = !task->wanted || task->replaced;
+    bool asked = !task->wanted || task->replaced || clu__agent_task_held(task);
 
     exit_describe(task);
     ch_count(task->agent->metrics.exits, 1);
@@ -335,7 +344,10 @@ void clu__agent_task_fiber(void *arg)
     bool adopt = task->pid != 0;
 
     while (!ch_cancelled() && task->wanted) {
-        task_round(&life, adopt);
+        if (!clu__agent_task_held(task) || adopt)
+            task_round(&life, adopt);
+        else
+            held_wait(task);
         adopt = false;
     }
     if (ch_cancelled())
