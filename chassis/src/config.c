@@ -1,8 +1,11 @@
 /* config.c: declared configuration (see config.h).
  *
- * 1. Every key of every table is given a value, checked against its type and range, whatever its source: default, file, flag.
- * 2. A failure names the key, the value and the source ("--lease=soon", "strata.yaml line 7", "default").
- * 3. A key given twice in one source is an error in a file (a forgotten line) and the last one wins among flags. */
+ * 1. Every key of every table is given a value, checked against its type and range, whatever its
+ *    source: default, file, flag.
+ * 2. A failure names the key, the value and the source ("--lease=soon", "strata.yaml line 7",
+ *    "default").
+ * 3. A key given twice in one source is an error in a file (a forgotten line) and the last one
+ *    wins among flags. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +31,8 @@ struct unit {
     int64_t factor;
 };
 
-static bool scaled_parse(const char *text, const struct unit *units, size_t unit_count, int64_t *value)
+static bool scaled_parse(const char *text, const struct unit *units, size_t unit_count,
+                         int64_t *value)
 {
     char *end;
     errno = 0;
@@ -44,10 +48,14 @@ static bool scaled_parse(const char *text, const struct unit *units, size_t unit
     return *end == '\0' && n == 0; /* zero needs no unit */
 }
 
-static const struct unit sizes[] = { { "", 1 },           { "B", 1 },           { "KiB", 1LL << 10 },
-                                     { "MiB", 1LL << 20 }, { "GiB", 1LL << 30 }, { "TiB", 1LL << 40 } };
-static const struct unit durations[] = { { "ns", 1 },      { "us", CH_US },       { "ms", CH_MS },
-                                         { "s", CH_S },    { "m", 60 * CH_S },    { "h", 3600 * CH_S } };
+static const struct unit sizes[] = { { "", 1 },
+                                     { "B", 1 },
+                                     { "KiB", 1LL << 10 },
+                                     { "MiB", 1LL << 20 },
+                                     { "GiB", 1LL << 30 },
+                                     { "TiB", 1LL << 40 } };
+static const struct unit durations[] = { { "ns", 1 },   { "us", CH_US },    { "ms", CH_MS },
+                                         { "s", CH_S }, { "m", 60 * CH_S }, { "h", 3600 * CH_S } };
 
 bool ch__size_parse(const char *text, int64_t *bytes)
 {
@@ -81,14 +89,13 @@ static const char *const expected[] = {
     [CH_CONFIG_DURATION] = "a duration (250ms, 3s, 5m, 2h)",
 };
 static const char *const type_names[] = {
-    [CH_CONFIG_STRING] = "TEXT",
-    [CH_CONFIG_INT] = "N",
-    [CH_CONFIG_BOOL] = "true|false",
-    [CH_CONFIG_SIZE] = "SIZE",
+    [CH_CONFIG_STRING] = "TEXT",       [CH_CONFIG_INT] = "N",
+    [CH_CONFIG_BOOL] = "true|false",   [CH_CONFIG_SIZE] = "SIZE",
     [CH_CONFIG_DURATION] = "DURATION",
 };
 
-static void put_shortest(struct base_buf *out, int64_t value, const struct unit *units, size_t unit_count)
+static void put_shortest(struct base_buf *out, int64_t value, const struct unit *units,
+                         size_t unit_count)
 {
     const struct unit *best = &units[0];
     for (size_t i = 0; i < unit_count; i++)
@@ -118,7 +125,8 @@ void ch__config_value(const struct ch_config_key *key, const void *config, struc
         put_number(out, key->type, *(const int64_t *)field);
 }
 
-static struct base_status range_check(const struct ch_config_key *key, int64_t number, const char *text, const char *source)
+static struct base_status range_check(const struct ch_config_key *key, int64_t number,
+                                      const char *text, const char *source)
 {
     struct base_buf range = { 0 };
     if (key->max <= key->min || (number >= key->min && number <= key->max))
@@ -126,14 +134,15 @@ static struct base_status range_check(const struct ch_config_key *key, int64_t n
     put_number(&range, key->type, key->min);
     base_buf_put_str(&range, " to ");
     put_number(&range, key->type, key->max);
-    struct base_status status = base_status_make(BASE_INVALID_ARGUMENT, "%s: %s is \"%s\", must be %.*s", source, key->name, text,
-                                                 BASE_FMT(base_buf_bytes(&range)));
+    struct base_status status =
+        base_status_make(BASE_INVALID_ARGUMENT, "%s: %s is \"%s\", must be %.*s", source, key->name,
+                         text, BASE_FMT(base_buf_bytes(&range)));
     base_buf_free(&range);
     return status;
 }
 
-static struct base_status value_set(const struct parse *parse, const struct ch_config_key *key, void *config, const char *text,
-                                    const char *source)
+static struct base_status value_set(const struct parse *parse, const struct ch_config_key *key,
+                                    void *config, const char *text, const char *source)
 {
     void *field = (char *)config + key->offset;
     int64_t number = 0;
@@ -156,8 +165,8 @@ static struct base_status value_set(const struct parse *parse, const struct ch_c
         break;
     }
     if (!good)
-        return base_status_make(BASE_INVALID_ARGUMENT, "%s: %s is \"%s\", must be %s", source, key->name, text,
-                                expected[key->type]);
+        return base_status_make(BASE_INVALID_ARGUMENT, "%s: %s is \"%s\", must be %s", source,
+                                key->name, text, expected[key->type]);
     if (key->type == CH_CONFIG_BOOL)
         return BASE_STATUS_OK;
     *(int64_t *)field = number;
@@ -165,7 +174,8 @@ static struct base_status value_set(const struct parse *parse, const struct ch_c
 }
 
 /* Finds a key of any table; *table is its index. */
-static const struct ch_config_key *key_find(const struct parse *parse, const char *name, size_t len, size_t *table)
+static const struct ch_config_key *key_find(const struct parse *parse, const char *name, size_t len,
+                                            size_t *table)
 {
     for (size_t t = 0; t < parse->table_count; t++)
         for (size_t k = 0; k < parse->tables[t].count; k++) {
@@ -178,7 +188,8 @@ static const struct ch_config_key *key_find(const struct parse *parse, const cha
     return NULL;
 }
 
-static struct base_status named_set(const struct parse *parse, const char *name, const char *text, const char *source)
+static struct base_status named_set(const struct parse *parse, const char *name, const char *text,
+                                    const char *source)
 {
     size_t table;
     const struct ch_config_key *key = key_find(parse, name, strlen(name), &table);
@@ -214,8 +225,8 @@ static size_t key_index(const struct parse *parse, size_t table, const struct ch
     return index;
 }
 
-static struct base_status file_pair(const struct parse *parse, struct seen *seen, const yaml_event_t *name, const char *text,
-                                    const char *path)
+static struct base_status file_pair(const struct parse *parse, struct seen *seen,
+                                    const yaml_event_t *name, const char *text, const char *path)
 {
     const char *key_text = (const char *)name->data.scalar.value;
     char source[512];
@@ -223,7 +234,8 @@ static struct base_status file_pair(const struct parse *parse, struct seen *seen
     size_t table;
     const struct ch_config_key *key = key_find(parse, key_text, strlen(key_text), &table);
     if (!key)
-        return base_status_make(BASE_INVALID_ARGUMENT, "%s: there is no key \"%s\"", source, key_text);
+        return base_status_make(BASE_INVALID_ARGUMENT, "%s: there is no key \"%s\"", source,
+                                key_text);
     uint8_t *bit = &seen->bits[key_index(parse, table, key)];
     if (*bit & 1)
         return base_status_make(BASE_INVALID_ARGUMENT, "%s: %s is given twice", source, key_text);
@@ -233,7 +245,8 @@ static struct base_status file_pair(const struct parse *parse, struct seen *seen
 
 static struct base_status yaml_failed(const yaml_parser_t *yaml, const char *path)
 {
-    return base_status_make(BASE_INVALID_ARGUMENT, "%s line %zu: %s", path, yaml->problem_mark.line + 1,
+    return base_status_make(BASE_INVALID_ARGUMENT, "%s line %zu: %s", path,
+                            yaml->problem_mark.line + 1,
                             yaml->problem ? yaml->problem : "not YAML");
 }
 
@@ -242,7 +255,8 @@ static struct base_status event_next(yaml_parser_t *yaml, yaml_event_t *event, c
     return yaml_parser_parse(yaml, event) ? BASE_STATUS_OK : yaml_failed(yaml, path);
 }
 
-static struct base_status mapping_read(const struct parse *parse, struct seen *seen, yaml_parser_t *yaml, const char *path)
+static struct base_status mapping_read(const struct parse *parse, struct seen *seen,
+                                       yaml_parser_t *yaml, const char *path)
 {
     for (;;) {
         yaml_event_t name, value;
@@ -261,8 +275,8 @@ static struct base_status mapping_read(const struct parse *parse, struct seen *s
         if (name.type == YAML_SCALAR_EVENT && value.type == YAML_SCALAR_EVENT)
             status = file_pair(parse, seen, &name, (const char *)value.data.scalar.value, path);
         else
-            status = base_status_make(BASE_INVALID_ARGUMENT, "%s line %zu: expected \"key: value\"", path,
-                                      name.start_mark.line + 1);
+            status = base_status_make(BASE_INVALID_ARGUMENT, "%s line %zu: expected \"key: value\"",
+                                      path, name.start_mark.line + 1);
         yaml_event_delete(&name);
         yaml_event_delete(&value);
         if (base_failed(status))
@@ -271,7 +285,8 @@ static struct base_status mapping_read(const struct parse *parse, struct seen *s
 }
 
 /* One document that is empty or one mapping of scalars. */
-static struct base_status document_read(const struct parse *parse, struct seen *seen, yaml_parser_t *yaml, const char *path)
+static struct base_status document_read(const struct parse *parse, struct seen *seen,
+                                        yaml_parser_t *yaml, const char *path)
 {
     for (;;) {
         yaml_event_t event;
@@ -286,8 +301,10 @@ static struct base_status document_read(const struct parse *parse, struct seen *
             return BASE_STATUS_OK;
         if (type == YAML_MAPPING_START_EVENT)
             status = mapping_read(parse, seen, yaml, path);
-        else if (type == YAML_SEQUENCE_START_EVENT || (type == YAML_SCALAR_EVENT && !empty) || type == YAML_ALIAS_EVENT)
-            status = base_status_make(BASE_INVALID_ARGUMENT, "%s line %zu: expected \"key: value\" lines", path, line);
+        else if (type == YAML_SEQUENCE_START_EVENT || (type == YAML_SCALAR_EVENT && !empty) ||
+                 type == YAML_ALIAS_EVENT)
+            status = base_status_make(BASE_INVALID_ARGUMENT,
+                                      "%s line %zu: expected \"key: value\" lines", path, line);
         if (base_failed(status))
             return status;
     }
@@ -298,13 +315,15 @@ static struct base_status file_read(const struct parse *parse, struct seen *seen
     FILE *file = fopen(path, "re");
     if (!file) {
         struct base_status cause = base_status_errno(errno, path);
-        struct base_status status = base_status_make(BASE_INVALID_ARGUMENT, "--config: %s", base_status_text(&cause));
+        struct base_status status =
+            base_status_make(BASE_INVALID_ARGUMENT, "--config: %s", base_status_text(&cause));
         base_status_free(&cause);
         return status;
     }
     struct base_buf text = { 0 };
     size_t n;
-    while (text.len <= FILE_BYTES_MAX && (n = fread(base_buf_extend(&text, 4096), 1, 4096, file)) > 0)
+    while (text.len <= FILE_BYTES_MAX &&
+           (n = fread(base_buf_extend(&text, 4096), 1, 4096, file)) > 0)
         text.len -= 4096 - n;
     if (text.len <= FILE_BYTES_MAX)
         text.len -= 4096; /* of the read that found the end */
@@ -326,13 +345,15 @@ static struct base_status file_read(const struct parse *parse, struct seen *seen
 
 /* ---- flags ---- */
 
-/* Takes argv[*at], and argv[*at + 1] when the value stands there. *name is cut out of the flag. A lone --flag of a boolean
- * means true. */
-static struct base_status flag_take(const struct parse *parse, int argc, char **argv, int *at, char **name, const char **value)
+/* Takes argv[*at], and argv[*at + 1] when the value stands there. *name is cut out of the flag. A
+ * lone --flag of a boolean means true. */
+static struct base_status flag_take(const struct parse *parse, int argc, char **argv, int *at,
+                                    char **name, const char **value)
 {
     const char *flag = argv[*at];
     if (strncmp(flag, "--", 2) != 0 || !flag[2])
-        return base_status_make(BASE_INVALID_ARGUMENT, "\"%s\" is no flag: flags are --key=value or --key value", flag);
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "\"%s\" is no flag: flags are --key=value or --key value", flag);
     const char *equals = strchr(flag, '=');
     size_t len = equals ? (size_t)(equals - flag - 2) : strlen(flag + 2);
     *name = base_arena_memdup(parse->arena, flag + 2, len + 1);
@@ -343,7 +364,8 @@ static struct base_status flag_take(const struct parse *parse, int argc, char **
     size_t table;
     const struct ch_config_key *key = key_find(parse, *name, len, &table);
     const char *next = *at + 1 < argc ? argv[*at + 1] : NULL;
-    bool flag_alone = key && key->type == CH_CONFIG_BOOL && !(next && (strcmp(next, "true") == 0 || strcmp(next, "false") == 0));
+    bool flag_alone = key && key->type == CH_CONFIG_BOOL &&
+                      !(next && (strcmp(next, "true") == 0 || strcmp(next, "false") == 0));
     if (flag_alone) {
         *value = "true";
         return BASE_STATUS_OK;
@@ -358,7 +380,8 @@ static struct base_status flag_take(const struct parse *parse, int argc, char **
 }
 
 /* Once for --config, once for all others: flags win over the file whatever their order. */
-static struct base_status flags_read(const struct parse *parse, struct seen *seen, int argc, char **argv, const char **file)
+static struct base_status flags_read(const struct parse *parse, struct seen *seen, int argc,
+                                     char **argv, const char **file)
 {
     for (int at = 1; at < argc; at++) {
         char *name = NULL;
@@ -391,13 +414,15 @@ static struct base_status missing_check(const struct parse *parse, const struct 
         for (size_t k = 0; k < parse->tables[t].count; k++) {
             const struct ch_config_key *key = &parse->tables[t].keys[k];
             if (!key->fallback && !seen->bits[key_index(parse, t, key)])
-                return base_status_make(BASE_INVALID_ARGUMENT, "--%s must be given: %s", key->name, key->doc);
+                return base_status_make(BASE_INVALID_ARGUMENT, "--%s must be given: %s", key->name,
+                                        key->doc);
         }
     return BASE_STATUS_OK;
 }
 
-struct base_status ch_config_parse(const struct ch_config_table *tables, size_t table_count, void *const *configs, int argc,
-                                   char **argv, struct base_arena *arena)
+struct base_status ch_config_parse(const struct ch_config_table *tables, size_t table_count,
+                                   void *const *configs, int argc, char **argv,
+                                   struct base_arena *arena)
 {
     struct parse parse = { tables, table_count, configs, arena };
     size_t keys = 0;
@@ -434,18 +459,22 @@ static void help_key(const struct ch_config_key *key, struct base_buf *out)
     base_buf_put_u8(out, '\n');
 }
 
-void ch_config_help(const struct ch_config_table *tables, size_t table_count, const char *program, const char *about,
-                    struct base_buf *out)
+void ch_config_help(const struct ch_config_table *tables, size_t table_count, const char *program,
+                    const char *about, struct base_buf *out)
 {
-    base_buf_printf(out, "%s: %s\n\nUsage: %s [--config=FILE] [--key=value ...]\n\n", program, about, program);
-    base_buf_put_str(out, "  --config=FILE\n      YAML lines \"key: value\" of the keys below; flags win over it\n"
-                          "  --help, --version\n");
+    base_buf_printf(out, "%s: %s\n\nUsage: %s [--config=FILE] [--key=value ...]\n\n", program,
+                    about, program);
+    base_buf_put_str(
+        out,
+        "  --config=FILE\n      YAML lines \"key: value\" of the keys below; flags win over it\n"
+        "  --help, --version\n");
     for (size_t t = 0; t < table_count; t++)
         for (size_t k = 0; k < tables[t].count; k++)
             help_key(&tables[t].keys[k], out);
 }
 
-void ch__config_show(const struct ch_config_table *tables, size_t table_count, void *const *configs, struct base_buf *out)
+void ch__config_show(const struct ch_config_table *tables, size_t table_count, void *const *configs,
+                     struct base_buf *out)
 {
     for (size_t t = 0; t < table_count; t++)
         for (size_t k = 0; k < tables[t].count; k++) {

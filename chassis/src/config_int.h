@@ -11,6 +11,7 @@ bool ch__duration_parse(const char *text, ch_time *ns);
 /* Appends a value as it could be written on the command line. */
 void ch__config_value(const struct ch_config_key *key, const void *config, struct base_buf *out);
 /* Appends one line a key, "key: value", in the form of the file. */
-void ch__config_show(const struct ch_config_table *tables, size_t table_count, void *const *configs, struct base_buf *out);
+void ch__config_show(const struct ch_config_table *tables, size_t table_count, void *const *configs,
+                     struct base_buf *out);
 
 #endif

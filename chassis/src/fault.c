@@ -3,7 +3,8 @@
  * 1. With none set in an env, asking costs one load and a compare.
  * 2. A point counts every hit while it is set; "fail:3" turns itself off after the third.
  * 3. Chances are drawn from the env's random source: a simulated run replays them from its seed.
- * Actions: off | fail | fail:N | fail@P | delay:MS | crash (each but off also with @P, the probability of a hit taking effect). */
+ * Actions: off | fail | fail:N | fail@P | delay:MS | crash (each but off also with @P, the
+ * probability of a hit taking effect). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,9 +114,8 @@ static bool number_parse(const char *text, int64_t *value)
 static bool action_parse(const char *action, struct point *point)
 {
     char text[64];
-    if (strlen(action) >= sizeof(text))
+    if ((size_t)snprintf(text, sizeof(text), "%s", action) >= sizeof(text))
         return false;
-    strcpy(text, action);
     point->chance = 1;
     point->left = -1;
     point->delay = 0;
@@ -158,11 +158,14 @@ struct base_status ch_fault_set(struct ch_env *env, const char *name, const char
 {
     struct point parsed = { 0 };
     if (!*name || strlen(name) > NAME_MAX_LEN)
-        return base_status_make(BASE_INVALID_ARGUMENT, "fault name \"%.80s\" is empty or longer than %d", name, NAME_MAX_LEN);
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "fault name \"%.80s\" is empty or longer than %d", name,
+                                NAME_MAX_LEN);
     if (!action_parse(action, &parsed))
         return base_status_make(BASE_INVALID_ARGUMENT,
-                                "fault %s: \"%.80s\" is none of off, fail[:N], delay:MS, crash (each with @probability)", name,
-                                action);
+                                "fault %s: \"%.80s\" is none of off, fail[:N], delay:MS, crash "
+                                "(each with @probability)",
+                                name, action);
     struct faults *faults = env->ext[CH_EXT_FAULT];
     if (!faults) {
         faults = calloc(1, sizeof(*faults));
@@ -172,13 +175,14 @@ struct base_status ch_fault_set(struct ch_env *env, const char *name, const char
     }
     struct point *point = point_find(faults, name);
     if (!point && faults->count == POINTS_MAX)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "fault %s: %d points are set", name, POINTS_MAX);
+        return base_status_make(BASE_RESOURCE_EXHAUSTED, "fault %s: %d points are set", name,
+                                POINTS_MAX);
     if (!point)
         point = &faults->points[faults->count++];
     parsed.hits = point->hits;
     parsed.taken = point->taken;
-    strcpy(parsed.name, name);
-    strcpy(parsed.action, action);
+    snprintf(parsed.name, sizeof(parsed.name), "%s", name);
+    snprintf(parsed.action, sizeof(parsed.action), "%s", action);
     *point = parsed;
     return BASE_STATUS_OK;
 }
@@ -188,10 +192,12 @@ struct base_status ch__fault_set_all(struct ch_env *env, const char *list)
     struct base_status status = BASE_STATUS_OK;
     char *copy = strdup(list), *state = NULL;
     BASE_ASSERT(copy);
-    for (char *item = strtok_r(copy, ", ", &state); item && !base_failed(status); item = strtok_r(NULL, ", ", &state)) {
+    for (char *item = strtok_r(copy, ", ", &state); item && !base_failed(status);
+         item = strtok_r(NULL, ", ", &state)) {
         char *equals = strchr(item, '=');
         if (!equals) {
-            status = base_status_make(BASE_INVALID_ARGUMENT, "fault \"%.80s\" is not name=action", item);
+            status =
+                base_status_make(BASE_INVALID_ARGUMENT, "fault \"%.80s\" is not name=action", item);
         } else {
             *equals = '\0';
             status = ch_fault_set(env, item, equals + 1);
@@ -205,6 +211,7 @@ void ch__fault_show(struct ch_env *env, struct base_buf *out)
 {
     const struct faults *faults = env->ext[CH_EXT_FAULT];
     for (size_t i = 0; faults && i < faults->count; i++)
-        base_buf_printf(out, "%s=%s hits=%llu taken=%llu\n", faults->points[i].name, faults->points[i].action,
-                        (unsigned long long)faults->points[i].hits, (unsigned long long)faults->points[i].taken);
+        base_buf_printf(out, "%s=%s hits=%llu taken=%llu\n", faults->points[i].name,
+                        faults->points[i].action, (unsigned long long)faults->points[i].hits,
+                        (unsigned long long)faults->points[i].taken);
 }

@@ -1,9 +1,10 @@
 /* histogram.c: log-linear histograms (see metrics.h), in the manner of HdrHistogram.
  *
- * A value below CELLS has a cell of its own; above, each doubling ("octave") is cut into CELLS equal cells. A cell at v is at
- * most v / CELLS wide and is answered by its middle.
+ * A value below CELLS has a cell of its own; above, each doubling ("octave") is cut into CELLS
+ * equal cells. A cell at v is at most v / CELLS wide and is answered by its middle.
  * 1. |answer - value| <= value / (2 * CELLS): 0.79% with 64 cells, for any 64-bit value.
- * 2. count is the sum of all cells; an octave without values has no memory (512 bytes each otherwise).
+ * 2. count is the sum of all cells; an octave without values has no memory (512 bytes each
+ *    otherwise).
  * 3. The least and the greatest value are exact, and no answer lies outside them. */
 #include <stdlib.h>
 
@@ -34,7 +35,8 @@ void ch_histogram_free(struct ch_histogram *histogram)
     free(histogram);
 }
 
-/* Octave 0 holds 0..CELLS-1; octave k >= 1 holds [CELLS << (k-1), CELLS << k), in cells of 1 << (k-1). */
+/* Octave 0 holds 0..CELLS-1; octave k >= 1 holds [CELLS << (k-1), CELLS << k), in cells of 1 <<
+ * (k-1). */
 static void place(uint64_t value, size_t *octave, size_t *cell)
 {
     if (value < CELLS) {

@@ -1,12 +1,17 @@
 /* http.c: an HTTP/1.1 server (see http.h) on libmicrohttpd ("MHD").
  *
- * MHD has one thread a server. It reads a whole request, parks ("suspends") the connection and posts the exchange to the
- * loop; a fiber of the server's gate runs the handler and resumes the connection; MHD's thread sends the reply.
- * 1. An exchange belongs to MHD's thread, except between the post and the resume, when it is the loop's.
- * 2. Once `stopping` is set no connection is suspended any more (both under the mutex), so the daemon, which aborts when it
- *    is stopped with suspended connections, is stopped only after `suspended` came down to 0.
- * 3. Bodies are bounded one by one and in sum, also what gzip makes of them; connections and header sizes are bounded by MHD.
- * Stop: no new connections; running handlers are answered, cancelled after CH__HTTP_DRAIN_MS; replies go out; daemon ends. */
+ * MHD has one thread a server. It reads a whole request, parks ("suspends") the connection and
+ * posts the exchange to the loop; a fiber of the server's gate runs the handler and resumes the
+ * connection; MHD's thread sends the reply.
+ * 1. An exchange belongs to MHD's thread, except between the post and the resume, when it is the
+ *    loop's.
+ * 2. Once `stopping` is set no connection is suspended any more (both under the mutex), so the
+ *    daemon, which aborts when it is stopped with suspended connections, is stopped only after
+ *    `suspended` came down to 0.
+ * 3. Bodies are bounded one by one and in sum, also what gzip makes of them; connections and
+ *    header sizes are bounded by MHD.
+ * Stop: no new connections; running handlers are answered, cancelled after CH__HTTP_DRAIN_MS;
+ * replies go out; daemon ends. */
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -49,9 +54,11 @@ static void bound_text(struct listen_job *job)
     socklen_t len = sizeof(bound);
     char host[80], port[16];
     if (getsockname(job->fd, (struct sockaddr *)&bound, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
-    snprintf(job->bound, sizeof(job->bound), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    snprintf(job->bound, sizeof(job->bound), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+             host, port);
 }
 
 /* On a helper thread: names may be looked up. */
@@ -60,13 +67,16 @@ static void listen_open(void *arg)
     struct listen_job *job = arg;
     char copy[128], *host, *port;
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *found = NULL;
-    if ((size_t)snprintf(copy, sizeof(copy), "%s", job->address) >= sizeof(copy) || !address_split(copy, &host, &port)) {
-        job->status = base_status_make(BASE_INVALID_ARGUMENT, "http address \"%s\" is not host:port", job->address);
+    if ((size_t)snprintf(copy, sizeof(copy), "%s", job->address) >= sizeof(copy) ||
+        !address_split(copy, &host, &port)) {
+        job->status = base_status_make(BASE_INVALID_ARGUMENT,
+                                       "http address \"%s\" is not host:port", job->address);
         return;
     }
     int rc = getaddrinfo(host, port, &hints, &found);
     if (rc != 0) {
-        job->status = base_status_make(BASE_INVALID_ARGUMENT, "http address \"%s\": %s", job->address, gai_strerror(rc));
+        job->status = base_status_make(BASE_INVALID_ARGUMENT, "http address \"%s\": %s",
+                                       job->address, gai_strerror(rc));
         return;
     }
     int one = 1;
@@ -85,19 +95,22 @@ static void listen_open(void *arg)
 
 static struct base_status daemon_start(struct ch_http_server *server, int listen_fd)
 {
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    unsigned flags =
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     if (listen_fd < 0)
         flags |= MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem listen_option[] = {
         { listen_fd < 0 ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL },
         { MHD_OPTION_END, 0, NULL },
     };
-    server->daemon = MHD_start_daemon(flags, 0, NULL, NULL, ch__http_access, server, MHD_OPTION_ARRAY, listen_option,
-                                      MHD_OPTION_URI_LOG_CALLBACK, ch__http_begin, server, MHD_OPTION_NOTIFY_COMPLETED,
-                                      ch__http_end, server, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CH__HTTP_CONNECTIONS_MAX,
-                                      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CH__HTTP_IDLE_S,
-                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_END);
-    return server->daemon ? BASE_STATUS_OK : base_status_make(BASE_INTERNAL, "http %s: no server", server->address);
+    server->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, ch__http_access, server, MHD_OPTION_ARRAY, listen_option,
+        MHD_OPTION_URI_LOG_CALLBACK, ch__http_begin, server, MHD_OPTION_NOTIFY_COMPLETED,
+        ch__http_end, server, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CH__HTTP_CONNECTIONS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CH__HTTP_IDLE_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_END);
+    return server->daemon ? BASE_STATUS_OK
+                          : base_status_make(BASE_INTERNAL, "http %s: no server", server->address);
 }
 
 static void server_free(struct ch_http_server *server)
@@ -107,8 +120,8 @@ static void server_free(struct ch_http_server *server)
     free(server);
 }
 
-struct base_status ch_http_start(struct ch_env *env, const char *address, const struct ch_http_handler *handler,
-                                 struct ch_http_server **out)
+struct base_status ch_http_start(struct ch_env *env, const char *address,
+                                 const struct ch_http_handler *handler, struct ch_http_server **out)
 {
     struct listen_job job = { .address = address, .fd = -1 };
     if (env->simulated)
@@ -126,7 +139,8 @@ struct base_status ch_http_start(struct ch_env *env, const char *address, const 
         server->handler.body_bytes_max = CH__HTTP_BODY_DEFAULT;
     memcpy(server->address, job.bound, sizeof(server->address));
     server->requests = ch_counter(env, "chassis_http_requests_total", "", "HTTP requests handled.");
-    server->refused = ch_counter(env, "chassis_http_refused_total", "", "HTTP requests whose handler could not be started.");
+    server->refused = ch_counter(env, "chassis_http_refused_total", "",
+                                 "HTTP requests whose handler could not be started.");
     ch_gate_init(&server->gate, env, "http");
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -196,7 +210,8 @@ void ch_http_stop(struct ch_http_server *server)
     pthread_mutex_lock(&server->mutex);
     server->stopping = true;
     pthread_mutex_unlock(&server->mutex);
-    /* Posts that are on their way still find the gate open or closed; either way they resume their connection. */
+    /* Posts that are on their way still find the gate open or closed; either way they resume
+     * their connection. */
     ch_time deadline = ch_in(env, CH__HTTP_DRAIN_MS * CH_MS);
     while (suspended(server) > 0 && ch_now(env) < deadline && !ch_cancelled())
         (void)ch_sleep_until(env, ch_in(env, 5 * CH_MS));
@@ -217,7 +232,8 @@ const char *ch_http_query(const struct ch_http_request *request, const char *nam
         const char *equals = memchr(at, '=', len);
         size_t key_len = equals ? (size_t)(equals - at) : len;
         if (key_len == name_len && memcmp(at, name, name_len) == 0)
-            return equals ? ch__http_unescape(request->arena, equals + 1, len - key_len - 1, true) : "";
+            return equals ? ch__http_unescape(request->arena, equals + 1, len - key_len - 1, true)
+                          : "";
         at += len;
         if (*at == '&')
             at++;

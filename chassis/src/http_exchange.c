@@ -1,7 +1,9 @@
-/* http_exchange.c: one HTTP request, from its first line to its reply. Threads and ownership: see http.c.
+/* http_exchange.c: one HTTP request, from its first line to its reply. Threads and ownership: see
+ * http.c.
  *
- * MHD calls begin (with the raw URI), access (headers; then each piece of the body; then once with none), end. After the
- * connection was resumed, access is called once more, and the reply is queued. */
+ * MHD calls begin (with the raw URI), access (headers; then each piece of the body; then once
+ * with none), end. After the connection was resumed, access is called once more, and the reply is
+ * queued. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -44,7 +46,8 @@ void *ch__http_begin(void *arg, const char *uri, struct MHD_Connection *connecti
     return exchange;
 }
 
-void ch__http_end(void *arg, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
+void ch__http_end(void *arg, struct MHD_Connection *connection, void **state,
+                  enum MHD_RequestTerminationCode how)
 {
     struct ch_http_server *server = arg;
     struct exchange *exchange = *state;
@@ -113,7 +116,8 @@ static enum MHD_Result send_refusal(struct exchange *exchange)
     struct MHD_Response *response = MHD_create_response_from_buffer(
         strlen(exchange->refusal_text), (void *)exchange->refusal_text, MHD_RESPMEM_PERSISTENT);
     MHD_add_response_header(response, "Content-Type", "text/plain; charset=utf-8");
-    enum MHD_Result result = MHD_queue_response(exchange->connection, (unsigned)exchange->refusal, response);
+    enum MHD_Result result =
+        MHD_queue_response(exchange->connection, (unsigned)exchange->refusal, response);
     MHD_destroy_response(response);
     return result;
 }
@@ -133,18 +137,21 @@ static enum MHD_Result headers_done(struct exchange *exchange, const char *metho
         .authorization = base_arena_strdup(arena, header(exchange, "Authorization")),
         .arena = arena,
     };
-    snprintf(exchange->traceparent, sizeof(exchange->traceparent), "%s", header(exchange, "traceparent"));
+    snprintf(exchange->traceparent, sizeof(exchange->traceparent), "%s",
+             header(exchange, "traceparent"));
     const char *encoding = header(exchange, "Content-Encoding");
     if (!exchange->request.path)
         refuse(exchange, 400, "the path has a bad %-escape\n");
     if (*encoding && strcasecmp(encoding, "gzip") != 0 && strcasecmp(encoding, "identity") != 0)
         refuse(exchange, 415, "Content-Encoding must be gzip or identity\n");
-    if (strtoull(header(exchange, "Content-Length"), NULL, 10) > exchange->server->handler.body_bytes_max)
+    if (strtoull(header(exchange, "Content-Length"), NULL, 10) >
+        exchange->server->handler.body_bytes_max)
         refuse(exchange, 413, "the request is too large\n");
     return exchange->refusal ? send_refusal(exchange) : MHD_YES;
 }
 
-/* A body over the limit is read on and thrown away for a while, so that the client gets to see its 413; MHD_NO hangs up. */
+/* A body over the limit is read on and thrown away for a while, so that the client gets to see
+ * its 413; MHD_NO hangs up. */
 static enum MHD_Result body_piece(struct exchange *exchange, const char *data, size_t *len)
 {
     struct ch_http_server *server = exchange->server;
@@ -171,7 +178,8 @@ static void body_decode(struct exchange *exchange)
     if (exchange->refusal || strcasecmp(header(exchange, "Content-Encoding"), "gzip") != 0)
         return;
     struct base_buf plain = { 0 };
-    struct base_status status = ch__inflate(base_buf_bytes(&exchange->body), exchange->server->handler.body_bytes_max, &plain);
+    struct base_status status = ch__inflate(base_buf_bytes(&exchange->body),
+                                            exchange->server->handler.body_bytes_max, &plain);
     if (status.code == BASE_RESOURCE_EXHAUSTED)
         refuse(exchange, 413, "the decoded request is too large\n");
     else if (base_failed(status))
@@ -190,7 +198,8 @@ static void resume(struct exchange *exchange)
     struct ch_http_server *server = exchange->server;
     struct MHD_Connection *connection = exchange->connection;
     exchange->phase = ANSWERED;
-    /* From the resume on the exchange is MHD's. The count goes down only after it: see http.c, 2. */
+    /* From the resume on the exchange is MHD's. The count goes down only after it: see http.c, 2.
+     * */
     MHD_resume_connection(connection);
     pthread_mutex_lock(&server->mutex);
     server->suspended--;
@@ -210,7 +219,8 @@ static void handler_fiber(void *arg)
     snprintf(name, sizeof(name), "HTTP %s %s", exchange->request.method, exchange->request.path);
     ch_span_begin(&span, server->env, name);
     server->handler.handle(server->handler.self, &exchange->request, &exchange->reply);
-    ch_span_end(&span, exchange->reply.code >= 500 || exchange->reply.code == 0 ? BASE_INTERNAL : BASE_OK);
+    ch_span_end(&span,
+                exchange->reply.code >= 500 || exchange->reply.code == 0 ? BASE_INTERNAL : BASE_OK);
     if (exchange->reply.code == 0)
         exchange->reply.code = 500;
     ch_count(server->requests, 1);
@@ -220,7 +230,8 @@ static void handler_fiber(void *arg)
 static void posted(struct ch_post *post)
 {
     struct exchange *exchange = (struct exchange *)post;
-    struct base_status status = ch_gate_spawn(&exchange->server->gate, "http request", handler_fiber, exchange);
+    struct base_status status =
+        ch_gate_spawn(&exchange->server->gate, "http request", handler_fiber, exchange);
     if (!base_failed(status))
         return;
     ch_count(exchange->server->refused, 1);
@@ -271,7 +282,8 @@ bool ch__http_takes_gzip(const char *accept_encoding)
 bool ch__http_gzip(const struct base_buf *body, struct base_buf *out)
 {
     z_stream stream = { 0 };
-    if (body->len > UINT32_MAX || deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    if (body->len > UINT32_MAX ||
+        deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
         return false;
     base_buf_reserve(out, body->len);
     stream.next_in = body->data;
@@ -288,10 +300,12 @@ static enum MHD_Result send_reply(struct exchange *exchange)
 {
     struct ch_http_reply *reply = &exchange->reply;
     struct base_buf packed = { 0 };
-    bool gzip = reply->body.len >= CH__HTTP_GZIP_FROM && ch__http_takes_gzip(header(exchange, "Accept-Encoding")) &&
+    bool gzip = reply->body.len >= CH__HTTP_GZIP_FROM &&
+                ch__http_takes_gzip(header(exchange, "Accept-Encoding")) &&
                 ch__http_gzip(&reply->body, &packed);
     struct base_buf *body = gzip ? &packed : &reply->body;
-    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback(body->len, body->data, free);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer_with_free_callback(body->len, body->data, free);
     if (!response) {
         base_buf_free(&packed);
         return MHD_NO;
@@ -304,13 +318,15 @@ static enum MHD_Result send_reply(struct exchange *exchange)
         MHD_add_response_header(response, "Content-Type", reply->content_type);
     if (reply->location)
         MHD_add_response_header(response, "Location", reply->location);
-    enum MHD_Result result = MHD_queue_response(exchange->connection, (unsigned)reply->code, response);
+    enum MHD_Result result =
+        MHD_queue_response(exchange->connection, (unsigned)reply->code, response);
     MHD_destroy_response(response);
     return result;
 }
 
-enum MHD_Result ch__http_access(void *server, struct MHD_Connection *connection, const char *url, const char *method,
-                                const char *version, const char *data, size_t *data_len, void **state)
+enum MHD_Result ch__http_access(void *server, struct MHD_Connection *connection, const char *url,
+                                const char *method, const char *version, const char *data,
+                                size_t *data_len, void **state)
 {
     struct exchange *exchange = *state;
     switch (exchange->phase) {

@@ -34,14 +34,17 @@ struct ch_http_server {
     size_t exchanges; /* requests begun and not completed */
 };
 
-/* Takes over a connected socket, whose first bytes may have been peeked at. The descriptor is given in every case. */
+/* Takes over a connected socket, whose first bytes may have been peeked at. The descriptor is
+ * given in every case. */
 struct base_status ch__http_adopt(struct ch_http_server *server, int fd) BASE_MUST_CHECK;
 
 /* ---- http_exchange.c: MHD's callbacks ---- */
 void *ch__http_begin(void *server, const char *uri, struct MHD_Connection *connection);
-enum MHD_Result ch__http_access(void *server, struct MHD_Connection *connection, const char *url, const char *method,
-                                const char *version, const char *data, size_t *data_len, void **exchange);
-void ch__http_end(void *server, struct MHD_Connection *connection, void **exchange, enum MHD_RequestTerminationCode how);
+enum MHD_Result ch__http_access(void *server, struct MHD_Connection *connection, const char *url,
+                                const char *method, const char *version, const char *data,
+                                size_t *data_len, void **exchange);
+void ch__http_end(void *server, struct MHD_Connection *connection, void **exchange,
+                  enum MHD_RequestTerminationCode how);
 
 /* Decodes %XX (and + when asked) of `text` in `arena`; NULL for a bad escape or %00. */
 char *ch__http_unescape(struct base_arena *arena, const char *text, size_t len, bool plus);

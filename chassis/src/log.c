@@ -1,12 +1,14 @@
 /* log.c: JSON lines to stderr (see log.h).
  *
- * A real env has one writer thread and a bounded queue of bytes before it: whoever holds stderr's other end may stop reading
- * and the loop goes on. A simulated env has no thread; it writes at once, and only when STRATA_LOG is set (a level), since
- * fifty services share the terminal of a test.
- * 1. ch_log_at never blocks on the descriptor in a real env; a line that does not fit the queue is dropped and counted.
+ * A real env has one writer thread and a bounded queue of bytes before it: whoever holds stderr's
+ * other end may stop reading and the loop goes on. A simulated env has no thread; it writes at
+ * once, and only when STRATA_LOG is set (a level), since fifty services share the terminal of a
+ * test.
+ * 1. ch_log_at never blocks on the descriptor in a real env; a line that does not fit the queue
+ *    is dropped and counted.
  * 2. A line is written whole or not at all, in order.
- * 3. A call site (file and line) writes at most SITE_LINES a second; the next line of it after that says how many were
- *    dropped ("dropped":n).
+ * 3. A call site (file and line) writes at most SITE_LINES a second; the next line of it after
+ *    that says how many were dropped ("dropped":n).
  * 4. When the env is freed the queue is written out, for at most FLUSH_MS.
  * The thread never touches the env. Any thread of a real env may log. */
 #include "log_int.h"
@@ -21,7 +23,13 @@
 #include "env_int.h"
 #include "metrics_int.h"
 
-enum { QUEUE_BYTES = 1 << 20, SITES = 512, SITE_LINES = 50, FLUSH_MS = 1000, MESSAGE_MAX = 8 * 1024 };
+enum {
+    QUEUE_BYTES = 1 << 20,
+    SITES = 512,
+    SITE_LINES = 50,
+    FLUSH_MS = 1000,
+    MESSAGE_MAX = 8 * 1024
+};
 
 struct site {
     const char *file;
@@ -175,8 +183,9 @@ static struct logger *logger_of(struct ch_env *env)
     logger->queue = queue;
     logger->least = initial_level(env);
     logger->lines = ch_counter(env, "chassis_log_lines_total", "", "Lines logged.");
-    logger->lost = ch_counter(env, "chassis_log_lines_lost_total", "",
-                              "Lines dropped by the rate limit of their call site or a full queue.");
+    logger->lost =
+        ch_counter(env, "chassis_log_lines_lost_total", "",
+                   "Lines dropped by the rate limit of their call site or a full queue.");
     env->ext[CH_EXT_LOG] = logger;
     env->ext_free[CH_EXT_LOG] = logger_free;
     return logger;
@@ -210,9 +219,10 @@ void ch__log_flush(struct ch_env *env)
     pthread_mutex_unlock(&logger->queue->mutex);
 }
 
-/* Decides whether this site may write; *dropped is what it lost since it last did. Sites that share a slot share a budget
- * only through eviction: a newcomer takes the slot over. */
-static bool site_admit(struct logger *logger, const char *file, int line, ch_time now, uint32_t *dropped)
+/* Decides whether this site may write; *dropped is what it lost since it last did. Sites that
+ * share a slot share a budget only through eviction: a newcomer takes the slot over. */
+static bool site_admit(struct logger *logger, const char *file, int line, ch_time now,
+                       uint32_t *dropped)
 {
     uint64_t hash = ((uint64_t)(uintptr_t)file * 31 + (uint64_t)line) * 0x9E3779B97F4A7C15ULL;
     struct site *site = &logger->sites[hash >> 55];
@@ -237,14 +247,18 @@ static bool site_admit(struct logger *logger, const char *file, int line, ch_tim
 static size_t utf8_len(const unsigned char *text, size_t len)
 {
     unsigned char c = text[0];
-    size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+    size_t n = c < 0x80                ? 1
+               : c >= 0xC2 && c < 0xE0 ? 2
+               : c >= 0xE0 && c < 0xF0 ? 3
+               : c >= 0xF0 && c < 0xF5 ? 4
+                                       : 0;
     if (n == 0 || n > len)
         return 0;
     for (size_t i = 1; i < n; i++)
         if ((text[i] & 0xC0) != 0x80)
             return 0;
-    if ((c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F) || (c == 0xF0 && text[1] < 0x90) ||
-        (c == 0xF4 && text[1] > 0x8F))
+    if ((c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F) ||
+        (c == 0xF0 && text[1] < 0x90) || (c == 0xF4 && text[1] > 0x8F))
         return 0;
     return n;
 }
@@ -284,8 +298,9 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void put_line(struct base_buf *out, struct ch_env *env, const struct logger *logger, enum ch_log_level level,
-                     const char *file, int line, const char *message, uint32_t dropped)
+static void put_line(struct base_buf *out, struct ch_env *env, const struct logger *logger,
+                     enum ch_log_level level, const char *file, int line, const char *message,
+                     uint32_t dropped)
 {
     put_time(out, ch_wall_us(env));
     base_buf_printf(out, ",\"level\":\"%s\",\"service\":\"", level_names[level]);
@@ -297,7 +312,8 @@ static void put_line(struct base_buf *out, struct ch_env *env, const struct logg
         base_buf_put_u8(out, '"');
         const struct ch_context *context = ch_context_current();
         if (context && (context->trace_hi | context->trace_lo))
-            base_buf_printf(out, ",\"trace\":\"%016llx%016llx\"", (unsigned long long)context->trace_hi,
+            base_buf_printf(out, ",\"trace\":\"%016llx%016llx\"",
+                            (unsigned long long)context->trace_hi,
                             (unsigned long long)context->trace_lo);
     }
     if (dropped)
@@ -307,7 +323,8 @@ static void put_line(struct base_buf *out, struct ch_env *env, const struct logg
     base_buf_put_str(out, "\"}\n");
 }
 
-/* Under the mutex. The first line starts the writer; without a thread lines are dropped, not written in place. */
+/* Under the mutex. The first line starts the writer; without a thread lines are dropped, not
+ * written in place. */
 static bool writer_ready(struct logger *logger)
 {
     if (!logger->started)
@@ -315,8 +332,8 @@ static bool writer_ready(struct logger *logger)
     return logger->started;
 }
 
-static void log_line(struct ch_env *env, struct logger *logger, enum ch_log_level level, const char *file, int line,
-                     const char *message)
+static void log_line(struct ch_env *env, struct logger *logger, enum ch_log_level level,
+                     const char *file, int line, const char *message)
 {
     struct queue *queue = logger->queue;
     uint32_t dropped = 0;
@@ -341,7 +358,8 @@ static void log_line(struct ch_env *env, struct logger *logger, enum ch_log_leve
     base_buf_free(&text);
 }
 
-void ch_log_at(struct ch_env *env, enum ch_log_level level, const char *file, int line, const char *fmt, ...)
+void ch_log_at(struct ch_env *env, enum ch_log_level level, const char *file, int line,
+               const char *fmt, ...)
 {
     struct logger *logger = logger_of(env);
     if (level < logger->least)

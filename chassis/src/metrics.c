@@ -2,10 +2,12 @@
  *
  * 1. A metric lives as long as its env: pointers handed out never move.
  * 2. One name has one kind: registering it again as another aborts (a programming error).
- * 3. At most METRICS_MAX metrics (labels come from peers and tables): beyond it every registration gets one shared metric of
- *    its kind that is not shown, and chassis_metrics_refused_total counts them.
- * Histograms are shown as summaries over the life of the process. Labels given by callers are taken as they are, except that
- * line breaks and a trailing comma, which would break the whole page, are escaped. */
+ * 3. At most METRICS_MAX metrics (labels come from peers and tables): beyond it every
+ *    registration gets one shared metric of its kind that is not shown, and
+ *    chassis_metrics_refused_total counts them.
+ * Histograms are shown as summaries over the life of the process. Labels given by callers are
+ * taken as they are, except that line breaks and a trailing comma, which would break the whole
+ * page, are escaped. */
 #include <stdlib.h>
 
 #include <uthash.h>
@@ -57,7 +59,8 @@ static void registry_free(void *ext)
     free(registry);
 }
 
-static struct metric *metric_get(struct ch_env *env, enum kind kind, const char *name, const char *labels, const char *help);
+static struct metric *metric_get(struct ch_env *env, enum kind kind, const char *name,
+                                 const char *labels, const char *help);
 
 static struct registry *registry_of(struct ch_env *env)
 {
@@ -70,7 +73,8 @@ static struct registry *registry_of(struct ch_env *env)
     env->ext[CH_EXT_METRICS] = registry;
     env->ext_free[CH_EXT_METRICS] = registry_free;
     registry->refused_count = &metric_get(env, COUNTER, "chassis_metrics_refused_total", "",
-                                          "Metrics not kept because the registry is full.")->counter;
+                                          "Metrics not kept because the registry is full.")
+                                   ->counter;
     return registry;
 }
 
@@ -98,7 +102,8 @@ static char *key_make(const char *name, const char *labels, size_t *len)
     return key;
 }
 
-static struct metric *metric_get(struct ch_env *env, enum kind kind, const char *name, const char *labels, const char *help)
+static struct metric *metric_get(struct ch_env *env, enum kind kind, const char *name,
+                                 const char *labels, const char *help)
 {
     struct registry *registry = registry_of(env);
     size_t len;
@@ -128,17 +133,20 @@ static struct metric *metric_get(struct ch_env *env, enum kind kind, const char 
     return metric;
 }
 
-struct ch_counter *ch_counter(struct ch_env *env, const char *name, const char *labels, const char *help)
+struct ch_counter *ch_counter(struct ch_env *env, const char *name, const char *labels,
+                              const char *help)
 {
     return &metric_get(env, COUNTER, name, labels, help)->counter;
 }
 
-struct ch_gauge *ch_gauge(struct ch_env *env, const char *name, const char *labels, const char *help)
+struct ch_gauge *ch_gauge(struct ch_env *env, const char *name, const char *labels,
+                          const char *help)
 {
     return &metric_get(env, GAUGE, name, labels, help)->gauge;
 }
 
-struct ch_histogram *ch_histogram(struct ch_env *env, const char *name, const char *labels, const char *help)
+struct ch_histogram *ch_histogram(struct ch_env *env, const char *name, const char *labels,
+                                  const char *help)
 {
     return metric_get(env, HISTOGRAM, name, labels, help)->histogram;
 }
@@ -243,7 +251,8 @@ static void put_histogram(const struct ch__metric *metric, struct base_buf *out)
     const char *comma = metric->labels[0] ? "," : "";
     const char *open = metric->labels[0] ? "{" : "", *close = metric->labels[0] ? "}" : "";
     for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++)
-        base_buf_printf(out, "%s{%s%squantile=\"%s\"} %llu\n", metric->name, metric->labels, comma, shown[i].name,
+        base_buf_printf(out, "%s{%s%squantile=\"%s\"} %llu\n", metric->name, metric->labels, comma,
+                        shown[i].name,
                         (unsigned long long)ch_histogram_quantile(metric->histogram, shown[i].q));
     base_buf_printf(out, "%s_sum%s%s%s %.17g\n", metric->name, open, metric->labels, close,
                     ch__histogram_sum(metric->histogram));
@@ -275,7 +284,9 @@ void ch_metrics_text(struct ch_env *env, struct base_buf *out)
             base_buf_printf(out, "# HELP %s ", all[i].name);
             put_help(out, all[i].help);
             base_buf_printf(out, "\n# TYPE %s %s\n", all[i].name,
-                            all[i].counter ? "counter" : all[i].gauge ? "gauge" : "summary");
+                            all[i].counter ? "counter"
+                            : all[i].gauge ? "gauge"
+                                           : "summary");
         }
         put_metric(&all[i], out);
     }

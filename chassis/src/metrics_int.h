@@ -13,13 +13,14 @@ struct ch__metric {
     const struct ch_gauge *gauge;
     const struct ch_histogram *histogram;
 };
-/* All metrics, sorted by name, then labels. The array is the caller's to free(); what it points at is the registry's. */
+/* All metrics, sorted by name, then labels. The array is the caller's to free(); what it points
+ * at is the registry's. */
 struct ch__metric *ch__metrics_all(struct ch_env *env, size_t *count);
 /* The value of one label, unescaped, in out (cut to fit); false when there is none of that name. */
 bool ch__label_value(const char *labels, const char *label, char *out, size_t out_size);
 
-/* Appends `text` as JSON string contents (no quotes): control characters, quotes, backslashes and bytes that are no UTF-8 are
- * escaped or replaced. */
+/* Appends `text` as JSON string contents (no quotes): control characters, quotes, backslashes and
+ * bytes that are no UTF-8 are escaped or replaced. */
 void ch__json_escape(struct base_buf *out, const char *text, size_t len);
 
 #endif

@@ -1,10 +1,13 @@
 /* naming_lock.c: locks (see naming.h).
  *
- * 1. A lock is held while it was granted under the session of now and that session is sure to live; once not, never again.
- * 2. In one naming client a path has at most one lock that is being acquired, held, released or undone: the server takes the
- *    session as the owner and would answer a second acquirer of it with the same epoch.
- * 3. An acquire that ended without knowing (deadline, cancel) may still have been granted: it is undone in the background
- *    before the path is free for another acquire, else a live session would sit on a lock that nobody holds.
+ * 1. A lock is held while it was granted under the session of now and that session is sure to
+ *    live; once not, never again.
+ * 2. In one naming client a path has at most one lock that is being acquired, held, released or
+ *    undone: the server takes the session as the owner and would answer a second acquirer of it
+ *    with the same epoch.
+ * 3. An acquire that ended without knowing (deadline, cancel) may still have been granted: it is
+ *    undone in the background before the path is free for another acquire, else a live session
+ *    would sit on a lock that nobody holds.
  * 4. Releasing and undoing run on fibers that a cancellation of their caller does not touch. */
 #include "naming_int.h"
 
@@ -88,10 +91,10 @@ static bool path_busy(const struct ch_naming *naming, const char *path)
     return false;
 }
 
-static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, uint32_t attempt_ms, ch_time deadline,
-                                       uint64_t *epoch) CH_WAITS;
-static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, uint32_t attempt_ms, ch_time deadline,
-                                       uint64_t *epoch)
+static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, uint32_t attempt_ms,
+                                       ch_time deadline, uint64_t *epoch) CH_WAITS;
+static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, uint32_t attempt_ms,
+                                       ch_time deadline, uint64_t *epoch)
 {
     CH__PB(AcquireRequest) request = STRATA__CLUSTERMGR__V1__ACQUIRE_REQUEST__INIT;
     struct base_arena arena = { 0 };
@@ -99,8 +102,8 @@ static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, u
     request.session = session;
     request.path = ch_data_str(lock->path);
     request.value = ch_data_of(base_buf_bytes(&lock->value));
-    struct base_status status =
-        ch__naming_call(lock->naming, CH__NAMES(ACQUIRE), &request, true, attempt_ms, deadline, &arena, &reply);
+    struct base_status status = ch__naming_call(lock->naming, CH__NAMES(ACQUIRE), &request, true,
+                                                attempt_ms, deadline, &arena, &reply);
     if (!base_failed(status))
         *epoch = ((const CH__PB(AcquireReply) *)reply)->epoch;
     base_arena_free(&arena);
@@ -116,18 +119,21 @@ static void release_call(struct ch_lock *lock)
     request.session = lock->session;
     request.path = ch_data_str(lock->path);
     request.epoch = lock->epoch;
-    (void)base_status_drop(ch__naming_call(lock->naming, CH__NAMES(RELEASE), &request, true, CH__FAREWELL_MS / 2,
-                                           ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
+    (void)base_status_drop(
+        ch__naming_call(lock->naming, CH__NAMES(RELEASE), &request, true, CH__FAREWELL_MS / 2,
+                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
     base_arena_free(&arena);
 }
 
-/* Asks once more for what may have been granted: "repeating it while holding answers with the same epoch", and gives it back. */
+/* Asks once more for what may have been granted: "repeating it while holding answers with the
+ * same epoch", and gives it back. */
 static void undo_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_lock *lock = arg;
-    struct base_status status = acquire_call(lock, lock->session, CH__FAREWELL_MS / 2,
-                                             ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS / 2), &lock->epoch);
+    struct base_status status =
+        acquire_call(lock, lock->session, CH__FAREWELL_MS / 2,
+                     ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS / 2), &lock->epoch);
     if (!base_failed(status))
         release_call(lock);
     base_status_free(&status);
@@ -138,10 +144,12 @@ static void undo_fiber(void *arg)
 static void acquire_undo(struct ch_lock *lock, enum base_code code)
 {
     struct ch_naming *naming = lock->naming;
-    bool unknown = code == BASE_DEADLINE_EXCEEDED || code == BASE_UNAVAILABLE || code == BASE_CANCELLED;
+    bool unknown =
+        code == BASE_DEADLINE_EXCEEDED || code == BASE_UNAVAILABLE || code == BASE_CANCELLED;
     if (unknown && lock->session && lock->session == naming->session) {
         lock->state = ENDING;
-        struct base_status status = ch_gate_spawn(&naming->farewells, "naming undo", undo_fiber, lock);
+        struct base_status status =
+            ch_gate_spawn(&naming->farewells, "naming undo", undo_fiber, lock);
         if (!base_failed(status))
             return;
         base_status_free(&status);
@@ -157,11 +165,13 @@ static struct base_status acquire(struct ch_lock *lock, ch_time deadline)
     for (;;) {
         struct base_status status = ch__session_get(naming, deadline, &lock->session);
         if (!base_failed(status))
-            status = acquire_call(lock, lock->session, CH__ACQUIRE_ATTEMPT_MS, deadline, &lock->epoch);
+            status =
+                acquire_call(lock, lock->session, CH__ACQUIRE_ATTEMPT_MS, deadline, &lock->epoch);
         bool ended = status.code == BASE_NOT_FOUND;
         if (ended)
             ch__session_gone(naming, lock->session);
-        else if (base_failed(status) || (naming->session == lock->session && ch_now(naming->env) < naming->session_until))
+        else if (base_failed(status) ||
+                 (naming->session == lock->session && ch_now(naming->env) < naming->session_until))
             return status;
         base_status_free(&status);
         if (ch_now(naming->env) >= ch_context_deadline(deadline))
@@ -171,14 +181,16 @@ static struct base_status acquire(struct ch_lock *lock, ch_time deadline)
     }
 }
 
-struct base_status ch_lock_acquire(struct ch_naming *naming, const char *path, struct base_bytes value, ch_time deadline,
-                                   struct ch_lock **out)
+struct base_status ch_lock_acquire(struct ch_naming *naming, const char *path,
+                                   struct base_bytes value, ch_time deadline, struct ch_lock **out)
 {
     *out = NULL;
     while (path_busy(naming, path)) {
         enum ch_outcome outcome = ch_cond_wait(&naming->changed, ch_context_deadline(deadline));
         if (outcome != CH_OK)
-            return base_status_wrap(ch_outcome_status(outcome, "another fiber of this process has it"), "lock %s", path);
+            return base_status_wrap(
+                ch_outcome_status(outcome, "another fiber of this process has it"), "lock %s",
+                path);
     }
     struct ch_lock *lock = lock_new(naming, path, value);
     struct base_status status = acquire(lock, deadline);
@@ -201,7 +213,9 @@ uint64_t ch_lock_epoch(const struct ch_lock *lock)
 
 ch_time ch_lock_valid_until(const struct ch_lock *lock)
 {
-    return lock->state == HELD && lock->session == lock->naming->session ? lock->naming->session_until : 0;
+    return lock->state == HELD && lock->session == lock->naming->session
+               ? lock->naming->session_until
+               : 0;
 }
 
 bool ch_lock_held(const struct ch_lock *lock)
@@ -238,7 +252,8 @@ void ch_lock_free(struct ch_lock *lock)
     if (lock->naming && ch_lock_held(lock)) {
         lock->state = ENDING;
         ch_cond_broadcast(&lock->changed);
-        struct base_status status = ch_gate_spawn(&lock->naming->farewells, "naming release", release_fiber, lock);
+        struct base_status status =
+            ch_gate_spawn(&lock->naming->farewells, "naming release", release_fiber, lock);
         if (base_failed(status))
             base_status_free(&status); /* the session's end releases it */
         else
@@ -247,15 +262,16 @@ void ch_lock_free(struct ch_lock *lock)
     lock_destroy(lock);
 }
 
-struct base_status ch_lock_break(struct ch_naming *naming, const char *path, bool erase, ch_time deadline, uint64_t *epoch)
+struct base_status ch_lock_break(struct ch_naming *naming, const char *path, bool erase,
+                                 ch_time deadline, uint64_t *epoch)
 {
     CH__PB(BreakRequest) request = STRATA__CLUSTERMGR__V1__BREAK_REQUEST__INIT;
     struct base_arena arena = { 0 };
     void *reply;
     request.path = ch_data_str(path);
     request.erase = erase;
-    struct base_status status =
-        ch__naming_call(naming, CH__NAMES(BREAK), &request, false, CH__NAMING_ATTEMPT_MS, deadline, &arena, &reply);
+    struct base_status status = ch__naming_call(naming, CH__NAMES(BREAK), &request, false,
+                                                CH__NAMING_ATTEMPT_MS, deadline, &arena, &reply);
     if (!base_failed(status) && epoch)
         *epoch = ((const CH__PB(BreakReply) *)reply)->epoch;
     base_arena_free(&arena);

@@ -1,12 +1,15 @@
 /* naming_session.c: the one session of a naming client, and the fiber that keeps it alive.
  *
- * 1. The session is sure to live until session_until: the time the last answered OpenSession or KeepAlive was SENT, plus the
- *    lease, less a margin for clocks that run apart. The server counts from a later moment, so this side always gives it up
- *    first.
- * 2. Given up is given up: an answer that comes after session_until does not bring it back (someone may have seen it lost).
- * 3. At most one is open; it is opened when first needed, and anew when needed after a loss. Its ephemeral nodes and locks
- *    are gone with it: their owners are told (locks) or must look (nodes).
- * The keeper sends every third of the lease; when a member does not answer in a quarter of it, another is asked. */
+ * 1. The session is sure to live until session_until: the time the last answered OpenSession or
+ *    KeepAlive was SENT, plus the lease, less a margin for clocks that run apart. The server
+ *    counts from a later moment, so this side always gives it up first.
+ * 2. Given up is given up: an answer that comes after session_until does not bring it back
+ *    (someone may have seen it lost).
+ * 3. At most one is open; it is opened when first needed, and anew when needed after a loss. Its
+ *    ephemeral nodes and locks are gone with it: their owners are told (locks) or must look
+ *    (nodes).
+ * The keeper sends every third of the lease; when a member does not answer in a quarter of it,
+ * another is asked. */
 #include "naming_int.h"
 
 static void session_set(struct ch_naming *naming, uint64_t session, ch_time sent, uint32_t lease_ms)
@@ -58,8 +61,8 @@ static bool keep_once(struct ch_naming *naming)
     if (options.deadline > until)
         options.deadline = until;
     request.session = session;
-    struct base_status status =
-        ch_client_call(naming->members[member].client, CH__NAMES(KEEP_ALIVE), &request, &options, &arena, &reply);
+    struct base_status status = ch_client_call(
+        naming->members[member].client, CH__NAMES(KEEP_ALIVE), &request, &options, &arena, &reply);
     bool kept = false;
     if (naming->session != session) {
         base_status_free(&status); /* ended meanwhile */
@@ -102,8 +105,10 @@ static void keeper_fiber(void *arg)
         } else if (keep_once(naming)) {
             failures = 0;
         } else if (naming->session && ++failures % naming->member_count == 0) {
-            ch_time pause = ch_in(naming->env, ch__naming_backoff(naming, failures / (unsigned)naming->member_count));
-            outcome = ch_sleep_until(naming->env, pause < naming->session_until ? pause : naming->session_until);
+            ch_time pause = ch_in(
+                naming->env, ch__naming_backoff(naming, failures / (unsigned)naming->member_count));
+            outcome = ch_sleep_until(naming->env,
+                                     pause < naming->session_until ? pause : naming->session_until);
         }
         if (ch_cancelled())
             break;
@@ -115,7 +120,8 @@ static struct base_status keeper_start(struct ch_naming *naming)
 {
     if (naming->keeper)
         return BASE_STATUS_OK;
-    struct base_status status = ch_gate_spawn(&naming->gate, "naming session", keeper_fiber, naming);
+    struct base_status status =
+        ch_gate_spawn(&naming->gate, "naming session", keeper_fiber, naming);
     naming->keeper = !base_failed(status);
     return status;
 }
@@ -129,16 +135,20 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
     struct base_arena arena = { 0 };
     void *reply;
     request.lease_ms = CH_SESSION_LEASE_MS;
-    /* The moment before the last try was sent is what counts; the call may try for long, so it is cut into short ones. */
+    /* The moment before the last try was sent is what counts; the call may try for long, so it is
+     * cut into short ones. */
     struct base_status status;
     ch_time sent;
     do {
         sent = ch_now(naming->env);
         ch_time until = sent + CH_SESSION_LEASE_MS * CH_MS / 2;
-        /* An open whose answer was lost leaves a session behind that nobody keeps alive: it ends by itself. */
-        status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true, CH__NAMING_ATTEMPT_MS / 2,
-                                 until < deadline ? until : deadline, &arena, &reply);
-        if (status.code != BASE_DEADLINE_EXCEEDED || ch_now(naming->env) >= ch_context_deadline(deadline) || ch_cancelled())
+        /* An open whose answer was lost leaves a session behind that nobody keeps alive: it ends
+         * by itself. */
+        status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true,
+                                 CH__NAMING_ATTEMPT_MS / 2, until < deadline ? until : deadline,
+                                 &arena, &reply);
+        if (status.code != BASE_DEADLINE_EXCEEDED ||
+            ch_now(naming->env) >= ch_context_deadline(deadline) || ch_cancelled())
             break;
         base_status_free(&status);
     } while (!naming->closed);
@@ -146,7 +156,8 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
         status = base_status_make(BASE_CANCELLED, "naming is being closed");
     if (!base_failed(status)) {
         const CH__PB(OpenSessionReply) *opened = reply;
-        session_set(naming, opened->session, sent, opened->lease_ms ? opened->lease_ms : CH_SESSION_LEASE_MS);
+        session_set(naming, opened->session, sent,
+                    opened->lease_ms ? opened->lease_ms : CH_SESSION_LEASE_MS);
         if (!session_sure(naming)) {
             naming->session = 0;
             status = base_status_make(BASE_UNAVAILABLE, "the answer took longer than the lease");
@@ -192,8 +203,9 @@ static void close_fiber(void *arg)
     struct base_arena arena = { 0 };
     void *reply;
     request.session = naming->session;
-    (void)base_status_drop(ch__naming_call(naming, CH__NAMES(CLOSE_SESSION), &request, true, CH__FAREWELL_MS / 2,
-                                           ch_in(naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
+    (void)base_status_drop(
+        ch__naming_call(naming, CH__NAMES(CLOSE_SESSION), &request, true, CH__FAREWELL_MS / 2,
+                        ch_in(naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
     base_arena_free(&arena);
 }
 
@@ -201,7 +213,8 @@ void ch__session_close(struct ch_naming *naming)
 {
     if (!session_sure(naming))
         return;
-    struct base_status status = ch_gate_spawn(&naming->farewells, "naming close", close_fiber, naming);
+    struct base_status status =
+        ch_gate_spawn(&naming->farewells, "naming close", close_fiber, naming);
     (void)base_status_drop(status); /* the lease ends it */
     ch_gate_close(&naming->farewells);
     ch_gate_join_always(&naming->farewells);

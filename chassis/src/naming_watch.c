@@ -1,9 +1,12 @@
 /* naming_watch.c: watches (see naming.h).
  *
- * A watch has one fiber that keeps a stream open, and, while one is, a second that reads it; the first sees to it that a
- * stream that shows nothing for CH__WATCH_SILENCE_MS (heartbeats included) is given up.
- * 1. Entries are sorted by path, each path once. They stay as they are while no member can be reached.
- * 2. Each stream begins with the full state: whatever was missed between two streams is made up for by the comparison.
+ * A watch has one fiber that keeps a stream open, and, while one is, a second that reads it; the
+ * first sees to it that a stream that shows nothing for CH__WATCH_SILENCE_MS (heartbeats
+ * included) is given up.
+ * 1. Entries are sorted by path, each path once. They stay as they are while no member can be
+ *    reached.
+ * 2. Each stream begins with the full state: whatever was missed between two streams is made up
+ *    for by the comparison.
  * 3. The generation grows exactly when entries change, and with the first full state. */
 #include "naming_int.h"
 
@@ -33,7 +36,7 @@ static void entry_free(struct ch_name_entry *entry)
     free((void *)entry->value.data);
 }
 
-static struct ch_name_entry entry_make(const CH__PB(Node) *node)
+static struct ch_name_entry entry_make(const CH__PB(Node) * node)
 {
     struct base_bytes path = ch_bytes_of(node->path), value = ch_bytes_of(node->value);
     struct ch_name_entry entry = {
@@ -53,8 +56,9 @@ static struct ch_name_entry entry_make(const CH__PB(Node) *node)
 
 static bool entry_same(const struct ch_name_entry *a, const struct ch_name_entry *b)
 {
-    return strcmp(a->path, b->path) == 0 && base_bytes_eq(a->value, b->value) && a->version == b->version &&
-           a->epoch == b->epoch && a->locked == b->locked && a->healthy == b->healthy;
+    return strcmp(a->path, b->path) == 0 && base_bytes_eq(a->value, b->value) &&
+           a->version == b->version && a->epoch == b->epoch && a->locked == b->locked &&
+           a->healthy == b->healthy;
 }
 
 static int by_path(const void *a, const void *b)
@@ -92,7 +96,8 @@ static bool entry_put(struct ch_name_watch *watch, struct ch_name_entry entry)
         watch->entries = reallocarray(watch->entries, watch->cap, sizeof(*watch->entries));
         BASE_ASSERT(watch->entries);
     }
-    memmove(&watch->entries[at + 1], &watch->entries[at], (watch->count - at) * sizeof(*watch->entries));
+    memmove(&watch->entries[at + 1], &watch->entries[at],
+            (watch->count - at) * sizeof(*watch->entries));
     watch->entries[at] = entry;
     watch->count++;
     return true;
@@ -109,11 +114,12 @@ static bool entry_drop(struct ch_name_watch *watch, struct base_bytes path_bytes
         return false;
     entry_free(&watch->entries[at]);
     watch->count--;
-    memmove(&watch->entries[at], &watch->entries[at + 1], (watch->count - at) * sizeof(*watch->entries));
+    memmove(&watch->entries[at], &watch->entries[at + 1],
+            (watch->count - at) * sizeof(*watch->entries));
     return true;
 }
 
-static bool entries_replace(struct ch_name_watch *watch, const CH__PB(WatchEvent) *event)
+static bool entries_replace(struct ch_name_watch *watch, const CH__PB(WatchEvent) * event)
 {
     size_t count = event->n_nodes;
     struct ch_name_entry *fresh = calloc(count + 1, sizeof(*fresh));
@@ -133,7 +139,7 @@ static bool entries_replace(struct ch_name_watch *watch, const CH__PB(WatchEvent
     return changed;
 }
 
-static void event_apply(struct ch_name_watch *watch, const CH__PB(WatchEvent) *event)
+static void event_apply(struct ch_name_watch *watch, const CH__PB(WatchEvent) * event)
 {
     bool changed = false;
     if (event->full) {
@@ -153,7 +159,8 @@ static void event_apply(struct ch_name_watch *watch, const CH__PB(WatchEvent) *e
 
 /* ---- one stream ---- */
 
-static struct base_status stream_read(struct ch_name_watch *watch, struct ch_client_stream *stream) CH_WAITS;
+static struct base_status stream_read(struct ch_name_watch *watch,
+                                      struct ch_client_stream *stream) CH_WAITS;
 static struct base_status stream_read(struct ch_name_watch *watch, struct ch_client_stream *stream)
 {
     CH__PB(WatchRequest) request = STRATA__CLUSTERMGR__V1__WATCH_REQUEST__INIT;
@@ -188,7 +195,8 @@ static void reader_fiber(void *arg)
     struct ch_naming *naming = watch->naming;
     size_t member = naming->leader;
     struct ch_client_stream *stream = NULL;
-    struct base_status status = ch_client_open(naming->members[member].client, CH__NAMES(WATCH), NULL, &stream);
+    struct base_status status =
+        ch_client_open(naming->members[member].client, CH__NAMES(WATCH), NULL, &stream);
     if (!base_failed(status))
         status = stream_read(watch, stream);
     if (stream)
@@ -214,10 +222,12 @@ static void stream_run(struct ch_name_watch *watch)
     base_status_free(&status);
     size_t member = naming->leader;
     while (watch->reading) {
-        enum ch_outcome outcome = ch_cond_wait(&watch->activity, watch->last_event + CH__WATCH_SILENCE_MS * CH_MS);
+        enum ch_outcome outcome =
+            ch_cond_wait(&watch->activity, watch->last_event + CH__WATCH_SILENCE_MS * CH_MS);
         if (outcome == CH_CANCELLED)
             break;
-        if (watch->reading && ch_now(naming->env) >= watch->last_event + CH__WATCH_SILENCE_MS * CH_MS) {
+        if (watch->reading &&
+            ch_now(naming->env) >= watch->last_event + CH__WATCH_SILENCE_MS * CH_MS) {
             if (naming->leader == member)
                 naming->leader = (member + 1) % naming->member_count;
             break;
@@ -234,8 +244,12 @@ static void watch_fiber(void *arg)
     for (unsigned failures = 0; !ch_cancelled() && naming->member_count > 0;) {
         stream_run(watch);
         failures = watch->stream_was_good ? 0 : failures + 1;
-        if (failures % naming->member_count == 0) /* also after a good one: its member may be stopping */
-            (void)ch_sleep_until(naming->env, ch_in(naming->env, ch__naming_backoff(naming, failures / (unsigned)naming->member_count)));
+        if (failures % naming->member_count ==
+            0) /* also after a good one: its member may be stopping */
+            (void)ch_sleep_until(
+                naming->env,
+                ch_in(naming->env,
+                      ch__naming_backoff(naming, failures / (unsigned)naming->member_count)));
     }
 }
 
@@ -294,7 +308,8 @@ void ch__watches_orphan(struct ch_naming *naming)
     }
 }
 
-enum ch_outcome ch_name_watch_wait(struct ch_name_watch *watch, uint64_t *generation, ch_time deadline)
+enum ch_outcome ch_name_watch_wait(struct ch_name_watch *watch, uint64_t *generation,
+                                   ch_time deadline)
 {
     while (watch->generation <= *generation) {
         enum ch_outcome outcome = ch_cond_wait(&watch->changed, deadline);

@@ -1,12 +1,12 @@
 /* process.c: child processes (see process.h).
  *
- * A start forks on the loop's own thread: PR_SET_PDEATHSIG follows the thread that forked, and that one lives as long as the
- * process. The child does nothing but system calls between fork and exec; what fails there comes back through a pipe that the
- * exec closes, read on a helper thread.
- * One thread an env watches all pidfds with epoll and posts each end to the loop; no SIGCHLD is involved, and no signal goes
- * to a pid that was used again: they go through the pidfd.
- * 1. A process is waited for by whoever holds its struct; freeing it neither ends nor stops the process. A child that is freed
- *    before its end is reaped by the watcher all the same.
+ * A start forks on the loop's own thread: PR_SET_PDEATHSIG follows the thread that forked, and
+ * that one lives as long as the process. The child does nothing but system calls between fork and
+ * exec; what fails there comes back through a pipe that the exec closes, read on a helper thread.
+ * One thread an env watches all pidfds with epoll and posts each end to the loop; no SIGCHLD is
+ * involved, and no signal goes to a pid that was used again: they go through the pidfd.
+ * 1. A process is waited for by whoever holds its struct; freeing it neither ends nor stops the
+ *    process. A child that is freed before its end is reaped by the watcher all the same.
  * 2. exit_status is written once, before `ended` is set on the loop.
  * 3. The child has no signal blocked or ignored, and no descriptor but 0 (/dev/null), 1 and 2. */
 #include "chassis/process.h"
@@ -29,7 +29,7 @@
 struct ch_process {
     struct ch_post post; /* first: the watcher's message that it has ended */
     struct ch_env *env;
-    struct watcher *watcher; /* NULL: the env is going away */
+    struct watcher *watcher;        /* NULL: the env is going away */
     struct ch_process *next, *prev; /* of the watcher */
     int pidfd;
     int64_t pid;
@@ -82,7 +82,8 @@ static void process_ended(struct ch_post *post)
 static int reap(const struct ch_process *process)
 {
     siginfo_t info = { 0 };
-    if (!process->child || waitid(P_PIDFD, (id_t)process->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    if (!process->child || waitid(P_PIDFD, (id_t)process->pidfd, &info, WEXITED | WNOHANG) != 0 ||
+        info.si_pid == 0)
         return -1;
     if (info.si_code == CLD_EXITED)
         return (info.si_status & 0xff) << 8;
@@ -143,7 +144,8 @@ static struct base_status watcher_of(struct ch_env *env, struct watcher **out)
     watcher->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = { .events = EPOLLIN };
     int rc = 0;
-    if (watcher->epoll < 0 || watcher->wake < 0 || epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, watcher->wake, &event) != 0)
+    if (watcher->epoll < 0 || watcher->wake < 0 ||
+        epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, watcher->wake, &event) != 0)
         rc = errno;
     else
         rc = pthread_create(&watcher->thread, NULL, watcher_main, watcher);
@@ -163,7 +165,8 @@ static struct base_status watcher_of(struct ch_env *env, struct watcher **out)
 
 /* ---- what the kernel knows of a process ---- */
 
-/* Field 3 (state) and field 22 (start time) of /proc/PID/stat; the name before them may hold anything, so count from its ')'. */
+/* Field 3 (state) and field 22 (start time) of /proc/PID/stat; the name before them may hold
+ * anything, so count from its ')'. */
 static bool stat_read(int64_t pid, char *state, uint64_t *start_time)
 {
     char path[64], text[1024];
@@ -181,14 +184,17 @@ static bool stat_read(int64_t pid, char *state, uint64_t *start_time)
         return false;
     *state = at[2];
     unsigned long long value;
-    if (sscanf(at + 4, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &value) != 1)
+    if (sscanf(at + 4,
+               "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+               &value) != 1)
         return false;
     *start_time = value;
     return true;
 }
 
 /* Takes a process up: pidfd, start time, watching. */
-static struct base_status process_take(struct ch_env *env, int64_t pid, bool child, struct ch_process **out)
+static struct base_status process_take(struct ch_env *env, int64_t pid, bool child,
+                                       struct ch_process **out)
 {
     struct watcher *watcher;
     struct base_status status = watcher_of(env, &watcher);
@@ -196,14 +202,21 @@ static struct base_status process_take(struct ch_env *env, int64_t pid, bool chi
         return status;
     int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     if (pidfd < 0)
-        return errno == ESRCH || errno == EINVAL ? base_status_make(BASE_NOT_FOUND, "there is no process %lld", (long long)pid)
-                                                 : base_status_errno(errno, "pidfd");
+        return errno == ESRCH || errno == EINVAL
+                   ? base_status_make(BASE_NOT_FOUND, "there is no process %lld", (long long)pid)
+                   : base_status_errno(errno, "pidfd");
     struct ch_process *process = calloc(1, sizeof(*process));
     char state;
     BASE_ASSERT(process);
-    *process = (struct ch_process){ .env = env, .watcher = watcher, .pidfd = pidfd, .pid = pid, .child = child, .exit_status = -1 };
+    *process = (struct ch_process){ .env = env,
+                                    .watcher = watcher,
+                                    .pidfd = pidfd,
+                                    .pid = pid,
+                                    .child = child,
+                                    .exit_status = -1 };
     ch_done_init(&process->ended);
-    if (!stat_read(pid, &state, &process->start_time) || (!child && (state == 'Z' || state == 'X'))) {
+    if (!stat_read(pid, &state, &process->start_time) ||
+        (!child && (state == 'Z' || state == 'X'))) {
         process_destroy(process);
         return base_status_make(BASE_NOT_FOUND, "process %lld has ended", (long long)pid);
     }
@@ -253,7 +266,8 @@ static void child_signals(void)
 }
 
 /* In the child: system calls only, no memory is allocated. Does not return. */
-static void child_main(const struct ch_process_spec *spec, char **environment, pid_t parent, int report)
+static void child_main(const struct ch_process_spec *spec, char **environment, pid_t parent,
+                       int report)
 {
     if (spec->die_with_parent && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent))
         _exit(127);
@@ -317,15 +331,18 @@ static void report_read(void *arg)
     job->failed = n == sizeof(job->error);
 }
 
-static struct base_status child_error_status(const struct ch_process_spec *spec, const struct child_error *error)
+static struct base_status child_error_status(const struct ch_process_spec *spec,
+                                             const struct child_error *error)
 {
     const char *what = strcmp(error->step, "log file") == 0    ? spec->log_path
                        : strcmp(error->step, "directory") == 0 ? spec->directory
                                                                : spec->argv[0];
-    return base_status_wrap(base_status_errno(error->err, what), "start %s: %s", spec->argv[0], error->step);
+    return base_status_wrap(base_status_errno(error->err, what), "start %s: %s", spec->argv[0],
+                            error->step);
 }
 
-struct base_status ch_process_start(struct ch_env *env, const struct ch_process_spec *spec, struct ch_process **out)
+struct base_status ch_process_start(struct ch_env *env, const struct ch_process_spec *spec,
+                                    struct ch_process **out)
 {
     int report[2];
     *out = NULL;
@@ -364,7 +381,8 @@ struct base_status ch_process_start(struct ch_env *env, const struct ch_process_
     return status;
 }
 
-struct base_status ch_process_adopt(struct ch_env *env, int64_t pid, uint64_t start_time, struct ch_process **out)
+struct base_status ch_process_adopt(struct ch_env *env, int64_t pid, uint64_t start_time,
+                                    struct ch_process **out)
 {
     struct ch_process *process = NULL;
     *out = NULL;

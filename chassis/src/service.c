@@ -1,14 +1,15 @@
 /* service.c: a daemon's life (see service.h).
  *
- *   flags -> logs, faults, traces -> data dir -> naming -> server -> start() -> listen -> admin port -> serve() -> port file
- *   ... until SIGTERM, ch_service_fail or a failure on the way ...
- *   serve() cancelled -> NOT_SERVING -> server drained and gone -> stop() -> admin port, naming -> exit
+ *   flags -> logs, faults, traces -> data dir -> naming -> server -> start() -> listen -> admin
+ *   port -> serve() -> port file ... until SIGTERM, ch_service_fail or a failure on the way ...
+ *   serve() cancelled -> NOT_SERVING -> server drained and gone -> stop() -> admin port, naming
+ *   -> exit
  *
  * 1. What start() made is stopped exactly once, by stop(), whatever came after it.
- * 2. Starting and stopping each run on a fiber of the service's gate, not on the main one: the main fiber is what a signal
- *    cancels, starting must end then, stopping must not.
- * 3. All a service needs hangs off struct ch__service in its env: many run in one process in the simulator, where there are no
- *    signals, no admin port and no writing to stderr. */
+ * 2. Starting and stopping each run on a fiber of the service's gate, not on the main one: the
+ *    main fiber is what a signal cancels, starting must end then, stopping must not.
+ * 3. All a service needs hangs off struct ch__service in its env: many run in one process in the
+ *    simulator, where there are no signals, no admin port and no writing to stderr. */
 #include "service_int.h"
 
 #include <stdio.h>
@@ -20,20 +21,27 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-#define KEY(field, name, type, fallback, doc) CH_CONFIG(ch_service_config, field, name, type, fallback, doc)
+#define KEY(field, name, type, fallback, doc) \
+    CH_CONFIG(ch_service_config, field, name, type, fallback, doc)
 static const struct ch_config_key common_keys[] = {
-    KEY(listen, "listen", CH_CONFIG_STRING, "127.0.0.1:0", "address of the RPC server; port 0: any free one"),
+    KEY(listen, "listen", CH_CONFIG_STRING, "127.0.0.1:0",
+        "address of the RPC server; port 0: any free one"),
     KEY(front, "front", CH_CONFIG_STRING, "", "a second address, the front door; empty: none"),
     KEY(admin, "admin", CH_CONFIG_STRING, "127.0.0.1:0", "address of the admin pages; empty: none"),
-    KEY(names, "names", CH_CONFIG_STRING, "", "the clustermaster's members, host:port,...; empty: none"),
+    KEY(names, "names", CH_CONFIG_STRING, "",
+        "the clustermaster's members, host:port,...; empty: none"),
     KEY(cell, "cell", CH_CONFIG_STRING, "local", "name of the cell; names are /<cell>/..."),
     KEY(task, "task", CH_CONFIG_STRING, "", "this task's name below the cell, tabletserver/2"),
     KEY(zone, "zone", CH_CONFIG_STRING, "zone-a", "the zone this task runs in"),
     KEY(data_dir, "data-dir", CH_CONFIG_STRING, "", "where data is kept; made when missing"),
-    KEY(log_level, "log-level", CH_CONFIG_STRING, "info", "least level logged: debug, info, warn, error"),
-    KEY(trace_collector, "trace-collector", CH_CONFIG_STRING, "", "host:port or URL of an OTLP/HTTP collector; empty: none"),
-    KEY(port_file, "port-file", CH_CONFIG_STRING, "", "written once serving: listen, admin and front address, a line each"),
-    KEY(faults, "faults", CH_CONFIG_BOOL, "false", "a test cell: fault points may be set through /faultz"),
+    KEY(log_level, "log-level", CH_CONFIG_STRING, "info",
+        "least level logged: debug, info, warn, error"),
+    KEY(trace_collector, "trace-collector", CH_CONFIG_STRING, "",
+        "host:port or URL of an OTLP/HTTP collector; empty: none"),
+    KEY(port_file, "port-file", CH_CONFIG_STRING, "",
+        "written once serving: listen, admin and front address, a line each"),
+    KEY(faults, "faults", CH_CONFIG_BOOL, "false",
+        "a test cell: fault points may be set through /faultz"),
 };
 
 static void service_free(void *ext)
@@ -46,7 +54,8 @@ static void service_free(void *ext)
 
 static void tables_fill(const struct ch_service_def *def, struct ch_config_table tables[CH__TABLES])
 {
-    tables[0] = (struct ch_config_table){ common_keys, sizeof(common_keys) / sizeof(common_keys[0]) };
+    tables[0] =
+        (struct ch_config_table){ common_keys, sizeof(common_keys) / sizeof(common_keys[0]) };
     tables[1] = def->config;
 }
 
@@ -59,7 +68,8 @@ static struct ch__service *service_new(struct ch_env *env, const struct ch_servi
     service->begun = ch_now(env);
     tables_fill(def, service->tables);
     service->configs[0] = &service->common;
-    service->configs[1] = base_arena_calloc(&service->arena, 1, def->config_size ? def->config_size : 1);
+    service->configs[1] =
+        base_arena_calloc(&service->arena, 1, def->config_size ? def->config_size : 1);
     ch_gate_init(&service->gate, env, "service");
     env->ext[CH_EXT_SERVICE] = service;
     env->ext_free[CH_EXT_SERVICE] = service_free;
@@ -94,7 +104,8 @@ static struct base_status tools_start(struct ch__service *service)
     const struct ch_service_config *common = &service->common;
     enum ch_log_level level;
     if (!ch__log_level_parse(common->log_level, &level))
-        return base_status_make(BASE_INVALID_ARGUMENT, "--log-level is \"%s\", must be debug, info, warn or error",
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "--log-level is \"%s\", must be debug, info, warn or error",
                                 common->log_level);
     ch_log_set(env, service->def->name, level);
     const char *faults = env->simulated ? NULL : getenv("STRATA_FAULTS");
@@ -102,7 +113,8 @@ static struct base_status tools_start(struct ch__service *service)
     if (faults && *faults)
         status = base_status_wrap(ch__fault_set_all(env, faults), "STRATA_FAULTS");
     if (!base_failed(status) && *common->trace_collector)
-        status = ch__trace_export(env, *common->task ? common->task : service->def->name, common->trace_collector);
+        status = ch__trace_export(env, *common->task ? common->task : service->def->name,
+                                  common->trace_collector);
     if (!base_failed(status) && *common->data_dir)
         status = base_status_wrap(ch_dir_make(env, common->data_dir), "--data-dir");
     return status;
@@ -112,7 +124,9 @@ static struct base_status server_make(struct ch__service *service)
 {
     const struct ch_service_config *common = &service->common;
     struct ch_server_options options = {
-        .address = *common->front ? base_arena_printf(&service->arena, "%s,%s", common->listen, common->front) : common->listen,
+        .address = *common->front
+                       ? base_arena_printf(&service->arena, "%s,%s", common->listen, common->front)
+                       : common->listen,
         .http = service->def->http_on_main_port ? &service->http : NULL,
     };
     if (*common->names)
@@ -140,7 +154,8 @@ static struct base_status service_start(struct ch__service *service)
     if (base_failed(status) || service->env->simulated || !*service->common.admin)
         return status;
     struct ch_http_handler admin = ch__admin_handler(service);
-    return base_status_wrap(ch_http_start(service->env, service->common.admin, &admin, &service->admin), "--admin");
+    return base_status_wrap(
+        ch_http_start(service->env, service->common.admin, &admin, &service->admin), "--admin");
 }
 
 /* "listen\nadmin\nfront\n"; an address there is none of is an empty line. */
@@ -152,8 +167,10 @@ static struct base_status port_file_write(struct ch__service *service)
     const char *bound = ch_server_address(service->server), *comma = strchr(bound, ',');
     struct base_buf text = { 0 };
     base_buf_put(&text, bound, comma ? (size_t)(comma - bound) : strlen(bound));
-    base_buf_printf(&text, "\n%s\n%s\n", service->admin ? ch_http_address(service->admin) : "", comma ? comma + 1 : "");
-    struct base_status status = ch_file_write_all(service->env, service->common.port_file, base_buf_bytes(&text));
+    base_buf_printf(&text, "\n%s\n%s\n", service->admin ? ch_http_address(service->admin) : "",
+                    comma ? comma + 1 : "");
+    struct base_status status =
+        ch_file_write_all(service->env, service->common.port_file, base_buf_bytes(&text));
     base_buf_free(&text);
     return base_status_wrap(status, "--port-file");
 }
@@ -164,7 +181,8 @@ static struct base_status service_up(struct ch__service *service)
     struct base_status status = service_start(service);
     if (base_failed(status))
         return status;
-    ch_info(service->env, "%s listens on %s, admin %s", service->def->name, ch_server_address(service->server),
+    ch_info(service->env, "%s listens on %s, admin %s", service->def->name,
+            ch_server_address(service->server),
             service->admin ? ch_http_address(service->admin) : "none");
     if (service->def->serve)
         status = base_status_wrap(service->def->serve(service->self), "serve");
@@ -258,8 +276,8 @@ int ch_service_main(struct ch_env *env, void *service_args)
 {
     const struct ch_service_args *args = service_args;
     struct ch__service *service = service_new(env, args->def);
-    struct base_status status =
-        ch_config_parse(service->tables, CH__TABLES, service->configs, args->argc, args->argv, &service->arena);
+    struct base_status status = ch_config_parse(service->tables, CH__TABLES, service->configs,
+                                                args->argc, args->argv, &service->arena);
     int exit_value = EXIT_USAGE;
     if (base_failed(status)) {
         say(env, args->def->name, &status);

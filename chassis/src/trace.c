@@ -1,9 +1,12 @@
 /* trace.c: spans (see trace.h; W3C Trace Context; OpenTelemetry's OTLP/JSON).
  *
- * 1. A span's context is a copy of the one before it, made current for as long as the span lasts: what other fibers share is
- *    never changed under them, so a child always hangs under the span it was begun in.
- * 2. The ring holds the last CH_TRACE_RING_MAX ended spans; it grows to that by doubling, so an idle node costs little.
- * 3. Ids come from a generator of the env's own, seeded once from the env's random source: deterministic in the simulator. */
+ * 1. A span's context is a copy of the one before it, made current for as long as the span lasts:
+ *    what other fibers share is never changed under them, so a child always hangs under the span
+ *    it was begun in.
+ * 2. The ring holds the last CH_TRACE_RING_MAX ended spans; it grows to that by doubling, so an
+ *    idle node costs little.
+ * 3. Ids come from a generator of the env's own, seeded once from the env's random source:
+ *    deterministic in the simulator. */
 #include <stdlib.h>
 
 #include "env_int.h"
@@ -142,7 +145,8 @@ void ch_span_end(struct ch_span *span, enum base_code code)
     struct ch_context *current = ch_context_current();
     BASE_ASSERT(current && current->span == span->id);
     if (span->outer && current->retries_forbidden)
-        span->outer->retries_forbidden = true; /* the budget was spent inside: that is news for the outside */
+        span->outer->retries_forbidden =
+            true;                /* the budget was spent inside: that is news for the outside */
     ch_context_set(span->outer); /* the reference is given; NULL: none */
     span->outer = NULL;
 }
@@ -191,7 +195,8 @@ static bool take_hex(const uint8_t *at, size_t digits, uint64_t *value)
 }
 
 /* A version we do not know may have more after the fields we do (§2.2.2 of the recommendation). */
-static bool traceparent_parse(struct base_bytes text, uint64_t *hi, uint64_t *lo, uint64_t *span, uint64_t *flags)
+static bool traceparent_parse(struct base_bytes text, uint64_t *hi, uint64_t *lo, uint64_t *span,
+                              uint64_t *flags)
 {
     uint64_t version;
     if (text.len < 55 || text.data[2] != '-' || text.data[35] != '-' || text.data[52] != '-' ||
@@ -199,8 +204,8 @@ static bool traceparent_parse(struct base_bytes text, uint64_t *hi, uint64_t *lo
         return false;
     if (text.len > 55 && (version == 0 || text.data[55] != '-'))
         return false;
-    if (!take_hex(text.data + 3, 16, hi) || !take_hex(text.data + 19, 16, lo) || !take_hex(text.data + 36, 16, span) ||
-        !take_hex(text.data + 53, 2, flags))
+    if (!take_hex(text.data + 3, 16, hi) || !take_hex(text.data + 19, 16, lo) ||
+        !take_hex(text.data + 36, 16, span) || !take_hex(text.data + 53, 2, flags))
         return false;
     return (*hi | *lo) != 0 && *span != 0;
 }
@@ -208,7 +213,8 @@ static bool traceparent_parse(struct base_bytes text, uint64_t *hi, uint64_t *lo
 void ch_trace_adopt(struct ch_context *context, struct base_bytes traceparent, struct ch_env *env)
 {
     uint64_t flags;
-    if (traceparent_parse(traceparent, &context->trace_hi, &context->trace_lo, &context->span, &flags)) {
+    if (traceparent_parse(traceparent, &context->trace_hi, &context->trace_lo, &context->span,
+                          &flags)) {
         context->sampled = flags & 1;
         return;
     }
@@ -218,7 +224,8 @@ void ch_trace_adopt(struct ch_context *context, struct base_bytes traceparent, s
 
 /* ---- out ---- */
 
-void ch__trace_each(struct ch_env *env, void (*fn)(void *arg, const struct ch__span_record *record), void *arg)
+void ch__trace_each(struct ch_env *env, void (*fn)(void *arg, const struct ch__span_record *record),
+                    void *arg)
 {
     struct tracer *tracer = tracer_of(env);
     for (size_t i = 0; i < tracer->len; i++)
@@ -227,24 +234,29 @@ void ch__trace_each(struct ch_env *env, void (*fn)(void *arg, const struct ch__s
 
 static void put_span(const struct ch__span_record *record, struct base_buf *out)
 {
-    base_buf_printf(out, "{\"traceId\":\"%016llx%016llx\",\"spanId\":\"%016llx\"", (unsigned long long)record->trace_hi,
-                    (unsigned long long)record->trace_lo, (unsigned long long)record->id);
+    base_buf_printf(out, "{\"traceId\":\"%016llx%016llx\",\"spanId\":\"%016llx\"",
+                    (unsigned long long)record->trace_hi, (unsigned long long)record->trace_lo,
+                    (unsigned long long)record->id);
     if (record->parent)
         base_buf_printf(out, ",\"parentSpanId\":\"%016llx\"", (unsigned long long)record->parent);
     base_buf_put_str(out, ",\"name\":\"");
     ch__json_escape(out, record->name, strlen(record->name));
-    base_buf_printf(out, "\",\"kind\":1,\"startTimeUnixNano\":\"%lld\",\"endTimeUnixNano\":\"%lld\"",
+    base_buf_printf(out,
+                    "\",\"kind\":1,\"startTimeUnixNano\":\"%lld\",\"endTimeUnixNano\":\"%lld\"",
                     (long long)record->start_unix_ns, (long long)record->end_unix_ns);
     if (record->code == BASE_OK)
         base_buf_put_str(out, ",\"status\":{}}");
     else
-        base_buf_printf(out, ",\"status\":{\"code\":2,\"message\":\"%s\"}}", base_code_name(record->code));
+        base_buf_printf(out, ",\"status\":{\"code\":2,\"message\":\"%s\"}}",
+                        base_code_name(record->code));
 }
 
 static void otlp_begin(const char *service, struct base_buf *out)
 {
-    base_buf_put_str(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":"
-                          "{\"stringValue\":\"");
+    base_buf_put_str(
+        out,
+        "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":"
+        "{\"stringValue\":\"");
     ch__json_escape(out, service, strlen(service));
     base_buf_put_str(out, "\"}}]},\"scopeSpans\":[{\"scope\":{\"name\":\"strata\"},\"spans\":[");
 }
@@ -254,7 +266,8 @@ static void otlp_end(struct base_buf *out)
     base_buf_put_str(out, "]}]}]}");
 }
 
-void ch__otlp_json(const char *service, const struct ch__span_record *records, size_t count, struct base_buf *out)
+void ch__otlp_json(const char *service, const struct ch__span_record *records, size_t count,
+                   struct base_buf *out)
 {
     otlp_begin(service, out);
     for (size_t i = 0; i < count; i++) {

@@ -1,7 +1,10 @@
-/* trace_export.c: sends spans to an OpenTelemetry collector as OTLP/HTTP JSON, from a thread of its own.
+/* trace_export.c: sends spans to an OpenTelemetry collector as OTLP/HTTP JSON, from a thread of
+ * its own.
  *
- * 1. The loop only copies a span into a bounded queue; when that is full, or a POST fails, spans are dropped and counted.
- * 2. A batch goes out when BATCH_MAX spans wait or BATCH_MS after the first of them; one connection a batch.
+ * 1. The loop only copies a span into a bounded queue; when that is full, or a POST fails, spans
+ *    are dropped and counted.
+ * 2. A batch goes out when BATCH_MAX spans wait or BATCH_MS after the first of them; one
+ *    connection a batch.
  * 3. Every socket operation ends within IO_MS, so stopping takes at most a few of those. */
 #include <errno.h>
 #include <netdb.h>
@@ -77,7 +80,8 @@ static bool send_fully(int fd, struct base_bytes bytes)
     return true;
 }
 
-/* True when the collector answered 2xx. Only the status line is looked at; the connection closes after it. */
+/* True when the collector answered 2xx. Only the status line is looked at; the connection closes
+ * after it. */
 static bool reply_ok(int fd)
 {
     char reply[REPLY_MAX];
@@ -102,7 +106,8 @@ static bool post(const struct ch__exporter *exporter, struct base_bytes body)
         return false;
     struct base_buf head = { 0 };
     base_buf_printf(&head,
-                    "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                    "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: "
+                    "application/json\r\nContent-Length: %zu\r\n"
                     "Connection: close\r\n\r\n",
                     exporter->path, exporter->host, exporter->port, body.len);
     bool ok = send_fully(fd, base_buf_bytes(&head)) && send_fully(fd, body) && reply_ok(fd);
@@ -169,7 +174,8 @@ static void exporter_free(struct ch__exporter *exporter)
     free(exporter);
 }
 
-struct base_status ch__exporter_start(const char *service, const char *url, struct ch__exporter **out)
+struct base_status ch__exporter_start(const char *service, const char *url,
+                                      struct ch__exporter **out)
 {
     struct ch__exporter *exporter = calloc(1, sizeof(*exporter));
     pthread_condattr_t monotonic;
@@ -184,7 +190,9 @@ struct base_status ch__exporter_start(const char *service, const char *url, stru
     BASE_ASSERT(exporter->service && exporter->queue);
     if (!url_parse(exporter, url)) {
         exporter_free(exporter);
-        return base_status_make(BASE_INVALID_ARGUMENT, "trace collector \"%s\" is not host:port or http://host:port/path", url);
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "trace collector \"%s\" is not host:port or http://host:port/path",
+                                url);
     }
     int rc = pthread_create(&exporter->thread, NULL, exporter_main, exporter);
     if (rc != 0) {

@@ -16,17 +16,22 @@ enum { CH_TRACE_RING_MAX = 4096 }; /* spans kept an env; older ones are overwrit
 /* New traces are recorded or not; on by default. */
 void ch__trace_sample(struct ch_env *env, bool on);
 /* Recorded spans, oldest first; fn is called for each. */
-void ch__trace_each(struct ch_env *env, void (*fn)(void *arg, const struct ch__span_record *record), void *arg);
+void ch__trace_each(struct ch_env *env, void (*fn)(void *arg, const struct ch__span_record *record),
+                    void *arg);
 /* Appends records as one OTLP ExportTraceServiceRequest. */
-void ch__otlp_json(const char *service, const struct ch__span_record *records, size_t count, struct base_buf *out);
-/* From now on every recorded span is also sent to `url`, "http://host:port/path" or "host:port" (path /v1/traces).
- * INVALID_ARGUMENT for others. Simulated envs send nothing. */
-struct base_status ch__trace_export(struct ch_env *env, const char *service, const char *url) BASE_MUST_CHECK;
+void ch__otlp_json(const char *service, const struct ch__span_record *records, size_t count,
+                   struct base_buf *out);
+/* From now on every recorded span is also sent to `url`, "http://host:port/path" or "host:port"
+ * (path /v1/traces). INVALID_ARGUMENT for others. Simulated envs send nothing. */
+struct base_status ch__trace_export(struct ch_env *env, const char *service,
+                                    const char *url) BASE_MUST_CHECK;
 
 /* ---- trace_export.c: batches on a thread of its own ---- */
 struct ch__exporter;
-struct base_status ch__exporter_start(const char *service, const char *url, struct ch__exporter **exporter) BASE_MUST_CHECK;
-/* Never blocks. Returns how many spans were dropped (queue full, collector away) since the last call. */
+struct base_status ch__exporter_start(const char *service, const char *url,
+                                      struct ch__exporter **exporter) BASE_MUST_CHECK;
+/* Never blocks. Returns how many spans were dropped (queue full, collector away) since the last
+ * call. */
 uint64_t ch__exporter_put(struct ch__exporter *exporter, const struct ch__span_record *record);
 /* Sends what is queued, gives up after about two seconds. */
 void ch__exporter_stop(struct ch__exporter *exporter);

@@ -75,7 +75,8 @@ static struct base_status leading(struct fake_member *member)
 {
     struct fake_names *names = member->names;
     if (names->leader != member->index && names->hint)
-        return base_status_make(BASE_FAILED_PRECONDITION, "not the leader; it is at %s", names->leader_address);
+        return base_status_make(BASE_FAILED_PRECONDITION, "not the leader; it is at %s",
+                                names->leader_address);
     if (names->leader != member->index)
         return base_status_make(BASE_FAILED_PRECONDITION, "not the leader");
     leases_look(member);
@@ -85,11 +86,13 @@ static struct base_status leading(struct fake_member *member)
 static bool below(const struct fake_node *node, struct base_bytes prefix)
 {
     size_t len = prefix.len;
-    return node->path[0] && node->version && strncmp(node->path, (const char *)prefix.data, len) == 0 &&
+    return node->path[0] && node->version &&
+           strncmp(node->path, (const char *)prefix.data, len) == 0 &&
            (node->path[len] == '\0' || node->path[len] == '/');
 }
 
-static PB(Node) **nodes_below(struct fake_names *names, struct base_bytes prefix, struct base_arena *arena, size_t *count)
+static PB(Node) * *nodes_below(struct fake_names *names, struct base_bytes prefix,
+                               struct base_arena *arena, size_t *count)
 {
     PB(Node) **nodes = BASE_NEW_ARRAY(arena, PB(Node) *, FAKE_NODES_MAX);
     *count = 0;
@@ -109,22 +112,25 @@ static PB(Node) **nodes_below(struct fake_names *names, struct base_bytes prefix
     return nodes;
 }
 
-static CH_WAITS struct base_status list(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status list(void *self, struct ch_call *call, const void *message,
+                                        void **out)
 {
     struct fake_member *member = self;
     const PB(ListRequest) *request = message;
     struct base_status status = leading(member);
     if (base_failed(status))
         return status;
-    PB(ListReply) *reply = CH_MESSAGE(ch_call_arena(call), PB(ListReply), strata__clustermgr__v1__list_reply);
-    reply->nodes = nodes_below(member->names, ch_bytes_of(request->prefix), ch_call_arena(call), &reply->n_nodes);
+    PB(ListReply) *reply =
+        CH_MESSAGE(ch_call_arena(call), PB(ListReply), strata__clustermgr__v1__list_reply);
+    reply->nodes = nodes_below(member->names, ch_bytes_of(request->prefix), ch_call_arena(call),
+                               &reply->n_nodes);
     reply->version = member->names->version;
     *out = reply;
     return BASE_STATUS_OK;
 }
 
-/* The full state each time something changed, but only the first says so: later ones are differences that happen to hold
- * every node, and the names of those that are gone. */
+/* The full state each time something changed, but only the first says so: later ones are
+ * differences that happen to hold every node, and the names of those that are gone. */
 static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
 {
     struct fake_member *member = self;
@@ -154,7 +160,8 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
             full = false;
             heartbeat = ch_in(member->env, HEARTBEAT);
         }
-        if (!base_failed(status) && ch_sleep_until(member->env, ch_in(member->env, POLL)) == CH_CANCELLED)
+        if (!base_failed(status) &&
+            ch_sleep_until(member->env, ch_in(member->env, POLL)) == CH_CANCELLED)
             return base_status_make(BASE_CANCELLED, "watch");
         if (!base_failed(status))
             status = leading(member);
@@ -162,7 +169,8 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
     return base_failed(status) ? status : base_status_make(BASE_UNAVAILABLE, "stopping");
 }
 
-static CH_WAITS struct base_status set(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status set(void *self, struct ch_call *call, const void *message,
+                                       void **out)
 {
     struct fake_member *member = self;
     const PB(SetRequest) *request = message;
@@ -177,13 +185,15 @@ static CH_WAITS struct base_status set(void *self, struct ch_call *call, const v
     snprintf(node->value, sizeof(node->value), "%.*s", BASE_FMT(ch_bytes_of(request->value)));
     node->owner = request->session;
     node->version = ++member->names->version;
-    PB(SetReply) *reply = CH_MESSAGE(ch_call_arena(call), PB(SetReply), strata__clustermgr__v1__set_reply);
+    PB(SetReply) *reply =
+        CH_MESSAGE(ch_call_arena(call), PB(SetReply), strata__clustermgr__v1__set_reply);
     reply->version = node->version;
     *out = reply;
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status delete_node(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status delete_node(void *self, struct ch_call *call,
+                                               const void *message, void **out)
 {
     struct fake_member *member = self;
     const PB(DeleteRequest) *request = message;
@@ -199,7 +209,8 @@ static CH_WAITS struct base_status delete_node(void *self, struct ch_call *call,
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status open_session(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status open_session(void *self, struct ch_call *call,
+                                                const void *message, void **out)
 {
     struct fake_member *member = self;
     const PB(OpenSessionRequest) *request = message;
@@ -214,41 +225,47 @@ static CH_WAITS struct base_status open_session(void *self, struct ch_call *call
     session->id = ++member->names->next_session;
     session->lease_ms = request->lease_ms;
     session->until = ch_in(member->env, session->lease_ms * CH_MS);
-    PB(OpenSessionReply) *reply =
-        CH_MESSAGE(ch_call_arena(call), PB(OpenSessionReply), strata__clustermgr__v1__open_session_reply);
+    PB(OpenSessionReply) *reply = CH_MESSAGE(ch_call_arena(call), PB(OpenSessionReply),
+                                             strata__clustermgr__v1__open_session_reply);
     reply->session = session->id;
     reply->lease_ms = session->lease_ms;
     *out = reply;
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status keep_alive(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status keep_alive(void *self, struct ch_call *call, const void *message,
+                                              void **out)
 {
     struct fake_member *member = self;
     struct base_status status = leading(member);
     if (base_failed(status))
         return status;
-    struct fake_session *session = session_find(member->names, ((const PB(KeepAliveRequest) *)message)->session);
+    struct fake_session *session =
+        session_find(member->names, ((const PB(KeepAliveRequest) *)message)->session);
     if (!session)
         return base_status_make(BASE_NOT_FOUND, "session has ended");
     member->names->keep_alives++;
     session->until = ch_in(member->env, session->lease_ms * CH_MS);
-    *out = CH_MESSAGE(ch_call_arena(call), PB(KeepAliveReply), strata__clustermgr__v1__keep_alive_reply);
+    *out = CH_MESSAGE(ch_call_arena(call), PB(KeepAliveReply),
+                      strata__clustermgr__v1__keep_alive_reply);
     ((PB(KeepAliveReply) *)*out)->lease_ms = session->lease_ms;
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status close_session(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status close_session(void *self, struct ch_call *call,
+                                                 const void *message, void **out)
 {
     struct fake_member *member = self;
     struct base_status status = leading(member);
     if (!base_failed(status))
         session_end(member->names, ((const PB(CloseSessionRequest) *)message)->session);
-    *out = CH_MESSAGE(ch_call_arena(call), PB(CloseSessionReply), strata__clustermgr__v1__close_session_reply);
+    *out = CH_MESSAGE(ch_call_arena(call), PB(CloseSessionReply),
+                      strata__clustermgr__v1__close_session_reply);
     return status;
 }
 
-static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, const void *message,
+                                           void **out)
 {
     struct fake_member *member = self;
     struct fake_names *names = member->names;
@@ -272,13 +289,15 @@ static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, con
     node->holder = request->session;
     snprintf(node->value, sizeof(node->value), "%.*s", BASE_FMT(ch_bytes_of(request->value)));
     node->version = ++names->version;
-    PB(AcquireReply) *reply = CH_MESSAGE(ch_call_arena(call), PB(AcquireReply), strata__clustermgr__v1__acquire_reply);
+    PB(AcquireReply) *reply =
+        CH_MESSAGE(ch_call_arena(call), PB(AcquireReply), strata__clustermgr__v1__acquire_reply);
     reply->epoch = node->epoch;
     *out = reply;
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status release(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status release(void *self, struct ch_call *call, const void *message,
+                                           void **out)
 {
     struct fake_member *member = self;
     const PB(ReleaseRequest) *request = message;
@@ -292,7 +311,8 @@ static CH_WAITS struct base_status release(void *self, struct ch_call *call, con
     return status;
 }
 
-static CH_WAITS struct base_status break_lock(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status break_lock(void *self, struct ch_call *call, const void *message,
+                                              void **out)
 {
     struct fake_member *member = self;
     const PB(BreakRequest) *request = message;
@@ -304,7 +324,8 @@ static CH_WAITS struct base_status break_lock(void *self, struct ch_call *call, 
         return base_status_make(BASE_FAILED_PRECONDITION, "held by session %d", (int)node->holder);
     node->epoch = ++member->names->next_epoch;
     node->version = request->erase ? 0 : ++member->names->version;
-    PB(BreakReply) *reply = CH_MESSAGE(ch_call_arena(call), PB(BreakReply), strata__clustermgr__v1__break_reply);
+    PB(BreakReply) *reply =
+        CH_MESSAGE(ch_call_arena(call), PB(BreakReply), strata__clustermgr__v1__break_reply);
     reply->epoch = node->epoch;
     *out = reply;
     return BASE_STATUS_OK;
@@ -329,5 +350,6 @@ void fake_names_serve(struct fake_member *member)
     const struct ch_method *all = strata__clustermgr__v1__names__service.methods;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
         ch_server_handle(member->server, &all[methods[i].method], methods[i].fn, member);
-    ch_server_handle_stream(member->server, &all[STRATA__CLUSTERMGR__V1__NAMES__WATCH], watch, member);
+    ch_server_handle_stream(member->server, &all[STRATA__CLUSTERMGR__V1__NAMES__WATCH], watch,
+                            member);
 }

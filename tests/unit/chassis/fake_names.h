@@ -1,6 +1,7 @@
-/* fake_names.h: an implementation of strata.clustermgr.v1.Names small enough to be seen to be right, for tests of its client:
- * one state in memory, any number of members that serve it, one of which leads. Leases are looked at when a request comes and
- * by waiting lockers; waits poll every few milliseconds. */
+/* fake_names.h: an implementation of strata.clustermgr.v1.Names small enough to be seen to be
+ * right, for tests of its client: one state in memory, any number of members that serve it, one
+ * of which leads. Leases are looked at when a request comes and by waiting lockers; waits poll
+ * every few milliseconds. */
 #ifndef TESTS_FAKE_NAMES_H
 #define TESTS_FAKE_NAMES_H
 
@@ -22,8 +23,8 @@ struct fake_names {
     struct fake_node nodes[FAKE_NODES_MAX]; /* path "": free; a deleted one keeps its epoch */
     struct fake_session sessions[FAKE_SESSIONS_MAX];
     uint64_t version, next_session, next_epoch;
-    int leader;         /* index of the member */
-    bool hint;          /* refusals tell where the leader is */
+    int leader; /* index of the member */
+    bool hint;  /* refusals tell where the leader is */
     const char *leader_address;
     ch_time last_ended; /* when a session ended by its lease */
     int keep_alives, watches, acquires;

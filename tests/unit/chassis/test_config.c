@@ -1,4 +1,5 @@
-/* Configuration: values come from defaults, file and flags in that order, and every mistake is named with its place. */
+/* Configuration: values come from defaults, file and flags in that order, and every mistake is
+ * named with its place. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -21,7 +22,8 @@ static const struct ch_config_key keys[] = {
     CH_CONFIG(demo, size, "size", CH_CONFIG_SIZE, "64KiB", "how large"),
     { "wait", CH_CONFIG_DURATION, offsetof(struct demo, wait), "250ms", "how long", 1, 10 * CH_S },
 };
-static const struct ch_config_key must_keys[] = { CH_CONFIG(demo, must, "must", CH_CONFIG_STRING, NULL, "what has no default") };
+static const struct ch_config_key must_keys[] = { CH_CONFIG(demo, must, "must", CH_CONFIG_STRING,
+                                                            NULL, "what has no default") };
 static const struct ch_config_table tables[] = { { keys, 5 }, { must_keys, 1 } };
 
 static struct demo demo;
@@ -34,12 +36,15 @@ static struct base_status parse_n(size_t table_count, int argc, char **argv)
     memset(&demo, 0, sizeof(demo));
     return ch_config_parse(tables, table_count, configs, argc, argv, &arena);
 }
-#define PARSE(...) parse_n(1, (int)(sizeof((char *[]){ "demo", __VA_ARGS__ }) / sizeof(char *)), (char *[]){ "demo", __VA_ARGS__ })
+#define PARSE(...)                                                                \
+    parse_n(1, (int)(sizeof((char *[]){ "demo", __VA_ARGS__ }) / sizeof(char *)), \
+            (char *[]){ "demo", __VA_ARGS__ })
 
 static void must_fail(struct base_status status, const char *text)
 {
     cr_assert_eq(status.code, BASE_INVALID_ARGUMENT);
-    cr_assert_not_null(strstr(base_status_text(&status), text), "\"%s\" is not in \"%s\"", text, base_status_text(&status));
+    cr_assert_not_null(strstr(base_status_text(&status), text), "\"%s\" is not in \"%s\"", text,
+                       base_status_text(&status));
     base_status_free(&status);
 }
 
@@ -73,7 +78,8 @@ Test(config, defaults_have_their_types, .fini = cleanup)
 
 Test(config, flags_come_with_equals_or_apart_and_a_lone_boolean_is_true, .fini = cleanup)
 {
-    cr_assert(!base_failed(PARSE("--name=a=b", "--count", "7", "--on", "--size", "8MiB", "--wait=3s")));
+    cr_assert(
+        !base_failed(PARSE("--name=a=b", "--count", "7", "--on", "--size", "8MiB", "--wait=3s")));
     cr_assert_str_eq(demo.name, "a=b");
     cr_assert_eq(demo.count, 7);
     cr_assert(demo.on);
@@ -152,7 +158,8 @@ Test(config, what_is_shown_can_be_read_back, .fini = cleanup)
     /* /configz prints the form of the file: feeding it back must give the same values. */
     void *configs[] = { &demo };
     struct base_buf shown = { 0 };
-    cr_assert(!base_failed(PARSE("--name=x", "--count=2", "--on", "--size=1536KiB", "--wait=1500ms")));
+    cr_assert(
+        !base_failed(PARSE("--name=x", "--count=2", "--on", "--size=1536KiB", "--wait=1500ms")));
     ch__config_show(tables, 1, configs, &shown);
     base_buf_put_u8(&shown, 0);
     char *flag = (char *)file_of((char *)shown.data);
@@ -173,7 +180,9 @@ Test(config, help_shows_every_key_with_default_and_range)
     ch_config_help(tables, 2, "demo", "shows", &text);
     base_buf_put_u8(&text, 0);
     const char *help = (char *)text.data;
-    cr_assert_not_null(strstr(help, "--wait=DURATION\n      how long (1ns to 10s) [250ms]"), "%s", help);
-    cr_assert_not_null(strstr(help, "--must=TEXT\n      what has no default [must be given]"), "%s", help);
+    cr_assert_not_null(strstr(help, "--wait=DURATION\n      how long (1ns to 10s) [250ms]"), "%s",
+                       help);
+    cr_assert_not_null(strstr(help, "--must=TEXT\n      what has no default [must be given]"), "%s",
+                       help);
     base_buf_free(&text);
 }

@@ -66,7 +66,8 @@ Test(fault, chances_are_met)
 static int mistakes(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    static const char *const bad[] = { "", "fial", "fail:", "fail:x", "fail@2", "fail@", "delay", "delay:-1", "crash:2", "off:1" };
+    static const char *const bad[] = { "",      "fial",  "fail:",    "fail:x",  "fail@2",
+                                       "fail@", "delay", "delay:-1", "crash:2", "off:1" };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct base_status status = ch_fault_set(env, "a", bad[i]);
         cr_assert_eq(status.code, BASE_INVALID_ARGUMENT, "\"%s\" was taken", bad[i]);

@@ -1,5 +1,6 @@
-/* HTTP: requests reach a fiber whole and within their limits, replies come back, and nothing a client sends costs more than
- * itself. The client here is plain sockets on a helper thread, so that every byte is the test's own. */
+/* HTTP: requests reach a fiber whole and within their limits, replies come back, and nothing a
+ * client sends costs more than itself. The client here is plain sockets on a helper thread, so
+ * that every byte is the test's own. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ struct client {
 
 static int dial(const char *address)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)) };
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)) };
     struct timeval limit = { .tv_sec = 20 };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
@@ -62,8 +64,9 @@ static void echo(void *self, const struct ch_http_request *request, struct ch_ht
             base_buf_printf(&reply->body, "line %d\n", i % 10);
     } else {
         const char *q = ch_http_query(request, "q");
-        base_buf_printf(&reply->body, "%s %s q=%s type=%s len=%zu:%.*s", request->method, request->path, q ? q : "(none)",
-                        request->content_type, request->body.len, request->body.len < 100 ? (int)request->body.len : 0,
+        base_buf_printf(&reply->body, "%s %s q=%s type=%s len=%zu:%.*s", request->method,
+                        request->path, q ? q : "(none)", request->content_type, request->body.len,
+                        request->body.len < 100 ? (int)request->body.len : 0,
                         (const char *)request->body.data);
     }
     reply->code = 200;
@@ -102,7 +105,9 @@ static int run_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct run *run = arg;
-    const struct ch_http_handler handler = { .handle = echo, .self = env, .body_bytes_max = BODY_MAX };
+    const struct ch_http_handler handler = { .handle = echo,
+                                             .self = env,
+                                             .body_bytes_max = BODY_MAX };
     struct session session = { .env = env };
     struct base_status status = ch_http_start(env, "127.0.0.1:0", &handler, &session.server);
     cr_assert(!base_failed(status), "%s", base_status_text(&status));
@@ -124,18 +129,26 @@ static void run(void (*body)(struct session *session))
 static void requests(struct session *session) CH_WAITS;
 static void requests(struct session *session)
 {
-    answers(session, "GET /a%20b/c:d?x=1&q=v%3Dw+z HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "GET /a b/c:d q=v=w z type=");
+    answers(session,
+            "GET /a%20b/c:d?x=1&q=v%3Dw+z HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            "GET /a b/c:d q=v=w z type=");
     answers(session, "GET /plain HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "q=(none)");
-    answers(session, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
-                     "Connection: close\r\n\r\nhello", "type=application/json len=5:hello");
-    answers(session, "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-                     "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n", "len=7:abcdefg");
+    answers(session,
+            "POST /p HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
+            "Connection: close\r\n\r\nhello",
+            "type=application/json len=5:hello");
+    answers(session,
+            "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n",
+            "len=7:abcdefg");
     /* Two on one connection, the second sent before the first was answered. */
-    char *reply = ask(session, BASE_BYTES_LIT("GET /one HTTP/1.1\r\nHost: h\r\n\r\n"
-                                              "GET /two HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+    char *reply =
+        ask(session, BASE_BYTES_LIT("GET /one HTTP/1.1\r\nHost: h\r\n\r\n"
+                                    "GET /two HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
     const char *one = strstr(reply, "GET /one"), *two = strstr(reply, "GET /two");
     cr_assert(one && two && one < two, "%s", reply);
-    answers(session, "GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 500");
+    answers(session, "GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 500");
 }
 
 Test(http, requests_reach_the_handler_whole, .timeout = 60)
@@ -148,12 +161,18 @@ static void refusals(struct session *session)
 {
     answers(session, "GET /a%00b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 400");
     answers(session, "GET /a%2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 400");
-    answers(session, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\nConnection: close\r\n\r\n", "HTTP/1.1 413");
-    answers(session, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Encoding: br\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+    answers(session,
+            "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 413");
+    answers(session,
+            "POST /p HTTP/1.1\r\nHost: h\r\nContent-Encoding: br\r\nContent-Length: "
+            "1\r\nConnection: close\r\n\r\nx",
             "HTTP/1.1 415");
     /* Without a length: refused at its end. */
     struct base_buf chunked = { 0 };
-    base_buf_put_str(&chunked, "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+    base_buf_put_str(
+        &chunked,
+        "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
     for (int i = 0; i < 11; i++) {
         base_buf_put_str(&chunked, "2710\r\n");
         memset(base_buf_extend(&chunked, 10000), 'x', 10000);
@@ -177,7 +196,9 @@ static void gzip_into(struct base_buf *out, size_t zeros, const char *text)
     base_buf_put_str(&plain, text);
     uLongf cap = compressBound(plain.len) + 64;
     base_buf_reserve(out, cap);
-    z_stream stream = { .next_in = plain.data, .avail_in = (uInt)plain.len, .next_out = out->data + out->len,
+    z_stream stream = { .next_in = plain.data,
+                        .avail_in = (uInt)plain.len,
+                        .next_out = out->data + out->len,
                         .avail_out = (uInt)cap };
     deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
     deflate(&stream, Z_FINISH);
@@ -190,8 +211,11 @@ static char *post_gzip(struct session *session, const struct base_buf *body) CH_
 static char *post_gzip(struct session *session, const struct base_buf *body)
 {
     struct base_buf request = { 0 };
-    base_buf_printf(&request, "POST /z HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n"
-                              "Connection: close\r\n\r\n", body->len);
+    base_buf_printf(
+        &request,
+        "POST /z HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n"
+        "Connection: close\r\n\r\n",
+        body->len);
     base_buf_put_bytes(&request, base_buf_bytes(body));
     char *reply = ask(session, base_buf_bytes(&request));
     base_buf_free(&request);
@@ -229,20 +253,28 @@ Test(http, gzip_bodies_are_decoded_and_bombs_are_not, .timeout = 60)
 static void gzip_out(struct session *session) CH_WAITS;
 static void gzip_out(struct session *session)
 {
-    char *reply = ask(session, BASE_BYTES_LIT("GET /large HTTP/1.1\r\nHost: h\r\nAccept-Encoding: br, gzip;q=0.5\r\n"
-                                              "Connection: close\r\n\r\n"));
+    char *reply =
+        ask(session,
+            BASE_BYTES_LIT("GET /large HTTP/1.1\r\nHost: h\r\nAccept-Encoding: br, gzip;q=0.5\r\n"
+                           "Connection: close\r\n\r\n"));
     char *body = strstr(reply, "\r\n\r\n") + 4, *length = strcasestr(reply, "Content-Length: ");
     cr_assert_not_null(strcasestr(reply, "Content-Encoding: gzip"));
     static uint8_t plain[100000];
-    z_stream stream = { .next_in = (uint8_t *)body, .avail_in = (uInt)atoi(length + 16), .next_out = plain,
+    z_stream stream = { .next_in = (uint8_t *)body,
+                        .avail_in = (uInt)atoi(length + 16),
+                        .next_out = plain,
                         .avail_out = sizeof(plain) };
     inflateInit2(&stream, 15 + 16);
     cr_assert_eq(inflate(&stream, Z_FINISH), Z_STREAM_END);
     inflateEnd(&stream);
     cr_assert_eq(stream.total_out, 5000 * 7);
     cr_assert_eq(strncmp((char *)plain + 7 * 4999, "line 9\n", 7), 0);
-    answers(session, "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "line 3\nline 4\n");
-    answers(session, "GET /large HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip;q=0\r\nConnection: close\r\n\r\n", "line 3\nline 4\n");
+    answers(session, "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            "line 3\nline 4\n");
+    answers(
+        session,
+        "GET /large HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip;q=0\r\nConnection: close\r\n\r\n",
+        "line 3\nline 4\n");
 }
 
 Test(http, large_replies_are_gzipped_for_those_who_take_it, .timeout = 60)
@@ -252,8 +284,10 @@ Test(http, large_replies_are_gzipped_for_those_who_take_it, .timeout = 60)
 
 Test(http, accept_encoding_is_understood)
 {
-    cr_assert(ch__http_takes_gzip("gzip") && ch__http_takes_gzip("br, GZIP") && ch__http_takes_gzip("deflate;q=1,gzip;q=0.1"));
-    cr_assert(ch__http_takes_gzip("*") && !ch__http_takes_gzip("") && !ch__http_takes_gzip("gzip;q=0"));
+    cr_assert(ch__http_takes_gzip("gzip") && ch__http_takes_gzip("br, GZIP") &&
+              ch__http_takes_gzip("deflate;q=1,gzip;q=0.1"));
+    cr_assert(ch__http_takes_gzip("*") && !ch__http_takes_gzip("") &&
+              !ch__http_takes_gzip("gzip;q=0"));
     cr_assert(!ch__http_takes_gzip("gzipx, br") && !ch__http_takes_gzip("identity"));
 }
 
@@ -307,7 +341,8 @@ static int adopt_main(struct ch_env *env, void *arg)
     CH_FIBER_ENTRY();
     const struct ch_http_handler handler = { .handle = echo, .self = env };
     struct session session = { .env = env };
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(address);
     char text[64], peeked[4];
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -317,7 +352,8 @@ static int adopt_main(struct ch_env *env, void *arg)
     getsockname(listener, (struct sockaddr *)&address, &len);
     snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(address.sin_port));
     struct asker asker = { .session = &session, .client.address = text };
-    base_buf_put_str(&asker.client.request, "GET /adopted HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    base_buf_put_str(&asker.client.request,
+                     "GET /adopted HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     struct ch_gather gather;
     ch_gather_init(&gather, "asker");
     ch_gather_add(&gather, ask_fiber, &asker);
@@ -326,7 +362,8 @@ static int adopt_main(struct ch_env *env, void *arg)
     cr_assert_eq(recv(fd, peeked, 4, MSG_PEEK | MSG_WAITALL), 4);
     cr_assert(!base_failed(ch__http_adopt(session.server, fd)));
     ch_gather_wait(&gather);
-    cr_assert_not_null(strstr((char *)asker.client.reply.data, "GET /adopted"), "%s", (char *)asker.client.reply.data);
+    cr_assert_not_null(strstr((char *)asker.client.reply.data, "GET /adopted"), "%s",
+                       (char *)asker.client.reply.data);
     base_buf_free(&asker.client.request);
     base_buf_free(&asker.client.reply);
     close(listener);

@@ -1,4 +1,5 @@
-/* Metrics: histograms answer within one percent whatever the values, and the text is what Prometheus reads. */
+/* Metrics: histograms answer within one percent whatever the values, and the text is what
+ * Prometheus reads. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,8 @@ static void check_quantiles(uint64_t *values, size_t count)
         size_t rank = (size_t)ceil(quantiles[i] * (double)count);
         double exact = (double)values[rank ? rank - 1 : 0];
         double answer = (double)ch_histogram_quantile(histogram, quantiles[i]);
-        cr_assert(fabs(answer - exact) <= exact * 0.01, "q %g: exact %g, answer %g", quantiles[i], exact, answer);
+        cr_assert(fabs(answer - exact) <= exact * 0.01, "q %g: exact %g, answer %g", quantiles[i],
+                  exact, answer);
     }
     cr_assert_eq(ch_histogram_count(histogram), count);
     ch_histogram_free(histogram);
@@ -41,7 +43,8 @@ static void check_quantiles(uint64_t *values, size_t count)
 
 Test(metrics, quantiles_are_within_one_percent_of_the_sorted_values)
 {
-    /* Spread over all magnitudes of 64 bits, packed in one, and tiny: each stresses another part of the cells. */
+    /* Spread over all magnitudes of 64 bits, packed in one, and tiny: each stresses another part
+     * of the cells. */
     enum { COUNT = 20000 };
     uint64_t *values = calloc(COUNT, sizeof(*values));
     for (size_t i = 0; i < COUNT; i++)
@@ -59,7 +62,8 @@ Test(metrics, quantiles_are_within_one_percent_of_the_sorted_values)
 
 Test(metrics, every_single_value_is_answered_within_one_percent)
 {
-    /* The bound holds at the edges of cells and octaves, where an off-by-one would put a value into a neighbour. */
+    /* The bound holds at the edges of cells and octaves, where an off-by-one would put a value
+     * into a neighbour. */
     for (unsigned shift = 0; shift < 64; shift++)
         for (int64_t step = -2; step <= 2; step++) {
             uint64_t value = (1ULL << shift) + (uint64_t)step;
@@ -68,7 +72,8 @@ Test(metrics, every_single_value_is_answered_within_one_percent)
             ch_observe(histogram, value);
             ch_observe(histogram, UINT64_MAX);
             double answer = (double)ch_histogram_quantile(histogram, 0.5);
-            cr_assert(fabs(answer - (double)value) <= (double)value * 0.01, "%llu gave %g", (unsigned long long)value, answer);
+            cr_assert(fabs(answer - (double)value) <= (double)value * 0.01, "%llu gave %g",
+                      (unsigned long long)value, answer);
             ch_histogram_free(histogram);
         }
 }
@@ -125,12 +130,18 @@ Test(metrics, the_text_is_prometheus_with_one_head_a_name_and_labels_escaped)
 {
     ch_env_run(expose, NULL);
     cr_assert_not_null(strstr(text, "# HELP test_total Things.\n# TYPE test_total counter\n"
-                                    "test_total{kind=\"a\"} 5\ntest_total{kind=\"b\"} 7\n"), "%s", text);
-    cr_assert_not_null(strstr(text, "# HELP test_level A level\\nof two lines.\n# TYPE test_level gauge\n"
-                                    "test_level{table=\"a\\\"b\\\\c\\nd\",peer=\"x\"} -4\n"), "%s", text);
-    cr_assert_not_null(strstr(text, "# TYPE test_ns summary\ntest_ns{m=\"x\",quantile=\"0.5\"} 10\n"
-                                    "test_ns{m=\"x\",quantile=\"0.99\"} 10\ntest_ns{m=\"x\",quantile=\"0.999\"} 10\n"
-                                    "test_ns_sum{m=\"x\"} 100\ntest_ns_count{m=\"x\"} 10\n"), "%s", text);
+                                    "test_total{kind=\"a\"} 5\ntest_total{kind=\"b\"} 7\n"),
+                       "%s", text);
+    cr_assert_not_null(strstr(text,
+                              "# HELP test_level A level\\nof two lines.\n# TYPE test_level gauge\n"
+                              "test_level{table=\"a\\\"b\\\\c\\nd\",peer=\"x\"} -4\n"),
+                       "%s", text);
+    cr_assert_not_null(
+        strstr(text,
+               "# TYPE test_ns summary\ntest_ns{m=\"x\",quantile=\"0.5\"} 10\n"
+               "test_ns{m=\"x\",quantile=\"0.99\"} 10\ntest_ns{m=\"x\",quantile=\"0.999\"} 10\n"
+               "test_ns_sum{m=\"x\"} 100\ntest_ns_count{m=\"x\"} 10\n"),
+        "%s", text);
 }
 
 Test(metrics, a_label_that_does_not_fit_is_cut_and_still_closed)

@@ -1,5 +1,6 @@
-/* The client of names and locks, against three simulated masters of which one leads: it finds the leader, its watches miss
- * nothing for good, and it never thinks it holds a lock that the master may have given to another. */
+/* The client of names and locks, against three simulated masters of which one leads: it finds the
+ * leader, its watches miss nothing for good, and it never thinks it holds a lock that the master
+ * may have given to another. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,12 +59,14 @@ static void run(ch_fiber_fn *body)
 
 static void ok(struct base_status status)
 {
-    cr_assert(!base_failed(status), "%s: %s", base_code_name(status.code), base_status_text(&status));
+    cr_assert(!base_failed(status), "%s: %s", base_code_name(status.code),
+              base_status_text(&status));
 }
 
 static void fails(struct base_status status, enum base_code code)
 {
-    cr_assert_eq(status.code, code, "%s: %s", base_code_name(status.code), base_status_text(&status));
+    cr_assert_eq(status.code, code, "%s: %s", base_code_name(status.code),
+                 base_status_text(&status));
     base_status_free(&status);
 }
 
@@ -86,7 +89,8 @@ static void read_and_write(void *arg)
     ok(ch_name_set(naming, "/c/b", BASE_BYTES_LIT("1"), 0, false, soon(env), &version));
     ok(ch_name_set(naming, "/c/a", BASE_BYTES_LIT("2"), CH_NAME_ANY, false, soon(env), NULL));
     ok(ch_name_set(naming, "/cx", BASE_BYTES_LIT("3"), CH_NAME_ANY, false, soon(env), NULL));
-    fails(ch_name_set(naming, "/c/b", BASE_BYTES_LIT("4"), 0, false, soon(env), NULL), BASE_FAILED_PRECONDITION);
+    fails(ch_name_set(naming, "/c/b", BASE_BYTES_LIT("4"), 0, false, soon(env), NULL),
+          BASE_FAILED_PRECONDITION);
     ok(ch_name_set(naming, "/c/b", BASE_BYTES_LIT("5"), (int64_t)version, false, soon(env), NULL));
     ok(ch_name_list(naming, "/c", soon(env), &arena, &entries, &count));
     cr_assert_eq(count, 2);
@@ -114,12 +118,15 @@ static void follow_leader(void *arg)
     for (int i = 0; i < 7; i++) {
         names.leader = (i * 2) % MEMBERS;
         names.hint = i > 3;
-        names.leader_address = names.leader == 0 ? "10.0.0.1:7000" : names.leader == 1 ? "10.0.0.2:7000" : "10.0.0.3:7000";
+        names.leader_address = names.leader == 0   ? "10.0.0.1:7000"
+                               : names.leader == 1 ? "10.0.0.2:7000"
+                                                   : "10.0.0.3:7000";
         ok(ch_name_set(naming, "/x", BASE_BYTES_LIT("v"), CH_NAME_ANY, false, soon(env), NULL));
     }
     names.leader = -1; /* an election */
     ch_time before = ch_now(env);
-    fails(ch_name_set(naming, "/x", BASE_BYTES_LIT("v"), CH_NAME_ANY, false, ch_in(env, 2 * CH_S), NULL),
+    fails(ch_name_set(naming, "/x", BASE_BYTES_LIT("v"), CH_NAME_ANY, false, ch_in(env, 2 * CH_S),
+                      NULL),
           BASE_DEADLINE_EXCEEDED);
     cr_assert_leq(ch_now(env) - before, 2 * CH_S);
     names.leader = 2;
@@ -135,9 +142,11 @@ Test(naming, calls_follow_the_leader_and_end_by_their_deadline)
 
 /* ---- watches ---- */
 
-static void expect(struct ch_name_watch *watch, uint64_t *generation, const char *what, ch_time deadline) CH_WAITS;
+static void expect(struct ch_name_watch *watch, uint64_t *generation, const char *what,
+                   ch_time deadline) CH_WAITS;
 /* Waits until the watch shows exactly "path=value …". */
-static void expect(struct ch_name_watch *watch, uint64_t *generation, const char *what, ch_time deadline)
+static void expect(struct ch_name_watch *watch, uint64_t *generation, const char *what,
+                   ch_time deadline)
 {
     char shown[512];
     for (;;) {
@@ -145,11 +154,12 @@ static void expect(struct ch_name_watch *watch, uint64_t *generation, const char
         shown[0] = '\0';
         const struct ch_name_entry *entries = ch_name_watch_entries(watch, &count);
         for (size_t i = 0; i < count; i++)
-            len += (size_t)snprintf(shown + len, sizeof(shown) - len, "%s%s=%.*s", i ? " " : "", entries[i].path,
-                                    BASE_FMT(entries[i].value));
+            len += (size_t)snprintf(shown + len, sizeof(shown) - len, "%s%s=%.*s", i ? " " : "",
+                                    entries[i].path, BASE_FMT(entries[i].value));
         if (*generation && strcmp(shown, what) == 0)
             return;
-        cr_assert_eq(ch_name_watch_wait(watch, generation, deadline), CH_OK, "shows \"%s\", never \"%s\"", shown, what);
+        cr_assert_eq(ch_name_watch_wait(watch, generation, deadline), CH_OK,
+                     "shows \"%s\", never \"%s\"", shown, what);
     }
 }
 
@@ -158,7 +168,8 @@ static void watching(void *arg)
     CH_FIBER_ENTRY();
     struct ch_env *env = arg;
     struct ch_naming *naming = ch_naming_new(env, masters);
-    struct ch_name_watch *watch = ch_name_watch(naming, "/t"), *nothing = ch_name_watch(naming, "/none");
+    struct ch_name_watch *watch = ch_name_watch(naming, "/t"),
+                         *nothing = ch_name_watch(naming, "/none");
     uint64_t generation = 0, none = 0;
     ok(ch_name_set(naming, "/t/1", BASE_BYTES_LIT("a"), CH_NAME_ANY, false, soon(env), NULL));
     expect(watch, &generation, "/t/1=a", soon(env));
@@ -169,7 +180,8 @@ static void watching(void *arg)
     ok(ch_name_delete(naming, "/t/1", CH_NAME_ANY, soon(env)));
     ok(ch_name_set(naming, "/t/2", BASE_BYTES_LIT("c"), CH_NAME_ANY, false, soon(env), NULL));
     expect(watch, &generation, "/t/0=b /t/2=c", soon(env));
-    cr_assert_eq(ch_name_watch_wait(watch, &generation, ch_in(env, 20 * CH_S)), CH_TIMEOUT, "heartbeats are no changes");
+    cr_assert_eq(ch_name_watch_wait(watch, &generation, ch_in(env, 20 * CH_S)), CH_TIMEOUT,
+                 "heartbeats are no changes");
 
     /* All masters go; what was seen stays. They come back changed: only the comparison can tell. */
     names.leader = -1;
@@ -199,7 +211,8 @@ static void silent(void *arg)
     struct ch_name_watch *watch = ch_name_watch(naming, "/t");
     uint64_t generation = 0;
     expect(watch, &generation, "", soon(env));
-    /* The leader's machine goes dark without a word: no reset, no end of the stream. Another leads now. */
+    /* The leader's machine goes dark without a word: no reset, no end of the stream. Another
+     * leads now. */
     ch_sim_pause(nodes[0], true);
     names.leader = 2;
     ok(ch_name_set(naming, "/t/1", BASE_BYTES_LIT("a"), CH_NAME_ANY, false, soon(env), NULL));
@@ -225,7 +238,8 @@ static void lock_and_wait(void *arg)
     ok(ch_lock_acquire(a, "/l", BASE_BYTES_LIT("a:1"), soon(env), &first));
     cr_assert(ch_lock_held(first) && ch_lock_epoch(first) > 0);
     cr_assert_str_eq(fake_node_find(&names, "/l")->value, "a:1");
-    fails(ch_lock_acquire(b, "/l", BASE_BYTES_LIT("b:1"), ch_in(env, 9 * CH_S), &second), BASE_DEADLINE_EXCEEDED);
+    fails(ch_lock_acquire(b, "/l", BASE_BYTES_LIT("b:1"), ch_in(env, 9 * CH_S), &second),
+          BASE_DEADLINE_EXCEEDED);
     cr_assert(ch_lock_held(first), "the session was not kept alive over two leases");
     fails(ch_lock_break(b, "/l", false, soon(env), NULL), BASE_FAILED_PRECONDITION);
     uint64_t epoch = ch_lock_epoch(first), broken = 0;
@@ -292,7 +306,8 @@ static void contend(void *arg)
     struct contender *self = arg;
     for (int i = 0; i < 5; i++) {
         struct ch_lock *lock;
-        ok(ch_lock_acquire(self->naming, "/l", BASE_BYTES_LIT("x"), ch_in(self->env, 60 * CH_S), &lock));
+        ok(ch_lock_acquire(self->naming, "/l", BASE_BYTES_LIT("x"), ch_in(self->env, 60 * CH_S),
+                           &lock));
         cr_assert_eq(++*self->holders, 1, "two hold the lock");
         (void)ch_sleep_until(self->env, ch_in(self->env, 50 * CH_MS));
         --*self->holders;
@@ -307,7 +322,9 @@ static void contention(void *arg)
     struct ch_env *env = arg;
     struct ch_naming *a = ch_naming_new(env, masters), *b = ch_naming_new(env, masters);
     int holders = 0, turns = 0;
-    struct contender contenders[4] = { { env, a, &holders, &turns }, { env, a, &holders, &turns }, { env, b, &holders, &turns },
+    struct contender contenders[4] = { { env, a, &holders, &turns },
+                                       { env, a, &holders, &turns },
+                                       { env, b, &holders, &turns },
                                        { env, b, &holders, &turns } };
     struct ch_gather gather;
     ch_gather_init(&gather, "contenders");
@@ -330,12 +347,15 @@ static void lost_answer(void *arg)
     struct ch_env *env = arg;
     struct ch_naming *a = ch_naming_new(env, masters), *b = ch_naming_new(env, masters);
     struct ch_lock *warm, *lock;
-    ok(ch_lock_acquire(a, "/warm", BASE_BYTES_LIT("a"), soon(env), &warm)); /* a session that will live on */
+    ok(ch_lock_acquire(a, "/warm", BASE_BYTES_LIT("a"), soon(env),
+                       &warm)); /* a session that will live on */
     ch_sim_net_delay(sim, 400 * CH_MS, 400 * CH_MS);
     /* Granted at 400 ms; the answer would come at 800. */
-    fails(ch_lock_acquire(a, "/l", BASE_BYTES_LIT("a"), ch_in(env, 500 * CH_MS), &lock), BASE_DEADLINE_EXCEEDED);
+    fails(ch_lock_acquire(a, "/l", BASE_BYTES_LIT("a"), ch_in(env, 500 * CH_MS), &lock),
+          BASE_DEADLINE_EXCEEDED);
     ch_sim_net_delay(sim, CH_MS / 10, CH_MS / 2);
-    ok(ch_lock_acquire(b, "/l", BASE_BYTES_LIT("b"), ch_in(env, 3 * CH_S), &lock)); /* sooner than any lease ends */
+    ok(ch_lock_acquire(b, "/l", BASE_BYTES_LIT("b"), ch_in(env, 3 * CH_S),
+                       &lock)); /* sooner than any lease ends */
     cr_assert(ch_lock_held(warm));
     ch_lock_free(lock);
     ok(ch_lock_acquire(a, "/l", BASE_BYTES_LIT("a"), soon(env), &lock));
@@ -397,7 +417,8 @@ static void ephemeral(void *arg)
     ok(ch_name_set(a, "/e", BASE_BYTES_LIT("x"), CH_NAME_ANY, true, soon(env), NULL));
     (void)ch_sleep_until(env, ch_in(env, 20 * CH_S));
     ok(ch_name_get(b, "/e", soon(env), &arena, &entry));
-    /* The masters forgot the session; the client hears of it from the refusal, and takes another. */
+    /* The masters forgot the session; the client hears of it from the refusal, and takes another.
+     * */
     names.sessions[0].id = 0;
     ok(ch_name_set(a, "/e", BASE_BYTES_LIT("y"), CH_NAME_ANY, true, soon(env), NULL));
     ch_naming_free(a); /* ends the session */

@@ -1,4 +1,5 @@
-/* Child processes: started, watched to their end, found again by pid and start time, and none left behind. */
+/* Child processes: started, watched to their end, found again by pid and start time, and none
+ * left behind. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +9,10 @@
 #include "chassis/process.h"
 #include "test.h"
 
-static struct ch_process *start(struct ch_env *env, const char *script, const struct ch_process_spec *more) CH_WAITS;
-static struct ch_process *start(struct ch_env *env, const char *script, const struct ch_process_spec *more)
+static struct ch_process *start(struct ch_env *env, const char *script,
+                                const struct ch_process_spec *more) CH_WAITS;
+static struct ch_process *start(struct ch_env *env, const char *script,
+                                const struct ch_process_spec *more)
 {
     const char *const argv[] = { "/bin/sh", "-c", script, NULL };
     struct ch_process_spec spec = more ? *more : (struct ch_process_spec){ 0 };
@@ -32,13 +35,15 @@ static int wait_for(struct ch_env *env, struct ch_process *process)
 static int ends(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct ch_process *good = start(env, "exit 0", NULL), *bad = start(env, "exit 7", NULL), *slow = start(env, "sleep 100", NULL);
+    struct ch_process *good = start(env, "exit 0", NULL), *bad = start(env, "exit 7", NULL),
+                      *slow = start(env, "sleep 100", NULL);
     int bad_status = wait_for(env, bad);
     cr_assert(WIFEXITED(bad_status) && WEXITSTATUS(bad_status) == 7);
     cr_assert_eq(wait_for(env, good), 0);
     int status = 0;
     cr_assert_eq(ch_process_wait(slow, ch_in(env, 10 * CH_MS), &status), CH_TIMEOUT);
-    cr_assert(!base_failed(ch_process_signal(slow, SIGTERM))); /* the child must not inherit our blocked SIGTERM */
+    cr_assert(!base_failed(
+        ch_process_signal(slow, SIGTERM))); /* the child must not inherit our blocked SIGTERM */
     status = wait_for(env, slow);
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
     cr_assert_eq(base_status_drop(ch_process_signal(slow, SIGTERM)), BASE_NOT_FOUND);
@@ -61,11 +66,14 @@ static int surroundings(struct ch_env *env, void *arg)
     snprintf(log, sizeof(log), "%s/log", directory);
     setenv("REPLACED", "old", 1);
     const char *const environment[] = { "ADDED=yes", "REPLACED=new", NULL };
-    const struct ch_process_spec spec = { .environment = environment, .directory = directory, .log_path = log };
+    const struct ch_process_spec spec = { .environment = environment,
+                                          .directory = directory,
+                                          .log_path = log };
     int leak = dup(STDERR_FILENO); /* a descriptor without close-on-exec */
     struct base_buf text = { 0 };
     for (int i = 0; i < 2; i++) {
-        struct ch_process *process = start(env, "pwd; echo $ADDED $REPLACED >&2; ls /proc/self/fd | tr '\\n' ' '; echo", &spec);
+        struct ch_process *process = start(
+            env, "pwd; echo $ADDED $REPLACED >&2; ls /proc/self/fd | tr '\\n' ' '; echo", &spec);
         cr_assert_eq(wait_for(env, process), 0);
         ch_process_free(process);
     }
@@ -73,7 +81,8 @@ static int surroundings(struct ch_env *env, void *arg)
     cr_assert(!base_failed(ch_file_read_all(env, log, 4096, &text)));
     base_buf_put_u8(&text, 0);
     /* 3 is what ls itself opens; the second run was appended. */
-    snprintf(wanted, sizeof(wanted), "%s\nyes new\n0 1 2 3 \n%s\nyes new\n0 1 2 3 \n", directory, directory);
+    snprintf(wanted, sizeof(wanted), "%s\nyes new\n0 1 2 3 \n%s\nyes new\n0 1 2 3 \n", directory,
+             directory);
     cr_assert_str_eq((char *)text.data, wanted);
     base_buf_free(&text);
     (void)base_status_drop(ch_file_remove(env, log));
@@ -89,20 +98,24 @@ Test(process, directory_environment_log_and_descriptors_are_as_asked, .timeout =
 static int failures(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    static const char *const nothing[] = { "/no/such/program", NULL }, *const shell[] = { "/bin/sh", NULL };
+    static const char *const nothing[] = { "/no/such/program", NULL }, *const shell[] = { "/bin/sh",
+                                                                                          NULL };
     struct ch_process *process = NULL;
     struct ch_process_spec spec = { .argv = nothing };
     struct base_status status = ch_process_start(env, &spec, &process);
     cr_assert_eq(status.code, BASE_NOT_FOUND);
-    cr_assert_not_null(strstr(base_status_text(&status), "/no/such/program"), "%s", base_status_text(&status));
+    cr_assert_not_null(strstr(base_status_text(&status), "/no/such/program"), "%s",
+                       base_status_text(&status));
     base_status_free(&status);
     spec = (struct ch_process_spec){ .argv = shell, .log_path = "/no/such/dir/log" };
     status = ch_process_start(env, &spec, &process);
-    cr_assert_not_null(strstr(base_status_text(&status), "/no/such/dir/log"), "%s", base_status_text(&status));
+    cr_assert_not_null(strstr(base_status_text(&status), "/no/such/dir/log"), "%s",
+                       base_status_text(&status));
     base_status_free(&status);
     spec = (struct ch_process_spec){ .argv = shell, .directory = "/no/dir" };
     status = ch_process_start(env, &spec, &process);
-    cr_assert_not_null(strstr(base_status_text(&status), "/no/dir"), "%s", base_status_text(&status));
+    cr_assert_not_null(strstr(base_status_text(&status), "/no/dir"), "%s",
+                       base_status_text(&status));
     base_status_free(&status);
     cr_assert_null(process);
     cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a child that could not be started is left");
@@ -121,7 +134,8 @@ static int adopting(struct ch_env *env, void *arg)
     int64_t pid = ch_process_pid(own);
     uint64_t start_time = ch_process_start_time(own);
     int status = 0;
-    cr_assert_eq(base_status_drop(ch_process_adopt(env, pid, start_time + 1, &adopted)), BASE_NOT_FOUND);
+    cr_assert_eq(base_status_drop(ch_process_adopt(env, pid, start_time + 1, &adopted)),
+                 BASE_NOT_FOUND);
     cr_assert_eq(base_status_drop(ch_process_adopt(env, pid, start_time, &adopted)), BASE_OK);
     cr_assert_eq(ch_process_wait(adopted, ch_in(env, 10 * CH_MS), &status), CH_TIMEOUT);
     cr_assert(!base_failed(ch_process_signal(adopted, SIGKILL)));
@@ -131,7 +145,8 @@ static int adopting(struct ch_env *env, void *arg)
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     ch_process_free(own);
     ch_process_free(adopted);
-    cr_assert_eq(base_status_drop(ch_process_adopt(env, pid, start_time, &adopted)), BASE_NOT_FOUND);
+    cr_assert_eq(base_status_drop(ch_process_adopt(env, pid, start_time, &adopted)),
+                 BASE_NOT_FOUND);
     cr_assert_eq(base_status_drop(ch_process_adopt(env, 0, 0, &adopted)), BASE_NOT_FOUND);
     return 0;
 }
@@ -144,7 +159,8 @@ Test(process, one_started_by_another_is_found_by_pid_and_start_time, .timeout = 
 static int freeing(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct ch_process *process = start(env, "exit 0", NULL), *long_one = start(env, "sleep 100", NULL);
+    struct ch_process *process = start(env, "exit 0", NULL),
+                      *long_one = start(env, "sleep 100", NULL);
     *(int64_t *)arg = ch_process_pid(long_one);
     ch_process_free(process); /* before its end, most likely: the watcher must still reap it */
     ch_process_free(long_one);

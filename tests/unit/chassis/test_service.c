@@ -1,5 +1,5 @@
-/* A service's life: what start() made is stopped once whatever happens, signals drain it, failures end it with a word, and the
- * same functions run in a simulated node. */
+/* A service's life: what start() made is stopped once whatever happens, signals drain it,
+ * failures end it with a word, and the same functions run in a simulated node. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
@@ -87,7 +87,8 @@ static CH_WAITS void demo_stop(void *self)
 {
     struct demo *demo = self;
     seen.stops++;
-    seen.stop_was_cancelled = ch_cancelled() || ch_sleep_until(demo->env, ch_in(demo->env, CH_MS)) != CH_TIMEOUT;
+    seen.stop_was_cancelled =
+        ch_cancelled() || ch_sleep_until(demo->env, ch_in(demo->env, CH_MS)) != CH_TIMEOUT;
     ch_gate_stop(&demo->gate);
     free(demo);
 }
@@ -95,7 +96,10 @@ static CH_WAITS void demo_stop(void *self)
 /* The analysis wants slots to be read in a fiber; a constant table is filled outside of one. */
 static struct ch_service_def demo_def(void)
 {
-    struct ch_service_def def = { .name = "demo", .about = "counts", .config = { keys, 2 }, .config_size = sizeof(struct demo_config) };
+    struct ch_service_def def = { .name = "demo",
+                                  .about = "counts",
+                                  .config = { keys, 2 },
+                                  .config_size = sizeof(struct demo_config) };
     CH_FIBER_ENTRY();
     def.start = demo_start;
     def.serve = demo_serve;
@@ -134,14 +138,16 @@ struct visitor {
 
 static char *fetch(const char *address, const char *request)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)) };
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1)) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char *reply = calloc(1, 1 << 20);
     size_t len = 0;
     ssize_t n;
     inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
     if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
-        dprintf(fd, "%s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", request);
+        dprintf(fd, "%s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                request);
         while (len < (1 << 20) - 1 && (n = read(fd, reply + len, (1 << 20) - 1 - len)) > 0)
             len += (size_t)n;
     }
@@ -189,45 +195,73 @@ static int run_real(struct visitor *visitor, int argc, char **argv)
         pthread_join(visitor->thread, NULL);
     return exit_value;
 }
-#define RUN(visitor, ...) \
-    run_real(visitor, (int)(sizeof((char *[]){ "demo", __VA_ARGS__ }) / sizeof(char *)), (char *[]){ "demo", __VA_ARGS__ })
+#define RUN(visitor, ...)                                                                \
+    run_real(visitor, (int)(sizeof((char *[]){ "demo", __VA_ARGS__ }) / sizeof(char *)), \
+             (char *[]){ "demo", __VA_ARGS__ })
 
-Test(service, it_starts_shows_itself_and_stops_at_sigterm, .init = setup, .fini = cleanup, .timeout = 60)
+Test(service, it_starts_shows_itself_and_stops_at_sigterm, .init = setup, .fini = cleanup,
+     .timeout = 60)
 {
-    static const char *const requests[] = { "GET /healthz", "GET /metrics", "GET /tracez", "GET /tracez?text", "GET /configz",
-                                            "GET /peersz",  "GET /fibersz", "GET /nope",   "POST /faultz?a=fail", "GET /", NULL };
-    static const char *const wanted[] = { "ok\n", "demo_calls_total{peer=\"10.0.0.9:1\"} 3", "\"name\":\"recover\"", "recover",
-                                          "answer: 7", "10.0.0.9:1\n  demo_calls_total", "start", "HTTP/1.1 404",
-                                          "HTTP/1.1 403", "/metrics" };
+    static const char *const requests[] = { "GET /healthz",
+                                            "GET /metrics",
+                                            "GET /tracez",
+                                            "GET /tracez?text",
+                                            "GET /configz",
+                                            "GET /peersz",
+                                            "GET /fibersz",
+                                            "GET /nope",
+                                            "POST /faultz?a=fail",
+                                            "GET /",
+                                            NULL };
+    static const char *const wanted[] = { "ok\n",
+                                          "demo_calls_total{peer=\"10.0.0.9:1\"} 3",
+                                          "\"name\":\"recover\"",
+                                          "recover",
+                                          "answer: 7",
+                                          "10.0.0.9:1\n  demo_calls_total",
+                                          "start",
+                                          "HTTP/1.1 404",
+                                          "HTTP/1.1 403",
+                                          "/metrics" };
     struct visitor visitor = { .requests = requests };
     char ports[128], data[128];
     snprintf(ports, sizeof(ports), "--port-file=%s", port_file);
     snprintf(data, sizeof(data), "--data-dir=%s/data/deep", directory);
-    cr_assert_eq(RUN(&visitor, "--answer=7", ports, data, "--front", "127.0.0.1:0", "--log-level=error"), 0);
+    cr_assert_eq(
+        RUN(&visitor, "--answer=7", ports, data, "--front", "127.0.0.1:0", "--log-level=error"), 0);
     for (size_t i = 0; requests[i]; i++) {
         if (i == 6)
             continue; /* fibers: any */
-        cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i], visitor.replies[i]);
+        cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i],
+                           visitor.replies[i]);
     }
     cr_assert_not_null(strstr(visitor.replies[6], "live fibers"));
     replies_free(&visitor);
-    cr_assert(strncmp(visitor.listen, "127.0.0.1:", 10) == 0 && strncmp(visitor.front, "127.0.0.1:", 10) == 0);
-    cr_assert(seen.starts == 1 && seen.serves == 1 && seen.stops == 1 && !seen.stop_was_cancelled && seen.answer == 7);
+    cr_assert(strncmp(visitor.listen, "127.0.0.1:", 10) == 0 &&
+              strncmp(visitor.front, "127.0.0.1:", 10) == 0);
+    cr_assert(seen.starts == 1 && seen.serves == 1 && seen.stops == 1 && !seen.stop_was_cancelled &&
+              seen.answer == 7);
     snprintf(data, sizeof(data), "%s/data/deep", directory);
     cr_assert_eq(access(data, F_OK), 0);
 }
 
 Test(service, faults_can_be_set_in_a_test_cell, .init = setup, .fini = cleanup, .timeout = 60)
 {
-    static const char *const requests[] = { "POST /faultz?a=fail:3&b=delay:5", "POST /faultz?a=bogus", "POST /faultz", "GET /faultz",
-                                            "POST /metrics", NULL };
-    static const char *const wanted[] = { "b=delay:5", "HTTP/1.1 400", "HTTP/1.1 400", "a=fail:3", "HTTP/1.1 405" };
+    static const char *const requests[] = { "POST /faultz?a=fail:3&b=delay:5",
+                                            "POST /faultz?a=bogus",
+                                            "POST /faultz",
+                                            "GET /faultz",
+                                            "POST /metrics",
+                                            NULL };
+    static const char *const wanted[] = { "b=delay:5", "HTTP/1.1 400", "HTTP/1.1 400", "a=fail:3",
+                                          "HTTP/1.1 405" };
     struct visitor visitor = { .requests = requests };
     char ports[128];
     snprintf(ports, sizeof(ports), "--port-file=%s", port_file);
     cr_assert_eq(RUN(&visitor, "--faults", ports, "--log-level=error"), 0);
     for (size_t i = 0; requests[i]; i++)
-        cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i], visitor.replies[i]);
+        cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i],
+                           visitor.replies[i]);
     replies_free(&visitor);
 }
 
@@ -295,7 +329,12 @@ static void run_until(ch_time span)
 Test(service, it_runs_in_a_simulated_node_and_stops_or_crashes_there)
 {
     struct ch_service_def def = demo_def();
-    char *argv[] = { "demo", "--listen=10.0.0.1:7001", "--port-file=/data/ports", "--data-dir=/data", "--answer=5", "--admin=" };
+    char *argv[] = { "demo",
+                     "--listen=10.0.0.1:7001",
+                     "--port-file=/data/ports",
+                     "--data-dir=/data",
+                     "--answer=5",
+                     "--admin=" };
     struct ch_service_args args = { &def, 6, argv };
     struct base_buf ports = { 0 };
     sim = ch_sim_new(ch_sim_seed(1));
@@ -304,7 +343,8 @@ Test(service, it_runs_in_a_simulated_node_and_stops_or_crashes_there)
     run_until(CH_S);
     cr_assert(seen.serves == 1 && seen.answer == 5);
     cr_assert(ch_sim_disk_peek(node, "/data/ports", &ports));
-    cr_assert(base_bytes_eq_str(base_buf_bytes(&ports), "10.0.0.1:7001\n\n\n"), "%.*s", BASE_FMT(base_buf_bytes(&ports)));
+    cr_assert(base_bytes_eq_str(base_buf_bytes(&ports), "10.0.0.1:7001\n\n\n"), "%.*s",
+              BASE_FMT(base_buf_bytes(&ports)));
     ch_sim_stop(node);
     cr_assert(seen.stops == 1 && !seen.stop_was_cancelled);
     cr_assert_eq(ch_sim_exit_value(node), 0);

@@ -1,5 +1,6 @@
-/* Traces: spans nest as the code does, on every fiber for itself; what leaves the process is W3C and OTLP; a collector that
- * is away costs nothing but its spans. Logs share the file: their lines carry the trace. */
+/* Traces: spans nest as the code does, on every fiber for itself; what leaves the process is W3C
+ * and OTLP; a collector that is away costs nothing but its spans. Logs share the file: their
+ * lines carry the trace. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -107,10 +108,15 @@ static int parents(struct ch_env *env, void *arg)
     CH_FIBER_ENTRY();
     static const char good[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     static const char *const bad[] = {
-        "", "00", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
-        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "",
+        "00",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+        "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     };
     char out[56];
     struct ch_span span;
@@ -120,17 +126,22 @@ static int parents(struct ch_env *env, void *arg)
         ch_trace_adopt(context, base_bytes_str(bad[i]), env);
         cr_assert(context->trace_hi == 0 && context->trace_lo == 0, "\"%s\" was taken", bad[i]);
     }
-    ch_trace_adopt(context, BASE_BYTES_LIT("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-later"), env);
+    ch_trace_adopt(context,
+                   BASE_BYTES_LIT("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-later"),
+                   env);
     cr_assert_eq(context->trace_hi, 0x0af7651916cd43ddULL); /* a later version may have more */
     ch_trace_adopt(context, base_bytes_str(good), env);
-    cr_assert(context->trace_lo == 0x8448eb211c80319cULL && context->span == 0xb7ad6b7169203331ULL && context->sampled);
+    cr_assert(context->trace_lo == 0x8448eb211c80319cULL &&
+              context->span == 0xb7ad6b7169203331ULL && context->sampled);
     ch_context_set(context);
     cr_assert(ch_trace_parent(out));
     cr_assert_str_eq(out, good);
     ch_span_begin(&span, env, "served");
-    cr_assert(ch_trace_parent(out) && strncmp(out, good, 36) == 0 && strncmp(out + 36, good + 36, 16) != 0);
+    cr_assert(ch_trace_parent(out) && strncmp(out, good, 36) == 0 &&
+              strncmp(out + 36, good + 36, 16) != 0);
     ch_span_end(&span, BASE_OK);
-    ch_trace_adopt(context, BASE_BYTES_LIT("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), env);
+    ch_trace_adopt(context,
+                   BASE_BYTES_LIT("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), env);
     ch_span_begin(&span, env, "unsampled");
     cr_assert(ch_trace_parent(out) && strcmp(out + 52, "-00") == 0);
     ch_span_end(&span, BASE_OK);
@@ -165,10 +176,14 @@ Test(trace, the_ring_is_otlp_json)
     json_t *root = json_loadb((char *)text.data, text.len, 0, NULL), *spans = NULL;
     const char *service = NULL, *name, *status;
     cr_assert_not_null(root);
-    cr_assert_eq(json_unpack(root, "{s:[{s:{s:[{s:{s:s}}]}, s:[{s:o}]}]}", "resourceSpans", "resource", "attributes", "value",
-                             "stringValue", &service, "scopeSpans", "spans", &spans), 0);
+    cr_assert_eq(json_unpack(root, "{s:[{s:{s:[{s:{s:s}}]}, s:[{s:o}]}]}", "resourceSpans",
+                             "resource", "attributes", "value", "stringValue", &service,
+                             "scopeSpans", "spans", &spans),
+                 0);
     cr_assert_str_eq(service, "a\"service");
-    cr_assert_eq(json_unpack(json_array_get(spans, 0), "{s:s, s:{s:s}}", "name", &name, "status", "message", &status), 0);
+    cr_assert_eq(json_unpack(json_array_get(spans, 0), "{s:s, s:{s:s}}", "name", &name, "status",
+                             "message", &status),
+                 0);
     cr_assert_str_eq(name, "with \"quotes\" and \x01");
     cr_assert_str_eq(status, "ABORTED");
     json_decref(root);
@@ -184,21 +199,25 @@ struct collector {
 
 static void collector_open(struct collector *collector)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(address);
     collector->fd = socket(AF_INET, SOCK_STREAM, 0);
     bind(collector->fd, (struct sockaddr *)&address, sizeof(address));
     listen(collector->fd, 4);
     getsockname(collector->fd, (struct sockaddr *)&address, &len);
-    snprintf(collector->address, sizeof(collector->address), "127.0.0.1:%d", ntohs(address.sin_port));
+    snprintf(collector->address, sizeof(collector->address), "127.0.0.1:%d",
+             ntohs(address.sin_port));
 }
 
 static void *collector_main(void *arg)
 {
     struct collector *collector = arg;
     int fd = accept(collector->fd, NULL, NULL);
-    while (collector->len < sizeof(collector->request) - 1 && !strstr(collector->request, "]}]}]}")) {
-        ssize_t n = read(fd, collector->request + collector->len, sizeof(collector->request) - 1 - collector->len);
+    while (collector->len < sizeof(collector->request) - 1 &&
+           !strstr(collector->request, "]}]}]}")) {
+        ssize_t n = read(fd, collector->request + collector->len,
+                         sizeof(collector->request) - 1 - collector->len);
         if (n <= 0)
             break;
         collector->len += (size_t)n;
@@ -229,7 +248,8 @@ Test(trace, spans_reach_a_collector_as_one_post)
     ch_env_run(exporting, collector.address);
     pthread_join(thread, NULL);
     close(collector.fd);
-    cr_assert_eq(strncmp(collector.request, "POST /v1/traces HTTP/1.1\r\n", 26), 0, "%s", collector.request);
+    cr_assert_eq(strncmp(collector.request, "POST /v1/traces HTTP/1.1\r\n", 26), 0, "%s",
+                 collector.request);
     cr_assert_not_null(strstr(collector.request, "\"name\":\"exported\""));
 }
 
@@ -240,7 +260,8 @@ static int without_collector(struct ch_env *env, void *arg)
     struct ch__span_record record = { .name = "x" };
     cr_assert(!base_failed(ch__exporter_start("s", arg, &exporter)));
     uint64_t dropped = 0, put = 0;
-    for (; dropped == 0 && put < 200000; put++) /* more than the queue holds, faster than refused connects drain it */
+    for (; dropped == 0 && put < 200000;
+         put++) /* more than the queue holds, faster than refused connects drain it */
         dropped += ch__exporter_put(exporter, &record);
     ch__exporter_stop(exporter);
     return dropped > 0;
@@ -296,8 +317,9 @@ Test(log, a_line_is_one_json_object_with_the_trace)
     json_t *line = json_loads(text, 0, NULL);
     const char *level, *service, *message, *trace, *fiber;
     cr_assert_not_null(line, "%s", text);
-    cr_assert_eq(json_unpack(line, "{s:s, s:s, s:s, s:s, s:s}", "level", &level, "service", &service, "message", &message, "trace",
-                             &trace, "fiber", &fiber), 0);
+    cr_assert_eq(json_unpack(line, "{s:s, s:s, s:s, s:s, s:s}", "level", &level, "service",
+                             &service, "message", &message, "trace", &trace, "fiber", &fiber),
+                 0);
     cr_assert_str_eq(level, "warn");
     cr_assert_str_eq(message, "two\nlines, \"quotes\", bad utf-8 \xEF\xBF\xBD and 7");
     cr_assert_eq(strlen(trace), 32);
@@ -311,7 +333,8 @@ static int logging_into_a_full_pipe(struct ch_env *env, void *arg)
     memset(filler, 'x', sizeof(filler) - 1);
     filler[sizeof(filler) - 1] = '\0';
     ch__log_to(env, *(int *)arg);
-    for (int i = 0; i < 400; i++) /* 3.2 MB into a pipe that nobody reads; from many lines, each with its own budget */
+    for (int i = 0; i < 400;
+         i++) /* 3.2 MB into a pipe that nobody reads; from many lines, each with its own budget */
         ch_log_at(env, CH_LOG_ERROR, "many", i, "%s", filler);
     return (int)ch_counter(env, "chassis_log_lines_lost_total", "", "")->value;
 }
