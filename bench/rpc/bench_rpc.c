@@ -59,6 +59,8 @@ static double process_cpu_us(int pid)
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         char file[400];
         unsigned long long ns = 0;
+        if (entry->d_name[0] == '.')
+            continue; /* "..": the first thread again */
         snprintf(file, sizeof(file), "%s/%s/schedstat", path, entry->d_name);
         FILE *in = fopen(file, "r");
         if (in && fscanf(in, "%llu", &ns) == 1)
