@@ -200,12 +200,17 @@ static int run_main(struct ch_env *env, void *arg)
     return 7;
 }
 
-void echo_run_real(void (*body)(struct echo *t))
+void echo_run_real_with(void (*body)(struct echo *t), void *extra)
 {
-    struct run run = { .t.simulated = false };
+    struct run run = { .t.extra = extra };
     CH_FIBER_ENTRY(); /* for the analysis alone: the body is called on a fiber */
     run.body = body;
     cr_assert_eq(ch_env_run(run_main, &run), 7);
+}
+
+void echo_run_real(void (*body)(struct echo *t))
+{
+    echo_run_real_with(body, NULL);
 }
 
 void echo_run_sim(void (*body)(struct echo *t))

@@ -28,6 +28,7 @@ struct echo {
     struct ch_server_options server_options;
     struct ch_client_options client_options;
     bool simulated;
+    void *extra; /* of echo_run_real_with */
 };
 
 #define ECHO_METHOD(NAME) (&strata__test__v1__echo__service.methods[STRATA__TEST__V1__ECHO__##NAME])
@@ -42,6 +43,7 @@ EchoReply *echo_call(struct echo *t, const struct ch_method *method, EchoRequest
                      struct ch_call_options *options, struct base_status *status) CH_WAITS;
 EchoRequest *echo_request(struct echo *t, const char *text);
 void echo_run_real(void (*body)(struct echo *t));
+void echo_run_real_with(void (*body)(struct echo *t), void *extra);
 void echo_run_sim(void (*body)(struct echo *t));
 
 #define RPC_TEST(name)                                \
