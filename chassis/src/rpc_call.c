@@ -137,7 +137,8 @@ static struct ch_context *context_of(struct ch_call *call)
     struct base_bytes criticality = metadata_of(pairs, count, "x-strata-criticality");
     if (criticality.len == 1 && criticality.data[0] >= '0' && criticality.data[0] <= '3')
         context->criticality = (enum ch_criticality)(criticality.data[0] - '0');
-    context->retries_forbidden = metadata_of(pairs, count, "x-strata-no-retry").len > 0;
+    call->no_retry = context->retries_forbidden =
+        metadata_of(pairs, count, "x-strata-no-retry").len > 0;
     ch_trace_adopt(context, metadata_of(pairs, count, "traceparent"), server->env);
     return context;
 }
@@ -195,15 +196,23 @@ static struct base_status run_handler(struct ch_call *call, void **reply)
     return endpoint->unary(endpoint->self, call, request, reply);
 }
 
-static struct base_status shed(struct ch_call *call)
+/* Tells the caller that nothing was done, and not to come back at once. */
+static struct base_status turned_away(struct ch_call *call, struct base_status status)
 {
     ch_call_add_trailer(call, "x-strata-not-run", BASE_BYTES_LIT("1"));
-    call->server->admission.shed++;
-    return base_status_make(
-        BASE_RESOURCE_EXHAUSTED,
-        "the server is overloaded: %zu calls run, %zu wait, %zu MiB of requests held",
-        call->server->admission.running, call->server->admission.queued,
-        call->server->held_bytes >> 20);
+    ch_call_add_trailer(call, "grpc-retry-pushback-ms", BASE_BYTES_LIT(CH__SHED_PUSHBACK_MS));
+    return status;
+}
+
+static struct base_status shed(struct ch_call *call)
+{
+    struct ch_server *server = call->server;
+    server->admission.shed++;
+    return turned_away(
+        call, base_status_make(
+                  BASE_RESOURCE_EXHAUSTED,
+                  "the server is overloaded: %zu calls run, %zu wait, %zu MiB of requests held",
+                  server->admission.running, server->admission.queued, server->held_bytes >> 20));
 }
 
 static struct base_status run_admitted(struct ch_call *call, void **reply) CH_WAITS;
@@ -218,10 +227,8 @@ static struct base_status run_admitted(struct ch_call *call, void **reply)
         return shed(call);
     struct base_status status = ch_admission_enter(&server->admission, server->env,
                                                    context->criticality, context->deadline);
-    if (base_failed(status)) {
-        ch_call_add_trailer(call, "x-strata-not-run", BASE_BYTES_LIT("1"));
-        return status;
-    }
+    if (base_failed(status))
+        return turned_away(call, status);
     ch_time begin = call->start;
     status = run_handler(call, reply);
     ch_admission_leave(&server->admission,
@@ -249,6 +256,15 @@ static void send_reply(struct ch_call *call, struct base_status *status, void *r
                                    call->trailers, call->trailer_count);
 }
 
+/* A handler that failed because its own calls gave up retrying: whoever called it shall not begin
+ * again where it gave up. */
+static void forbid_retry_above(struct ch_call *call, enum base_code code)
+{
+    if (ch_context_current()->retries_forbidden && !call->no_retry && code == BASE_UNAVAILABLE &&
+        call->trailer_count < CH__TRAILERS_MAX)
+        ch_call_add_trailer(call, "grpc-retry-pushback-ms", BASE_BYTES_LIT("-1"));
+}
+
 static void call_main(void *arg)
 {
     CH_FIBER_ENTRY();
@@ -266,6 +282,7 @@ static void call_main(void *arg)
         ch_span_begin(&span, server->env, endpoint->full_name);
         endpoint->in_flight->value++;
         status = run_admitted(call, &reply);
+        forbid_retry_above(call, status.code);
         endpoint->in_flight->value--;
         ch_span_end(&span, status.code);
         ch__endpoint_count(server, endpoint, status.code, ch_now(server->env) - call->start);

@@ -18,6 +18,8 @@ enum {
     CH__HELD_BYTES_MAX = 512 << 20, /* of requests being worked on; beyond it calls are shed */
 };
 
+#define CH__SHED_PUSHBACK_MS "50"
+
 struct ch__endpoint {
     const struct ch_method *method;
     ch_unary_fn *unary;
@@ -69,7 +71,7 @@ struct ch_call {
     struct ch_metadata trailers[CH__TRAILERS_MAX];
     size_t trailer_count, held_bytes;
     ch_time start;
-    bool received, gone;
+    bool received, gone, no_retry; /* no_retry: the caller said so */
 };
 
 /* ---- rpc_server.c ---- */

@@ -352,6 +352,42 @@ void ch__grpc_on_cancel(struct ch_tcall *call, void (*cancelled)(void *self), vo
 
 /* ---- the end ---- */
 
+static grpc_slice details_of(const struct base_status *status)
+{
+    if (!base_failed(*status))
+        return grpc_empty_slice();
+    struct base_bytes text = base_bytes_str(base_status_text(status));
+    return grpc_slice_from_copied_buffer(
+        (const char *)text.data, text.len < CH__STATUS_TEXT_MAX ? text.len : CH__STATUS_TEXT_MAX);
+}
+
+/* One batch with everything that is still owed to the client. False: gRPC refused it. */
+static bool reply_start(struct ch_tcall *call, grpc_byte_buffer *message,
+                        const struct base_status *status, size_t trailer_count)
+{
+    grpc_op ops[4];
+    memset(ops, 0, sizeof(ops));
+    size_t count = 0;
+    grpc_slice details = details_of(status);
+    if (!call->initial_sent)
+        ops[count++] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA };
+    if (message)
+        ops[count++] =
+            (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message };
+    ops[count] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER };
+    ops[count].data.send_status_from_server.trailing_metadata_count = trailer_count;
+    ops[count].data.send_status_from_server.trailing_metadata = call->out;
+    ops[count].data.send_status_from_server.status = (grpc_status_code)status->code;
+    ops[count++].data.send_status_from_server.status_details =
+        base_failed(*status) ? &details : NULL;
+    if (!call->close_armed)
+        ops[count++] = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                                  .data.recv_close_on_server.cancelled = &call->cancel_flag };
+    bool started = ch__op_start(call, &call->send, ops, count);
+    grpc_slice_unref(details);
+    return started;
+}
+
 void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message,
                     const struct base_status *status, const struct ch_metadata *trailers,
                     size_t trailer_count)
@@ -360,38 +396,17 @@ void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message,
     ch__grpc_unlist_arm(call);
     call->replied = true;
     call->on_cancel = NULL;
-    grpc_op ops[4];
-    memset(ops, 0, sizeof(ops));
-    size_t count = 0;
-    if (!call->initial_sent)
-        ops[count++] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA };
-    call->initial_sent = true;
     grpc_byte_buffer *buffer = message ? ch__message_of(*message) : NULL;
-    if (buffer)
-        ops[count++] =
-            (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer };
-    grpc_slice details = grpc_empty_slice();
-    bool failed = base_failed(*status);
-    if (failed) {
-        struct base_bytes text = base_bytes_str(base_status_text(status));
-        details = grpc_slice_from_copied_buffer(
-            (const char *)text.data,
-            text.len < CH__STATUS_TEXT_MAX ? text.len : CH__STATUS_TEXT_MAX);
-    }
     call->out_count = ch__metadata_fill(call->out, trailers, trailer_count);
-    ops[count++] =
-        (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER,
-                   .data.send_status_from_server = { .trailing_metadata_count = call->out_count,
-                                                     .trailing_metadata = call->out,
-                                                     .status = (grpc_status_code)status->code,
-                                                     .status_details = failed ? &details : NULL } };
-    if (!call->close_armed)
-        ops[count++] = (grpc_op){ .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
-                                  .data.recv_close_on_server.cancelled = &call->cancel_flag };
-    call->close_armed = true;
-    if (ch__op_start(call, &call->send, ops, count))
+    bool started = reply_start(call, buffer, status, call->out_count);
+    if (!started && call->out_count > 0) /* a trailer HTTP/2 does not allow: do without */
+        started = reply_start(call, buffer, status, 0);
+    if (started) {
+        call->initial_sent = call->close_armed = true;
         ch__op_wait(&call->send, true, "rpc reply sent");
+    } else {
+        grpc_call_cancel(call->call, NULL);
+    }
     if (buffer)
         grpc_byte_buffer_destroy(buffer);
-    grpc_slice_unref(details);
 }

@@ -44,6 +44,29 @@ RPC_TEST(retries_are_bounded)
     cr_assert(t->calls >= 20 && t->calls < 20 + 6, "%zu", t->calls);
 }
 
+/* ---- several servers ---- */
+
+/* Calls go to all servers of a target; when one of them stops, the others take over and no call fails,
+ * because what it never saw is sent again elsewhere. */
+RPC_TEST(one_of_several_servers_stops)
+{
+    struct base_status status;
+    struct echo other = { .env = t->env, .simulated = t->simulated };
+    char target[300];
+    echo_serve(t, NULL);
+    echo_serve(&other, NULL);
+    snprintf(target, sizeof(target), "%s,%s", ch_server_address(t->server),
+             ch_server_address(other.server));
+    t->client = ch_client_new(t->env, target, NULL);
+    for (int i = 0; i < 100; i++)
+        cr_assert(echo_call(t, ECHO_METHOD(ACT), echo_request(t, "x"), NULL, &status));
+    cr_assert(t->calls > 20 && other.calls > 20, "%zu %zu", t->calls, other.calls);
+    echo_stop_server(&other, CH_S);
+    for (int i = 0; i < 100; i++)
+        cr_assert(echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status), "%s",
+                  base_status_text(&status));
+}
+
 /* ---- overload ---- */
 
 struct caller {

@@ -101,6 +101,25 @@ RPC_TEST_REAL(compressed_messages)
     cr_assert_eq(t->calls, 1u);
 }
 
+/* ---- unix sockets ---- */
+
+/* Processes of one host may talk over a unix socket: half the price of TCP. */
+RPC_TEST_REAL(unix_socket)
+{
+    struct base_status status;
+    char directory[] = "/tmp/rpc-test-XXXXXX", address[128], path[128];
+    cr_assert(mkdtemp(directory) != NULL);
+    snprintf(address, sizeof(address), "unix:%s/socket", directory);
+    snprintf(path, sizeof(path), "%s/socket", directory);
+    echo_serve(t, address);
+    t->client = ch_client_new(t->env, ch_server_address(t->server), NULL);
+    EchoReply *reply = echo_call(t, ECHO_METHOD(SAY), echo_request(t, "x"), NULL, &status);
+    cr_assert(reply, "%s", base_status_text(&status));
+    cr_assert(strncmp((char *)reply->peer.data, "unix:", 5) == 0);
+    unlink(path);
+    rmdir(directory);
+}
+
 /* ---- killed clients ---- */
 
 enum { STREAMS = 40 };
