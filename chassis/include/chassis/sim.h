@@ -1,11 +1,16 @@
 /* chassis/sim.h: a simulated world: many nodes, each a struct ch_env, in one thread, on one virtual clock, from one seed.
  *
- * Time advances only when no fiber is ready, to the next timer or delivery. The network carries the bytes of RPC messages
- * between addresses "a.b.c.d:port" with seeded delay; it can be cut, one way too, slowed, and can lose connections. Disks keep per file
- * what is synced and what is not; a crash loses any subset of the un-synced writes and un-synced names (seeded), torn at
- * 512-byte sectors. A crashed node's fibers find every wait CANCELLED and every file and network call failing with
- * UNAVAILABLE and without effect: they unwind and free their memory, the world sees nothing of it; the node can then be
- * started again on the same disk. A failing seed is replayed by STRATA_SEED=n. */
+ * Time advances only when no fiber is ready, to the next timer or delivery; fibers run in seeded order. (A world that spins at
+ * one instant for long has its clock moved on a little at each step, so polling loops reach their deadlines.)
+ * The network carries RPC messages between "host:port" addresses in order, with seeded delay; it can be cut, one way too,
+ * slowed, reset. A cut or a paused peer holds messages back; after about two seconds the connection breaks, as keepalive would
+ * see to. Several nodes may share a host (a node is a process); ports are a host's own.
+ * Disks keep what is synced apart from what is not: a crash leaves any part of the un-synced writes (each 512-byte sector as
+ * it was at some moment) and any subset of the un-synced changes of names: a new, renamed or removed name is stored by
+ * ch_dir_sync of its directory alone. After a failed sync a later one proves nothing (the lost bytes count as clean).
+ * A crashed node's fibers find every wait CANCELLED and every file and network call failing with UNAVAILABLE and without
+ * effect: they unwind and free their memory, the world sees nothing of it; the node can then be started again on the same
+ * disk. A fiber that swallows this aborts the test with a dump. A failing seed is replayed by STRATA_SEED=n. */
 #ifndef CHASSIS_SIM_H
 #define CHASSIS_SIM_H
 

@@ -37,6 +37,7 @@ struct world {
     bool lie; /* replicas answer before the sync */
     struct replica replicas[REPLICAS];
     uint32_t sent;
+    size_t pings;
     bool written[NUMBERS_MAX];
     struct ch_client *clients[REPLICAS];
     struct ch_gate gate;
@@ -79,6 +80,8 @@ static struct base_status say(void *self, struct ch_call *call, const void *mess
 {
     const Strata__Test__V1__EchoRequest *request = message;
     *reply = CH_MESSAGE(ch_call_arena(call), Strata__Test__V1__EchoReply, strata__test__v1__echo_reply);
+    if (request->count == 0) /* a ping */
+        return BASE_STATUS_OK;
     return append(self, (uint64_t)request->count);
 }
 
@@ -108,15 +111,43 @@ static struct base_status recover(struct replica *r)
     return status;
 }
 
+static bool say_number(struct ch_client *client, int64_t number, bool wait_for_ready) CH_WAITS;
+static bool say_number(struct ch_client *client, int64_t number, bool wait_for_ready)
+{
+    struct base_arena arena = { 0 };
+    void *reply;
+    struct ch_call_options options = { .deadline = ch_in(ch_fiber_env(), 300 * CH_MS), .no_retry = !wait_for_ready,
+                                       .wait_for_ready = wait_for_ready };
+    Strata__Test__V1__EchoRequest *request = CH_MESSAGE(&arena, Strata__Test__V1__EchoRequest, strata__test__v1__echo_request);
+    request->count = (__typeof__(request->count))number;
+    bool good = base_status_drop(ch_client_call(client, SAY, request, &options, &arena, &reply)) == BASE_OK;
+    base_arena_free(&arena);
+    return good;
+}
+
+/* Replicas call each other too, so that clients die and find their servers dead in every state. */
+static void ping(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct replica *r = arg;
+    struct replica *peer = &r->world->replicas[(r - r->world->replicas + 1) % REPLICAS];
+    struct ch_client *client = ch_client_new(r->env, peer->address, NULL);
+    while (ch_sleep_until(r->env, ch_in(r->env, (ch_time)ch_random_below(r->env, 10 * CH_MS))) == CH_TIMEOUT)
+        r->world->pings += say_number(client, 0, true);
+    ch_client_free(client);
+}
+
 static int replica_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct replica *r = arg;
     struct ch_server *server = NULL;
+    struct ch_gate gate;
     r->env = env;
     r->log = NULL;
     r->broken = false;
     ch_mutex_init(&r->writing);
+    ch_gate_init(&gate, env, "pings");
     struct ch_server_options options = { .address = r->address };
     struct base_status status = recover(r);
     if (!base_failed(status))
@@ -125,8 +156,11 @@ static int replica_main(struct ch_env *env, void *arg)
         ch_server_handle(server, SAY, say, r);
         status = ch_server_start(server);
     }
+    if (!base_failed(status))
+        status = ch_gate_spawn(&gate, "ping", ping, r);
     while (!base_failed(status) && !r->broken && ch_sleep_until(env, ch_in(env, 20 * CH_MS)) == CH_TIMEOUT)
         ;
+    ch_gate_stop(&gate);
     if (server)
         ch_server_stop(server, ch_in(env, CH_S));
     if (r->log)
@@ -147,14 +181,7 @@ static void attempt_one(void *arg)
 {
     CH_FIBER_ENTRY();
     struct attempt *attempt = arg;
-    struct base_arena arena = { 0 };
-    void *reply;
-    struct ch_call_options options = { .deadline = ch_in(ch_fiber_env(), 300 * CH_MS), .no_retry = true };
-    Strata__Test__V1__EchoRequest *request = CH_MESSAGE(&arena, Strata__Test__V1__EchoRequest, strata__test__v1__echo_request);
-    request->count = (__typeof__(request->count))attempt->number;
-    attempt->good = base_status_drop(ch_client_call(attempt->world->clients[attempt->replica], SAY, request, &options, &arena,
-                                                    &reply)) == BASE_OK;
-    base_arena_free(&arena);
+    attempt->good = say_number(attempt->world->clients[attempt->replica], attempt->number, false);
 }
 
 static void writer(void *arg)
@@ -284,7 +311,7 @@ static size_t count_lost(struct world *world)
 }
 
 struct result {
-    size_t lost, written, sent;
+    size_t lost, written, sent, pings;
     uint64_t trace;
 };
 
@@ -317,7 +344,8 @@ static struct result play(uint64_t seed, bool lie)
     run_for(world, 2 * CH_S);
     for (size_t i = 0; i < REPLICAS; i++)
         ch_sim_crash(world->replicas[i].node);
-    struct result result = { .lost = count_lost(world), .sent = world->sent, .trace = ch_sim_trace(sim) };
+    struct result result = { .lost = count_lost(world), .sent = world->sent, .pings = world->pings,
+                             .trace = ch_sim_trace(sim) };
     for (uint32_t n = 1; n <= world->sent; n++)
         result.written += world->written[n];
     ch_sim_free(sim);
@@ -333,6 +361,7 @@ Test(sim_counter, a_written_number_is_never_lost)
         cr_assert_eq(result.lost, 0u, "seed %llu: %zu lost", (unsigned long long)seed, result.lost);
         cr_assert(result.written > 100 && result.written < result.sent, "seed %llu: %zu of %zu", (unsigned long long)seed,
                   result.written, result.sent);
+        cr_assert_gt(result.pings, 100u);
     }
 }
 
