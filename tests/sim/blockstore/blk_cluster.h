@@ -1,0 +1,32 @@
+/* blk_cluster.h: a simulated blockstore: one blockmaster, some blockservers, each a node with its own disk. */
+#ifndef BLK_CLUSTER_H
+#define BLK_CLUSTER_H
+
+#include "blockstore/blockstore.h"
+#include "chassis/sim.h"
+
+enum { BLK_CLUSTER_SERVERS_MAX = 8, BLK_CLUSTER_ARGS = 16 };
+
+struct blk_cluster_node {
+    struct ch_sim_node *node;
+    char name[32], host[32], listen[40];
+    char *argv[BLK_CLUSTER_ARGS];
+    struct ch_service_args *args;
+};
+struct blk_cluster {
+    struct ch_sim *sim;
+    struct blk_cluster_node master, servers[BLK_CLUSTER_SERVERS_MAX];
+    size_t server_count;
+};
+#define BLK_CLUSTER_MASTER "10.0.0.100:7000"
+
+/* `block_bytes`: as --block-bytes takes it. Starts everything. */
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers, const char *block_bytes);
+void blk_cluster_node_start(struct blk_cluster_node *node);
+/* Crashed nodes are freed with the sim; call before ch_sim_free. */
+void blk_cluster_free(struct blk_cluster *cluster);
+
+/* A client for the running fiber's env. */
+struct blk_client *blk_cluster_client(void) CH_WAITS;
+
+#endif
