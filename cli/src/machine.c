@@ -149,14 +149,12 @@ static CH_WAITS void children_wait(struct child *children, size_t count)
 
         if (!children[i].process)
             continue;
-        /* The main fiber is cancelled: a fiber of its own would be needed to wait with a deadline; poll the marks instead. */
         if (ch_process_wait(children[i].process, ch_in(children[i].cli->env, STOP_MS * CH_MS), &exit_status) == CH_TIMEOUT)
             base_status_drop(ch_process_signal(children[i].process, SIGKILL));
         ch_process_free(children[i].process);
     }
 }
 
-/* On a fiber that nobody cancels: keeps the children until told to stop, then waits for their end. */
 struct init {
     struct cli *cli;
     struct child children[2];
@@ -164,6 +162,7 @@ struct init {
     struct ch_gate gate;
 };
 
+/* On a fiber of its own: the main one is cancelled by then, and could not wait. */
 static void init_stop_fiber(void *arg)
 {
     CH_FIBER_ENTRY();

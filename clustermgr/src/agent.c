@@ -235,7 +235,7 @@ static CLU_PB(ReportRequest) *report_message(struct clu_agent *agent, struct bas
         count++;
     out->tasks = BASE_NEW_ARRAY(arena, CLU_PB(Task) *, count + 1);
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        if (task->wanted && !task->replaced) /* what runs is what the assignment says */
+        if (task->wanted && !task->replaced && !task->unchecked) /* what runs is what the assignment says */
             out->tasks[out->n_tasks++] = task_message(task, arena);
     agent->metrics.tasks->value = (int64_t)count;
     return out;

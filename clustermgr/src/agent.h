@@ -50,6 +50,7 @@ struct clu_agent_task {
     struct clu_agent_run *run; /* NULL: no process */
     CLU_PB(TaskState) state;
     bool healthy;
+    bool unchecked; /* adopted, and not asked yet how it is: not reported, so what the master knows of it stays */
     uint32_t restarts, port;
     char *endpoint, *admin, *last_exit; /* endpoint: "" until its port file is there */
     int64_t pid;         /* of the state file, before adoption; then of the process */

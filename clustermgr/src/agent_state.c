@@ -100,6 +100,7 @@ struct base_status clu__agent_load(struct clu_agent *agent)
             if (record->pid != 0) {
                 clu__str_set(&task->endpoint, ch_bytes_of(record->endpoint));
                 clu__str_set(&task->admin, ch_bytes_of(record->admin));
+                task->unchecked = true;
             }
         }
     }

@@ -36,8 +36,9 @@ static bool over(const struct clu_agent_task *task)
 
 static void state_set(struct clu_agent_task *task, CLU_PB(TaskState) state, bool healthy)
 {
-    if (task->state == state && task->healthy == healthy)
+    if (task->state == state && task->healthy == healthy && !task->unchecked)
         return;
+    task->unchecked = false;
     task->state = state;
     task->healthy = healthy;
     clu__agent_dirty(task->agent);
@@ -215,7 +216,8 @@ static CH_WAITS void health_watch(struct life *life)
     struct ch_client *client = ch_client_new(life->env, task->endpoint, NULL);
     uint32_t failures = 0, wait_ms = HEALTH_FIRST_MS;
 
-    state_set(task, CLU_TASK(RUNNING), task->healthy);
+    if (!task->unchecked)
+        state_set(task, CLU_TASK(RUNNING), task->healthy);
     while (!over(task)) {
         bool reachable = false, healthy = health_check(life, client, timeout, &reachable);
 

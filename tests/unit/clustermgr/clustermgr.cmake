@@ -1,0 +1,5 @@
+if(TARGET clustermgr_core)
+  strata_test(test_clu_schedule SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_schedule.c DEPS clustermgr_core base PRIVATE_OF clustermgr)
+  strata_test(test_clu_state SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_state.c DEPS clustermgr_core base PRIVATE_OF clustermgr)
+  strata_test(test_clu_job SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_job.c DEPS clustermgr_core base PRIVATE_OF clustermgr)
+endif()
