@@ -107,8 +107,15 @@ int main(int argc, char **argv)
             printf("strata %s %s\n    %s\n", command->name, command->args, command->about);
             return CLI_OK;
         }
-        if (command->plain)
+        if (command->plain) {
+            if (dir) { /* its own meaning there; the room in argv is what the flag left */
+                char *flag = NULL;
+                if (asprintf(&flag, "--dir=%s", dir) < 0)
+                    abort();
+                argv[argc++] = flag;
+            }
             return command->plain(argc - 1, argv + 1);
+        }
         if (!dir)
             dir = getenv("STRATA_DIR") && *getenv("STRATA_DIR") ? getenv("STRATA_DIR") : ".strata";
         invocation = (struct invocation){ command, dir, argc - 1, argv + 1 };
