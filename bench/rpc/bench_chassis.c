@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench_rpc.h"
+#include "chassis/http.h"
 #include "chassis/rpc_client.h"
 #include "chassis/rpc_server.h"
 #include "strata/test/v1/echo.pb-c.h"
@@ -32,7 +33,7 @@ static int server_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_server *server;
-    struct ch_server_options options = { .address = "127.0.0.1:0" };
+    struct ch_server_options options = { .address = "127.0.0.1:0", .http = arg };
     if (base_failed(ch_server_new(env, &options, &server)))
         abort();
     ch_server_handle(server, say_method(), say, NULL);
@@ -42,6 +43,19 @@ static int server_main(struct ch_env *env, void *arg)
     (void)ch_sleep_until(env, CH_NEVER);
     ch_server_stop(server, 0);
     return 0;
+}
+
+static void no_http(void *self, const struct ch_http_request *request,
+                    struct ch_http_reply *reply) CH_WAITS;
+static void no_http(void *self, const struct ch_http_request *request, struct ch_http_reply *reply)
+{
+    reply->code = 404;
+}
+
+void mixed_server(void)
+{
+    struct ch_http_handler handler = { .handle = no_http };
+    ch_env_run(server_main, &handler);
 }
 
 void chassis_server(void)

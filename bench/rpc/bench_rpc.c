@@ -1,6 +1,7 @@
-/* bench_rpc: the cost of one unary call, three ways, interleaved: a raw epoll ping-pong over TCP
+/* bench_rpc: the cost of one unary call, four ways, interleaved: a raw epoll ping-pong over TCP
  * (the floor), bare gRPC C core (no fibers, no deadlines, no metrics, no trace; the same
- * protobuf message), and chassis. Server and client are processes of their own, pinned to
+ * protobuf message), chassis, and chassis on a port that speaks HTTP/1.1 too. Server and client
+ * are processes of their own, pinned to
  * different CPUs unless --free. Prints medians over the rounds; CPU is of all threads of both
  * processes.
  *
@@ -22,8 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KINDS = 3, LEVELS = 3, ROUNDS_MAX = 50 };
-static const char *const KIND_NAMES[KINDS] = { "tcp", "grpc", "chassis" };
+enum { KINDS = 4, LEVELS = 3, ROUNDS_MAX = 50 };
+static const char *const KIND_NAMES[KINDS] = { "tcp", "grpc", "chassis", "one-port" };
 static const int LEVEL_CALLS[LEVELS] = { 1, 8, 64 };
 
 struct result {
@@ -181,9 +182,10 @@ static double median(const struct result *results, int count, size_t offset)
 
 static void role_main(char **argv)
 {
-    static void (*const servers[KINDS])(void) = { floor_server, bare_server, chassis_server };
-    static void (*const clients[KINDS])(struct bench_run * run) = { floor_client, bare_client,
-                                                                    chassis_client };
+    static void (*const servers[KINDS])(void) = { floor_server, bare_server, chassis_server,
+                                                  mixed_server };
+    static void (*const clients[KINDS])(
+        struct bench_run * run) = { floor_client, bare_client, chassis_client, chassis_client };
     int kind = 0;
     while (strcmp(KIND_NAMES[kind], argv[2]) != 0)
         kind++;
@@ -231,7 +233,7 @@ int main(int argc, char **argv)
     printf("unary call, %zu B payload, server and client processes %s, medians of %d rounds of "
            "%.1f s\n",
            payload, pinned ? "pinned to two CPUs" : "not pinned", rounds, seconds);
-    printf("%-8s %11s %9s %9s %9s %9s %12s %12s %9s\n", "", "outstanding", "ops/s", "p50 us",
+    printf("%-9s %11s %9s %9s %9s %9s %12s %12s %9s\n", "", "outstanding", "ops/s", "p50 us",
            "p99 us", "p99.9 us", "client us/op", "server us/op", "vs grpc");
     for (int level = 0; level < LEVELS; level++) {
         struct result *bare = results[level][1];
@@ -239,7 +241,7 @@ int main(int argc, char **argv)
         for (int kind = 0; kind < KINDS; kind++) {
             struct result *r = results[level][kind];
             double us = MEDIAN(r, client_us) + MEDIAN(r, server_us);
-            printf("%-8s %11d %9.0f %9.1f %9.1f %9.1f %12.2f %12.2f %8.2fx\n", KIND_NAMES[kind],
+            printf("%-9s %11d %9.0f %9.1f %9.1f %9.1f %12.2f %12.2f %8.2fx\n", KIND_NAMES[kind],
                    LEVEL_CALLS[level], MEDIAN(r, ops), MEDIAN(r, p50), MEDIAN(r, p99),
                    MEDIAN(r, p999), MEDIAN(r, client_us), MEDIAN(r, server_us), us / bare_us);
             if (kind == 2 && level > 0 && us / bare_us > worst)

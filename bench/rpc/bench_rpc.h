@@ -30,6 +30,7 @@ void floor_client(struct bench_run *run);
 void bare_server(void);
 void bare_client(struct bench_run *run);
 void chassis_server(void);
+void mixed_server(void); /* chassis, with HTTP on the same port */
 void chassis_client(struct bench_run *run);
 
 #endif
