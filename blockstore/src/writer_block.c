@@ -129,7 +129,7 @@ static bool has_data(const struct blk__wreplica *r)
 
 static bool has_news(const struct blk__wreplica *r)
 {
-    return r->block->used && r->told < r->block->acked && r->sent >= send_limit(r->block) && r->acked == r->sent;
+    return r->block->used && !r->block->writer->closing && r->told < r->block->acked && r->sent >= send_limit(r->block) && r->acked == r->sent;
 }
 
 static struct base_status send_some(struct blk__wreplica *r) CH_WAITS BASE_MUST_CHECK;
@@ -168,7 +168,7 @@ static void sender_main(void *arg)
     struct blk_writer *w = r->block->writer;
     struct base_status status = open_stream(r);
     while (!base_failed(status) && !r->failed) {
-        if (has_data(r) || (w->closing == false && has_news(r) && ch_now(w->env) - r->block->progress_at > 20 * CH_MS)) {
+        if (has_data(r) || (has_news(r) && ch_now(w->env) - r->block->progress_at > 20 * CH_MS)) {
             status = send_some(r);
             continue;
         }
