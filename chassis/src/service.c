@@ -98,6 +98,7 @@ void ch_service_fail(struct ch_env *env, struct base_status why)
 
 /* ---- starting ---- */
 
+static struct base_status tools_start(struct ch__service *service) CH_WAITS;
 static struct base_status tools_start(struct ch__service *service)
 {
     struct ch_env *env = service->env;

@@ -1,5 +1,6 @@
-/* chassis/context.h: on whose behalf a fiber works: the deadline, trace, tenant and retry budget that came with the request it
- * serves. A handler's fiber has one from its call; calls it makes and fibers it spawns with _inherit carry it on. */
+/* chassis/context.h: on whose behalf a fiber works: the deadline, trace, tenant and retry budget
+ * that came with the request it serves. A handler's fiber has one from its call; calls it makes
+ * and fibers it spawns with _inherit carry it on. */
 #ifndef CHASSIS_CONTEXT_H
 #define CHASSIS_CONTEXT_H
 

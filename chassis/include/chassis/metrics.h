@@ -1,6 +1,7 @@
-/* chassis/metrics.h: counters, gauges and histograms, shown as Prometheus text at /metrics. One registry an env. Names and
- * help are borrowed literals; labels are copied. Registering the same name and labels again gives the same metric. Updating
- * costs an addition. Histograms are log-linear (<= 1% error at any quantile), for nanoseconds or bytes. None may wait. */
+/* chassis/metrics.h: counters, gauges and histograms, shown as Prometheus text at /metrics. One
+ * registry an env. Names and help are borrowed literals; labels are copied. Registering the same
+ * name and labels again gives the same metric. Updating costs an addition. Histograms are
+ * log-linear (<= 1% error at any quantile), for nanoseconds or bytes. None may wait. */
 #ifndef CHASSIS_METRICS_H
 #define CHASSIS_METRICS_H
 
@@ -17,11 +18,14 @@ struct ch_gauge {
 };
 
 /* `labels`: "method=\"Commit\",code=\"OK\"" or "". */
-struct ch_counter *ch_counter(struct ch_env *env, const char *name, const char *labels, const char *help);
-struct ch_gauge *ch_gauge(struct ch_env *env, const char *name, const char *labels, const char *help);
-struct ch_histogram *ch_histogram(struct ch_env *env, const char *name, const char *labels, const char *help);
-/* Writes name="value", escaped as the text format wants it, after a comma when out is not empty: for values from outside
- * (peers, table names). Returns out; a value too long for `size` is cut. */
+struct ch_counter *ch_counter(struct ch_env *env, const char *name, const char *labels,
+                              const char *help);
+struct ch_gauge *ch_gauge(struct ch_env *env, const char *name, const char *labels,
+                          const char *help);
+struct ch_histogram *ch_histogram(struct ch_env *env, const char *name, const char *labels,
+                                  const char *help);
+/* Writes name="value", escaped as the text format wants it, after a comma when out is not empty:
+ * for values from outside (peers, table names). Returns out; a value too long for `size` is cut. */
 char *ch_label(char *out, size_t size, const char *name, const char *value);
 
 static inline void ch_count(struct ch_counter *counter, uint64_t n)

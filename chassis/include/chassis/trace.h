@@ -1,5 +1,6 @@
-/* chassis/trace.h: spans with W3C trace context. rpc_server and rpc_client make one a call; code adds its own for steps worth
- * seeing. Kept in a ring an env (/tracez), exported as OTLP/HTTP JSON when trace-collector is configured. No waits. */
+/* chassis/trace.h: spans with W3C trace context. rpc_server and rpc_client make one a call; code
+ * adds its own for steps worth seeing. Kept in a ring an env (/tracez), exported as OTLP/HTTP
+ * JSON when trace-collector is configured. No waits. */
 #ifndef CHASSIS_TRACE_H
 #define CHASSIS_TRACE_H
 
@@ -15,9 +16,10 @@ struct ch_span {
     bool recording;
     struct ch_context *outer; /* what was current before; the span's own context is a copy */
 };
-/* Begins a child of the current context's span (a new trace when there is none) and, on a fiber, makes it current: calls made
- * and fibers spawned with _inherit until its end belong to it. Spans of a fiber end in the reverse order of their beginning,
- * on that fiber. A trace whose caller says it is not sampled is carried on, and not recorded. Caller's memory. */
+/* Begins a child of the current context's span (a new trace when there is none) and, on a fiber,
+ * makes it current: calls made and fibers spawned with _inherit until its end belong to it. Spans
+ * of a fiber end in the reverse order of their beginning, on that fiber. A trace whose caller
+ * says it is not sampled is carried on, and not recorded. Caller's memory. */
 void ch_span_begin(struct ch_span *span, struct ch_env *env, const char *name);
 void ch_span_end(struct ch_span *span, enum base_code code);
 /* "00-<trace>-<span>-01" of the current context into out[56]; false when there is none. */
