@@ -36,7 +36,7 @@ static int ends(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_process *good = start(env, "exit 0", NULL), *bad = start(env, "exit 7", NULL),
-                      *slow = start(env, "sleep 100", NULL);
+                      *slow = start(env, "exec sleep 100", NULL);
     int bad_status = wait_for(env, bad);
     cr_assert(WIFEXITED(bad_status) && WEXITSTATUS(bad_status) == 7);
     cr_assert_eq(wait_for(env, good), 0);
@@ -130,7 +130,7 @@ Test(process, what_cannot_be_started_is_named_and_leaves_nothing, .timeout = 60)
 static int adopting(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct ch_process *own = start(env, "sleep 100", NULL), *adopted = NULL;
+    struct ch_process *own = start(env, "exec sleep 100", NULL), *adopted = NULL;
     int64_t pid = ch_process_pid(own);
     uint64_t start_time = ch_process_start_time(own);
     int status = 0;
@@ -160,7 +160,7 @@ static int freeing(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_process *process = start(env, "exit 0", NULL),
-                      *long_one = start(env, "sleep 100", NULL);
+                      *long_one = start(env, "exec sleep 100", NULL);
     *(int64_t *)arg = ch_process_pid(long_one);
     ch_process_free(process); /* before its end, most likely: the watcher must still reap it */
     ch_process_free(long_one);
