@@ -315,6 +315,7 @@ static struct base_status reply_all(struct batch *batch)
     return status;
 }
 
+struct base_status tab_on_mutate_rows(void *self, struct ch_call *call) CH_WAITS;
 struct base_status tab_on_mutate_rows(void *self, struct ch_call *call)
 {
     struct tab_server *server = self;

@@ -419,6 +419,7 @@ static struct base_status prepare(struct read *read)
     return status;
 }
 
+struct base_status tab_on_read_rows(void *self, struct ch_call *call) CH_WAITS;
 struct base_status tab_on_read_rows(void *self, struct ch_call *call)
 {
     struct tab_server *server = self;

@@ -37,6 +37,7 @@ static struct base_status sample(struct tab_server *server, struct ch_call *call
     return status;
 }
 
+struct base_status tab_on_sample_row_keys(void *self, struct ch_call *call) CH_WAITS;
 struct base_status tab_on_sample_row_keys(void *self, struct ch_call *call)
 {
     struct tab_server *server = self;

@@ -38,6 +38,8 @@ static struct base_status write_edit(struct tab_tablet *tablet, struct base_byte
 /* ---- MutateRow ---- */
 
 static struct base_status mutate_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
+                                       const void *request, void **reply) CH_WAITS;
+static struct base_status mutate_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
                                        const void *request, void **reply)
 {
     const Google__Bigtable__V2__MutateRowRequest *mutate = request;
@@ -58,6 +60,7 @@ struct base_status tab_no_views(struct base_bytes view)
     return view.len ? base_status_make(BASE_UNIMPLEMENTED, "views are not supported") : BASE_STATUS_OK;
 }
 
+struct base_status tab_on_mutate_row(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
 struct base_status tab_on_mutate_row(void *self, struct ch_call *call, const void *request, void **reply)
 {
     const Google__Bigtable__V2__MutateRowRequest *mutate = request;
@@ -153,6 +156,8 @@ static struct base_status check_lists(struct tab_server *server, struct tab_tabl
 }
 
 static struct base_status check_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
+                                      const void *request, void **reply) CH_WAITS;
+static struct base_status check_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
                                       const void *request, void **reply)
 {
     const Google__Bigtable__V2__CheckAndMutateRowRequest *check = request;
@@ -185,6 +190,7 @@ static struct base_status check_local(struct tab_server *server, struct tab_tabl
     return status;
 }
 
+struct base_status tab_on_check_and_mutate(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
 struct base_status tab_on_check_and_mutate(void *self, struct ch_call *call, const void *request, void **reply)
 {
     const Google__Bigtable__V2__CheckAndMutateRowRequest *check = request;
@@ -365,6 +371,8 @@ static struct base_status rmw_locked(struct tab_server *server, struct tab_table
 }
 
 static struct base_status rmw_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
+                                    const void *request, void **reply) CH_WAITS;
+static struct base_status rmw_local(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
                                     const void *request, void **reply)
 {
     const Google__Bigtable__V2__ReadModifyWriteRowRequest *rmw = request;
@@ -390,6 +398,7 @@ static struct base_status rmw_local(struct tab_server *server, struct tab_tablet
     return status;
 }
 
+struct base_status tab_on_read_modify_write(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
 struct base_status tab_on_read_modify_write(void *self, struct ch_call *call, const void *request, void **reply)
 {
     const Google__Bigtable__V2__ReadModifyWriteRowRequest *rmw = request;

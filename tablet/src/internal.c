@@ -135,6 +135,7 @@ static struct base_status load(struct tab_server *server, const Strata__Tablet__
     return status;
 }
 
+static struct base_status on_load(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_load(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;
@@ -158,6 +159,7 @@ static struct base_status on_load(void *self, struct ch_call *call, const void *
     return status;
 }
 
+static struct base_status on_unload(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_unload(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;
@@ -177,6 +179,7 @@ static struct base_status on_unload(void *self, struct ch_call *call, const void
     return status;
 }
 
+static struct base_status on_split(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_split(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;
@@ -205,6 +208,7 @@ static struct base_status on_split(void *self, struct ch_call *call, const void 
     return status;
 }
 
+static struct base_status on_drop_range(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_drop_range(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;
@@ -332,6 +336,7 @@ static struct base_status scan_meta(struct tab_tablet *tablet, const Strata__Tab
     return status;
 }
 
+static struct base_status on_meta_scan(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_meta_scan(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;
@@ -415,6 +420,7 @@ static struct base_status write_meta(struct tab_server *server, struct tab_table
     return status;
 }
 
+static struct base_status on_meta_write(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_meta_write(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;

@@ -69,6 +69,7 @@ static struct base_status spill(struct sort *sort, struct pile *pile)
     return status;
 }
 
+static struct base_status on_record(void *self, const struct tab_record *record) CH_WAITS;
 static struct base_status on_record(void *self, const struct tab_record *record)
 {
     struct sort *sort = self;
@@ -106,6 +107,7 @@ static struct base_status finish(struct sort *sort, struct base_arena *arena, St
     return BASE_STATUS_OK;
 }
 
+struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_server *server = self;

@@ -174,6 +174,7 @@ static struct base_status master_serve(void *self)
     return ch_gate_spawn(&master->gate, "lead", lead, master);
 }
 
+static void master_stop(void *self) CH_WAITS;
 static void master_stop(void *self)
 {
     struct tab_master *master = self;

@@ -113,6 +113,7 @@ static struct base_status done_operation(struct tab_master *master, struct base_
     return put_row(master, 'o', ch_bytes_of(operation->name), &operation->base, true, deadline);
 }
 
+static struct base_status on_get_operation(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_get_operation(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -161,6 +162,7 @@ static struct base_status put_clusters(struct tab_master *master, const Google__
     return status;
 }
 
+static struct base_status on_create_instance(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_create_instance(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -203,6 +205,7 @@ static struct base_status on_create_instance(void *self, struct ch_call *call, c
                           any_of("google.bigtable.admin.v2.Instance", &instance->base, arena), deadline, arena, reply);
 }
 
+static struct base_status on_get_instance(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_get_instance(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -215,6 +218,7 @@ static struct base_status on_get_instance(void *self, struct ch_call *call, cons
                    tab_admin_deadline(master, call), ch_call_arena(call), reply, &row);
 }
 
+static struct base_status on_list_instances(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_list_instances(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -239,6 +243,7 @@ static struct base_status on_list_instances(void *self, struct ch_call *call, co
 }
 
 /* Its tables must be deleted first: nothing disappears that was not named. */
+static struct base_status on_delete_instance(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_delete_instance(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -271,6 +276,7 @@ static struct base_status on_delete_instance(void *self, struct ch_call *call, c
 
 /* ---- clusters ---- */
 
+static struct base_status on_get_cluster(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_get_cluster(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -283,6 +289,7 @@ static struct base_status on_get_cluster(void *self, struct ch_call *call, const
                    tab_admin_deadline(master, call), ch_call_arena(call), reply, &row);
 }
 
+static struct base_status on_list_clusters(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_list_clusters(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;

@@ -298,6 +298,7 @@ static struct base_status create_table(struct tab_master *master, table_meta *ta
     return status;
 }
 
+static struct base_status on_create_table(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_create_table(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -323,6 +324,7 @@ static struct base_status on_create_table(void *self, struct ch_call *call, cons
 
 /* ---- reading RPCs ---- */
 
+static struct base_status on_get_table(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_get_table(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -338,6 +340,7 @@ static struct base_status on_get_table(void *self, struct ch_call *call, const v
     return status;
 }
 
+static struct base_status on_list_tables(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_list_tables(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -416,6 +419,7 @@ static struct base_status delete_table(struct tab_master *master, struct base_by
     return BASE_STATUS_OK;
 }
 
+static struct base_status on_delete_table(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_delete_table(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -453,6 +457,7 @@ static struct base_status modify(struct tab_master *master, const Google__Bigtab
     return base_failed(status) ? status : tell_servers(master, *table, deadline);
 }
 
+static struct base_status on_modify_families(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_modify_families(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -504,6 +509,7 @@ static struct base_status drop_in_tablet(struct tab_master *master, uint64_t tab
     }
 }
 
+static struct base_status on_drop_row_range(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_drop_row_range(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -539,6 +545,7 @@ static struct base_status on_drop_row_range(void *self, struct ch_call *call, co
 
 /* ---- consistency tokens: there is one copy, so everything is consistent at once ---- */
 
+static struct base_status on_generate_token(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_generate_token(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -559,6 +566,7 @@ static struct base_status on_generate_token(void *self, struct ch_call *call, co
     return BASE_STATUS_OK;
 }
 
+static struct base_status on_check_consistency(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_check_consistency(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;

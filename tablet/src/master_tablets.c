@@ -34,6 +34,7 @@ static struct base_status outward(struct base_status status)
     return status;
 }
 
+static struct base_status on_split(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_split(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -108,6 +109,7 @@ static struct base_status move(struct tab_master *master, const struct tab_locat
     return status;
 }
 
+static struct base_status on_move(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_move(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;
@@ -132,6 +134,7 @@ static struct base_status on_move(void *self, struct ch_call *call, const void *
     return BASE_STATUS_OK;
 }
 
+static struct base_status on_list(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
 static struct base_status on_list(void *self, struct ch_call *call, const void *message, void **reply)
 {
     struct tab_master *master = self;

@@ -24,6 +24,7 @@ static bool master_address(struct tab_server *server, char *out, size_t size)
     return false;
 }
 
+static struct base_status on_passed(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
 static struct base_status on_passed(void *self, struct ch_call *call, const void *request, void **reply)
 {
     struct tab_passed *passed = self;

@@ -332,6 +332,7 @@ static struct base_status take_lock(struct tab_server *server)
     return ch_gate_spawn(&server->gate, "lock", watch_lock, server);
 }
 
+static struct base_status server_serve(void *self) CH_WAITS;
 static struct base_status server_serve(void *self)
 {
     struct tab_server *server = self;
@@ -427,6 +428,7 @@ static void server_free(struct tab_server *server)
     free(server);
 }
 
+static void server_stop(void *self) CH_WAITS;
 static void server_stop(void *self)
 {
     struct tab_server *server = self;
