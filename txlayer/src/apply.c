@@ -211,11 +211,11 @@ static struct base_status drop_log(struct txn__lead *lead, uint64_t *positions)
     return status;
 }
 
-static struct base_status drop_ids(struct txn__lead *lead, uint64_t before) CH_WAITS;
-static struct base_status drop_ids(struct txn__lead *lead, uint64_t before)
+static struct base_status drop_ids(struct txn__lead *lead, uint64_t upto) CH_WAITS;
+static struct base_status drop_ids(struct txn__lead *lead, uint64_t upto)
 {
     struct id_page *page = TAILQ_FIRST(&lead->id_pages->list);
-    if (!page || page->timestamp >= before)
+    if (!page || page->timestamp > upto)
         return BASE_STATUS_OK;
     struct base_status status =
         txn__ids_drop(lead->tables, lead->shard, page->position, ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS));
@@ -226,12 +226,10 @@ static struct base_status drop_ids(struct txn__lead *lead, uint64_t before)
 
 static void forget_old(struct txn__lead *lead)
 {
-    uint64_t now = txn__lead_now(lead), ids = (uint64_t)TXN__ID_MEMORY_S * 1000000,
-             conflicts = (uint64_t)TXN_DURATION_S * 1000000;
-    if (now > ids)
-        txn__ids_trim(lead->ids, now - ids);
-    if (now > conflicts)
-        txn__conflict_trim(lead->conflict, now - conflicts);
+    ch_time now = ch_now(lead->env);
+    txn__ages_note(&lead->ages, now, lead->oracle.last);
+    txn__ids_trim(lead->ids, txn__ages_older(&lead->ages, now, TXN__ID_MEMORY_S));
+    txn__conflict_trim(lead->conflict, txn__ages_older(&lead->ages, now, TXN_DURATION_S));
 }
 
 static void log_failure(struct txn__lead *lead, struct base_status status)
@@ -255,9 +253,8 @@ static void run_checkpoints(void *arg)
         forget_old(lead);
         if (txn__lead_sure(lead))
             log_failure(lead, drop_log(lead, positions));
-        uint64_t now = txn__lead_now(lead), memory = (uint64_t)TXN__ID_MEMORY_S * 1000000;
-        if (txn__lead_sure(lead) && now > memory)
-            log_failure(lead, drop_ids(lead, now - memory));
+        if (txn__lead_sure(lead))
+            log_failure(lead, drop_ids(lead, txn__ages_older(&lead->ages, ch_now(lead->env), TXN__ID_MEMORY_S)));
     }
     free(positions);
 }

@@ -9,6 +9,7 @@
 
 #include <bsd/sys/queue.h>
 
+#include "ages.h"
 #include "chassis/metrics.h"
 #include "chassis/naming.h"
 #include "chassis/proto.h"
@@ -98,6 +99,7 @@ struct txn__lead {
     struct ch_gate gate;
 
     struct txn__oracle oracle;
+    struct txn__ages ages;
     uint64_t limit_wanted; /* by readers */
     struct txn__conflict *conflict;
     struct txn__rows *rows;

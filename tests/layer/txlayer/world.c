@@ -53,8 +53,6 @@ static void server_init(struct world *world, size_t i)
     server->argv[server->argc++] = NAMES_ADDRESS;
     server->argv[server->argc++] = "--task";
     server->argv[server->argc++] = server->task;
-    server->argv[server->argc++] = "--log-level";
-    server->argv[server->argc++] = getenv("STRATA_TEST_LOG") ? getenv("STRATA_TEST_LOG") : "error";
     for (size_t e = 0; world->extra[e]; e++)
         server->argv[server->argc++] = (char *)world->extra[e];
     snprintf(path, sizeof(path), "/local/txserver/%zu", i);
