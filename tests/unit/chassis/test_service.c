@@ -68,7 +68,7 @@ static CH_WAITS struct base_status demo_serve(void *self)
 {
     struct demo *demo = self;
     struct ch_span span;
-    seen.serves++;
+    __atomic_fetch_add(&seen.serves, 1, __ATOMIC_RELEASE); /* terminate() looks at it */
     ch_span_begin(&span, demo->env, "recover");
     ch_span_end(&span, BASE_OK);
     if (strcmp(demo->config->fail_at, "serve") == 0)
