@@ -1,13 +1,8 @@
 /* rows.c: see rows.h. */
 #include "rows.h"
 
-#include "chassis/proto.h"
-
 enum { ID = 1, NAME = 2 };
 enum { TAG_NULL = 1, TAG_INTEGER, TAG_BOOLEAN, TAG_STRING, TAG_DOUBLE, TAG_POINT, TAG_KEY };
-
-#define ELEMENT(id_or_name) GOOGLE__DATASTORE__V1__KEY__PATH_ELEMENT__ID_TYPE_##id_or_name
-#define VALUE(type) GOOGLE__DATASTORE__V1__VALUE__VALUE_TYPE_##type
 
 /* ---- paths ---- */
 
@@ -28,6 +23,12 @@ void qry_put_path(struct base_buf *out, const qry_key *key)
 {
     for (size_t i = 0; i < key->n_path; i++)
         put_element(out, key->path[i]);
+}
+
+void qry_put_path_end(struct base_buf *out)
+{
+    base_buf_put_u8(out, 0);
+    base_buf_put_u8(out, 0);
 }
 
 static bool take_string(struct base_bytes *in, struct base_arena *arena, ProtobufCBinaryData *out)
@@ -53,16 +54,14 @@ static bool take_element(struct base_bytes *in, struct base_arena *arena, qry_pa
     return tag.data[0] == NAME && take_string(in, arena, &element->name);
 }
 
-enum { PATH_MAX_ELEMENTS = 100 };
-
 bool qry_take_path(struct base_bytes in, const Google__Datastore__V1__PartitionId *partition,
                    struct base_arena *arena, qry_key **key)
 {
     qry_key *taken = CH_MESSAGE(arena, qry_key, google__datastore__v1__key);
     taken->partition_id = (Google__Datastore__V1__PartitionId *)partition;
-    taken->path = BASE_NEW_ARRAY(arena, qry_path_element *, PATH_MAX_ELEMENTS);
+    taken->path = BASE_NEW_ARRAY(arena, qry_path_element *, QRY_PATH_ELEMENTS_MAX);
     while (in.len > 0) {
-        if (taken->n_path == PATH_MAX_ELEMENTS)
+        if (taken->n_path == QRY_PATH_ELEMENTS_MAX)
             return false;
         qry_path_element *element =
             CH_MESSAGE(arena, qry_path_element, google__datastore__v1__key__path_element);
@@ -74,25 +73,58 @@ bool qry_take_path(struct base_bytes in, const Google__Datastore__V1__PartitionI
     return taken->n_path > 0;
 }
 
-static struct base_bytes name_space_of(const qry_key *key)
+struct base_bytes qry_name_space_of(const qry_key *key)
 {
     return key->partition_id ? ch_bytes_of(key->partition_id->namespace_id) : BASE_BYTES_EMPTY;
 }
 
 void qry_put_group(struct base_buf *out, const qry_key *key)
 {
-    base_buf_put_ordered(out, name_space_of(key));
+    base_buf_put_ordered(out, qry_name_space_of(key));
     put_element(out, key->path[0]);
+}
+
+/* Skips an ordered string; its length with its end, or 0. */
+static size_t ordered_len(struct base_bytes in)
+{
+    for (size_t i = 0; i + 1 < in.len; i++) {
+        if (in.data[i] != 0)
+            continue;
+        if (in.data[i + 1] == 0x01)
+            return i + 2;
+        if (in.data[i + 1] != 0xff)
+            return 0;
+        i++;
+    }
+    return 0;
+}
+
+size_t qry_path_root_len(struct base_bytes path)
+{
+    size_t kind = ordered_len(path);
+    if (kind == 0 || kind >= path.len)
+        return 0;
+    if (path.data[kind] == ID)
+        return kind + 9 <= path.len ? kind + 9 : 0;
+    size_t name = ordered_len(base_bytes(path.data + kind + 1, path.len - kind - 1));
+    return path.data[kind] == NAME && name > 0 ? kind + 1 + name : 0;
+}
+
+void qry_put_group_of_path(struct base_buf *out, struct base_bytes name_space, struct base_bytes path)
+{
+    size_t len = qry_path_root_len(path);
+    BASE_ASSERT(len > 0);
+    base_buf_put_ordered(out, name_space);
+    base_buf_put(out, path.data, len);
 }
 
 /* ---- values ---- */
 
 static void put_key_value(struct base_buf *out, const qry_key *key)
 {
-    base_buf_put_ordered(out, name_space_of(key));
+    base_buf_put_ordered(out, qry_name_space_of(key));
     qry_put_path(out, key);
-    base_buf_put_u8(out, 0);
-    base_buf_put_u8(out, 0);
+    qry_put_path_end(out);
 }
 
 static int64_t timestamp_us(const Google__Protobuf__Timestamp *at)
@@ -150,6 +182,13 @@ void qry_put_value_descending(struct base_buf *out, const qry_value *value)
     qry_put_value(out, value);
     for (size_t i = from; i < out->len; i++)
         out->data[i] = (uint8_t)~out->data[i];
+}
+
+void qry_put_flipped(struct base_buf *out, struct base_bytes plain)
+{
+    uint8_t *at = base_buf_extend(out, plain.len);
+    for (size_t i = 0; i < plain.len; i++)
+        at[i] = (uint8_t)~plain.data[i];
 }
 
 /* ---- taking values apart ---- */
@@ -245,6 +284,99 @@ bool qry_take_value(struct base_bytes *in, bool descending, struct base_buf *pla
     return good;
 }
 
+static bool is_utf8(struct base_bytes text)
+{
+    for (size_t i = 0; i < text.len;) {
+        uint8_t lead = text.data[i];
+        size_t more = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : 9;
+        if (more == 9 || text.len - i <= more)
+            return false;
+        uint32_t point = more ? lead & (0x3fu >> more) : lead;
+        for (size_t k = 1; k <= more; k++) {
+            if ((text.data[i + k] & 0xc0) != 0x80)
+                return false;
+            point = point << 6 | (text.data[i + k] & 0x3f);
+        }
+        if ((more == 2 && point < 0x800) || (more == 3 && (point < 0x10000 || point > 0x10ffff)) ||
+            (point >= 0xd800 && point < 0xe000))
+            return false;
+        i += more + 1;
+    }
+    return true;
+}
+
+static bool decode_text(struct base_bytes *in, struct base_arena *arena, qry_value *value)
+{
+    ProtobufCBinaryData data;
+    if (!take_string(in, arena, &data))
+        return false;
+    bool text = is_utf8(ch_bytes_of(data));
+    value->value_type_case = text ? VALUE(STRING_VALUE) : VALUE(BLOB_VALUE);
+    if (text)
+        value->string_value = data;
+    else
+        value->blob_value = data;
+    return true;
+}
+
+static bool decode_key(struct base_bytes *in, struct base_arena *arena, qry_value *value)
+{
+    qry_partition *partition = CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
+    if (!take_string(in, arena, &partition->namespace_id) || in->len < 2)
+        return false;
+    struct base_bytes path = base_bytes(in->data, in->len - 2);
+    in->data += in->len;
+    in->len = 0;
+    value->value_type_case = VALUE(KEY_VALUE);
+    return qry_take_path(path, partition, arena, &value->key_value);
+}
+
+static bool decode_point(struct base_bytes *in, struct base_arena *arena, qry_value *value)
+{
+    value->value_type_case = VALUE(GEO_POINT_VALUE);
+    value->geo_point_value = CH_MESSAGE(arena, Google__Type__LatLng, google__type__lat_lng);
+    return base_take_ordered_double(in, &value->geo_point_value->latitude) &&
+           base_take_ordered_double(in, &value->geo_point_value->longitude);
+}
+
+bool qry_value_decode(struct base_bytes plain, struct base_arena *arena, qry_value **value)
+{
+    qry_value *out = CH_MESSAGE(arena, qry_value, google__datastore__v1__value);
+    struct base_bytes in = plain, tag, byte;
+    bool good = base_take_bytes(&in, 1, &tag);
+    switch (good ? tag.data[0] : 0) {
+    case TAG_NULL:
+        out->value_type_case = VALUE(NULL_VALUE);
+        break;
+    case TAG_INTEGER:
+        out->value_type_case = VALUE(INTEGER_VALUE);
+        good = base_take_ordered_i64(&in, &out->integer_value);
+        break;
+    case TAG_BOOLEAN:
+        out->value_type_case = VALUE(BOOLEAN_VALUE);
+        good = base_take_bytes(&in, 1, &byte);
+        out->boolean_value = good && byte.data[0] != 0;
+        break;
+    case TAG_STRING:
+        good = decode_text(&in, arena, out);
+        break;
+    case TAG_DOUBLE:
+        out->value_type_case = VALUE(DOUBLE_VALUE);
+        good = base_take_ordered_double(&in, &out->double_value);
+        break;
+    case TAG_POINT:
+        good = decode_point(&in, arena, out);
+        break;
+    case TAG_KEY:
+        good = decode_key(&in, arena, out);
+        break;
+    default:
+        good = false;
+    }
+    *value = out;
+    return good && in.len == 0;
+}
+
 /* ---- row keys ---- */
 
 void qry_put_space(struct base_buf *out, enum qry_row_space space, struct base_bytes name_space)
@@ -255,7 +387,7 @@ void qry_put_space(struct base_buf *out, enum qry_row_space space, struct base_b
 
 void qry_put_entity_row(struct base_buf *out, const qry_key *key)
 {
-    qry_put_space(out, QRY_ROWS_ENTITY, name_space_of(key));
+    qry_put_space(out, QRY_ROWS_ENTITY, qry_name_space_of(key));
     qry_put_path(out, key);
 }
 

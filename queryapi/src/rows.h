@@ -5,24 +5,24 @@
  *   'E' ns path                      the entity itself (value: a serialized google.datastore.v1.Entity and its versions)
  *   'K' ns kind path                 built-in: entities of a kind in key order
  *   'P' ns kind property value path  built-in: one row a distinct indexed value of a property, ascending
- *   'C' index-id(8, big-endian) ns [ancestor path ended by 00] component… path    a composite index's entry
- *   'M' …                            metadata: index definitions, id counters, transactions' state
+ *   'C' index-id(8, big-endian) ns [ancestor path, ended] component… path    a composite index's entry; the path is ended and
+ *                                    complemented when the index is descending in keys (by default: as its last component)
+ *   'M' 'V', 'M' 'X' index-id        metadata: the version of the index definitions, and these
  *
- * path: for each element the kind (ordered), then 01 and an 8-byte ordered integer id, or 02 and the ordered name. Every element
- * begins with a byte > 00 or with 00 FF (a kind is never empty), so a path that is ended by the single byte 00 00 sorts before
- * every longer one and an ancestor's encoding without an end is a prefix of exactly its descendants' (and its own).
+ * The value of a 'P' or 'C' row is empty unless the entity has several values of a component's property: then it tells the
+ * neighbours (entries.h), so that a scan can return the entity once without remembering what it has seen.
+ *
+ * path: for each element the kind (ordered), then 01 and an 8-byte ordered integer id, or 02 and the ordered name. An element is
+ * self-delimiting and begins with a byte > 00 or with 00 FF (a kind is never empty). So an ancestor's encoding, which has no end,
+ * is a prefix of exactly its descendants' and its own; and where something follows, or where the path is complemented for
+ * descending order, it is ended by 00 00, which sorts before every further element.
  * value: one tag byte (the public type order: null < integer, timestamp < boolean < string, blob < double < geo point < key)
  * and its ordered form; self-delimiting, so a descending component is simply its bitwise complement. */
 #ifndef QUERYAPI_ROWS_H
 #define QUERYAPI_ROWS_H
 
 #include "base/codec.h"
-#include "google/datastore/v1/entity.pb-c.h"
-
-typedef Google__Datastore__V1__Key qry_key;
-typedef Google__Datastore__V1__Key__PathElement qry_path_element;
-typedef Google__Datastore__V1__Value qry_value;
-typedef Google__Datastore__V1__Entity qry_entity;
+#include "ds.h"
 
 enum qry_row_space { QRY_ROWS_ENTITY = 'E', QRY_ROWS_KIND = 'K', QRY_ROWS_PROPERTY = 'P', QRY_ROWS_COMPOSITE = 'C', QRY_ROWS_META = 'M' };
 
@@ -32,8 +32,16 @@ void qry_put_path(struct base_buf *out, const qry_key *key);
 /* The inverse: takes elements until `in` is empty, and makes a key with `partition` (borrowed) in `arena`. False: not a path. */
 bool qry_take_path(struct base_bytes in, const Google__Datastore__V1__PartitionId *partition, struct base_arena *arena,
                    qry_key **key) BASE_MUST_CHECK;
+/* Ends a path: 00 00. */
+void qry_put_path_end(struct base_buf *out);
+/* Bytes of the first element of an encoded path; 0: not a path. */
+size_t qry_path_root_len(struct base_bytes path);
+/* The namespace of a key; empty: the default one. */
+struct base_bytes qry_name_space_of(const qry_key *key);
 /* The group a key belongs to: namespace and root element, as bytes. */
 void qry_put_group(struct base_buf *out, const qry_key *key);
+/* The same from an encoded path, which must be one. */
+void qry_put_group_of_path(struct base_buf *out, struct base_bytes name_space, struct base_bytes path);
 
 /* ---- values ---- */
 /* Appends the ordered form of an indexable value. Entity and array values have none: asserts. Timestamps are microseconds;
@@ -41,6 +49,8 @@ void qry_put_group(struct base_buf *out, const qry_key *key);
 void qry_put_value(struct base_buf *out, const qry_value *value);
 /* The same, complemented: sorts the other way round. */
 void qry_put_value_descending(struct base_buf *out, const qry_value *value);
+/* Appends `plain` complemented. */
+void qry_put_flipped(struct base_buf *out, struct base_bytes plain);
 /* Takes one encoded value off the front of `in` (which direction is known from the index), appending the ascending form to
  * `plain`; for finding where a row's components end. */
 bool qry_take_value(struct base_bytes *in, bool descending, struct base_buf *plain) BASE_MUST_CHECK;
