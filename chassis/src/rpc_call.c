@@ -215,6 +215,13 @@ static struct base_status shed(struct ch_call *call)
                   server->admission.running, server->admission.queued, server->held_bytes >> 20));
 }
 
+static struct base_status go_elsewhere(struct ch_call *call)
+{
+    call->server->turned_away++;
+    ch_call_add_trailer(call, "x-strata-not-run", BASE_BYTES_LIT("1"));
+    return base_status_make(BASE_UNAVAILABLE, "the server is stopping");
+}
+
 static struct base_status run_admitted(struct ch_call *call, void **reply) CH_WAITS;
 static struct base_status run_admitted(struct ch_call *call, void **reply)
 {
@@ -222,6 +229,8 @@ static struct base_status run_admitted(struct ch_call *call, void **reply)
     if (call->endpoint->internal)
         return run_handler(call, reply);
     struct ch_context *context = ch_context_current();
+    if (server->stopping)
+        return go_elsewhere(call);
     if (ch_admission_full(&server->admission, context->criticality) ||
         server->held_bytes > CH__HELD_BYTES_MAX)
         return shed(call);

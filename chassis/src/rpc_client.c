@@ -166,13 +166,13 @@ struct unary {
     struct ch__client_method *stats;
     ch_time deadline;
     struct base_buf request, reply;
-    bool may_retry, outcome_unknown;
+    bool may_retry, repeated, outcome_unknown;
     struct ch_endpoint *last; /* counted; the endpoint of the last attempt */
 };
 
 /* One attempt. The status text gets "Method to PEER: " in front. */
-static struct ch_tfinish attempt(struct unary *unary, bool retried) CH_WAITS;
-static struct ch_tfinish attempt(struct unary *unary, bool retried)
+static struct ch_tfinish attempt(struct unary *unary) CH_WAITS;
+static struct ch_tfinish attempt(struct unary *unary)
 {
     struct ch_client *client = unary->client;
     struct ch_endpoint *endpoint = NULL;
@@ -183,7 +183,7 @@ static struct ch_tfinish attempt(struct unary *unary, bool retried)
         return finish;
     }
     struct ch__client_out out;
-    ch__client_metadata(&out, unary->options, retried);
+    ch__client_metadata(&out, unary->options, unary->repeated);
     base_buf_clear(&unary->reply);
     finish =
         client->transport->unary(endpoint->channel, unary->method->path, out.pairs, out.count,
@@ -206,16 +206,21 @@ static bool retry_after(struct unary *unary, const struct ch_tfinish *finish, in
     struct ch_context *context = ch_context_current();
     if (!unary->may_retry || !ch_retry_safe(finish, unary->method->idempotent) || client->closed)
         return false;
+    bool last = tries >= CH__RETRY_ATTEMPTS_MAX;
+    if (!last && finish->never_seen && finish->pushback == 0 && client->balancer.count > 1) {
+        ch_count(unary->stats->retries, 1);
+        return true; /* nobody there: on to another endpoint, at no cost to anyone */
+    }
     ch_retry_budget_failure(&client->budget);
     ch_time wait = ch_retry_wait(tries, finish->pushback, ch_random(client->env));
-    if (tries >= CH__RETRY_ATTEMPTS_MAX || !ch_retry_budget_allows(&client->budget)) {
-        if (context)
-            context->retries_forbidden =
-                true; /* whoever called us should not go on where we gave up */
+    if (last || !ch_retry_budget_allows(&client->budget)) {
+        if (context) /* whoever called us should not go on where we gave up */
+            context->retries_forbidden = true;
         return false;
     }
     if (ch_in(client->env, wait) >= unary->deadline)
         return false;
+    unary->repeated = true;
     ch_count(unary->stats->retries, 1);
     return ch_sleep_until(client->env, ch_in(client->env, wait)) == CH_TIMEOUT;
 }
@@ -224,7 +229,7 @@ static struct base_status run_unary(struct unary *unary) CH_WAITS;
 static struct base_status run_unary(struct unary *unary)
 {
     for (int tries = 1;; tries++) {
-        struct ch_tfinish finish = attempt(unary, tries > 1);
+        struct ch_tfinish finish = attempt(unary);
         unary->outcome_unknown = unary->outcome_unknown || ch_retry_outcome_unknown(&finish);
         if (!base_failed(finish.status)) {
             ch_retry_budget_success(&unary->client->budget);

@@ -18,6 +18,7 @@
 #include "transport_grpc_int.h"
 
 enum { CALLS_MAX_DEFAULT = 4096 };
+static const ch_time LINGER_QUIET = 20 * CH_MS, LINGER_MOST = 200 * CH_MS;
 static const ch_time CUT_AFTER =
     500 * CH_MS; /* from cancelling the fibers to cutting their connections' calls */
 
@@ -252,6 +253,25 @@ static void wait_for_calls(struct ch_server *server, ch_time deadline)
     }
 }
 
+/* gRPC kills calls that reach it between its shutdown and the client's learning of it, and the
+ * client cannot tell whether they ran. So before that, for as long as calls keep coming but not
+ * long, they are answered "not run, go elsewhere" (rpc_call.c), and clients' breakers turn them
+ * away. */
+static void linger(struct ch_server *server, ch_time deadline) CH_WAITS;
+static void linger(struct ch_server *server, ch_time deadline)
+{
+    ch_time latest = ch_in(server->env, LINGER_MOST);
+    uint64_t seen = UINT64_MAX;
+    if (deadline < latest)
+        latest = deadline;
+    while (seen != server->turned_away && ch_now(server->env) < latest) {
+        struct ch_wait_node node = { 0 };
+        seen = server->turned_away;
+        (void)ch_wait_on(NULL, &node, ch_in(server->env, LINGER_QUIET), true,
+                         "rpc clients to leave");
+    }
+}
+
 bool ch_server_stopping(const struct ch_server *server)
 {
     return server->stopping;
@@ -262,6 +282,7 @@ void ch_server_stop(struct ch_server *server, ch_time deadline)
     server->stopping = true;
     ch_server_set_serving(server, false);
     ch_cond_broadcast(&server->health_changed);
+    linger(server, deadline);
     stop_accepting(server);
     wait_for_calls(server, deadline);
     ch_gate_close(&server->gate);

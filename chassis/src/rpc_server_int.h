@@ -56,7 +56,7 @@ struct ch_server {
     struct ch_admission admission;
     bool serving, stopping;
     struct ch_method reflection_alpha;
-    uint64_t health_generation;
+    uint64_t health_generation, turned_away; /* turned_away: calls that came while it stopped */
     struct ch_cond health_changed;
 };
 

@@ -10,8 +10,8 @@
  *     up.
  *  2. A listener is destroyed only after its shutdown tag, after every armed request came back
  *     and every call was freed.
- * Shutdown (platform notes: another order aborts): shutdown_and_notify -> [calls finish] ->
- * cancel_all_calls -> tag -> destroy. */
+ * Shutdown (another order aborts): shutdown_and_notify -> [calls finish, clients leave; after
+ * GOAWAY_MS cancel_all_calls] -> tag -> destroy. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +26,7 @@ enum {
     KEEPALIVE_MS = 30000,
     KEEPALIVE_TIMEOUT_MS = 20000,
     HANDSHAKE_MS = 10000,
+    GOAWAY_MS = 250, /* for clients to take note of a server's end */
     FRAME_BYTES_MAX = 1 << 20,
 };
 
@@ -223,15 +224,29 @@ void ch__grpc_listener_drain(struct ch_tlistener *listener)
     grpc_server_shutdown_and_notify(listener->server, listener->grpc->cq, &listener->down);
 }
 
-void ch__grpc_listener_close(struct ch_tlistener *listener)
+/* Until gRPC says it is down and every armed request is back, or the deadline. */
+static bool wait_down(struct ch_tlistener *listener, ch_time deadline) CH_WAITS;
+static bool wait_down(struct ch_tlistener *listener, ch_time deadline)
 {
-    ch__grpc_listener_drain(listener);
-    grpc_server_cancel_all_calls(listener->server);
     while (!listener->is_down || listener->armed_count > 0) {
         struct ch_wait_node node = { 0 };
         listener->closer = &node;
-        (void)ch_wait_on(NULL, &node, CH_NEVER, true, "rpc server shutdown");
+        enum ch_outcome outcome = ch_wait_on(NULL, &node, deadline, true, "rpc server shutdown");
         listener->closer = NULL;
+        if (outcome == CH_TIMEOUT)
+            return false;
+    }
+    return true;
+}
+
+void ch__grpc_listener_close(struct ch_tlistener *listener)
+{
+    ch__grpc_listener_drain(listener);
+    /* Connections end by themselves once the peer has the GOAWAY; cutting them sooner would turn
+     * calls that were just being sent from "refused, send again" into "broken, outcome unknown". */
+    if (!wait_down(listener, ch_in(listener->grpc->env, GOAWAY_MS * CH_MS))) {
+        grpc_server_cancel_all_calls(listener->server);
+        wait_down(listener, CH_NEVER);
     }
     grpc_server_destroy(listener->server);
     ch_env_release(listener->grpc->env);

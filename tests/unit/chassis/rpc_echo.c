@@ -137,14 +137,22 @@ void echo_register(struct echo *t)
     ch_server_handle_stream(t->server, ECHO_METHOD(CHAT), chat, t);
 }
 
+static void must_succeed(struct base_status status)
+{
+    if (!base_failed(status))
+        return;
+    fprintf(stderr, "%s\n", base_status_text(&status));
+    abort();
+}
+
 void echo_serve(struct echo *t, const char *address)
 {
     t->server_options.address = address ? address : t->simulated ? "10.0.0.1:0" : "127.0.0.1:0";
     struct base_status status = ch_server_new(t->env, &t->server_options, &t->server);
-    cr_assert(!base_failed(status), "%s", base_status_text(&status));
+    must_succeed(status);
     echo_register(t);
     status = ch_server_start(t->server);
-    cr_assert(!base_failed(status), "%s", base_status_text(&status));
+    must_succeed(status);
     ch_server_set_serving(t->server, true);
 }
 
@@ -205,7 +213,7 @@ void echo_run_real_with(void (*body)(struct echo *t), void *extra)
     struct run run = { .t.extra = extra };
     CH_FIBER_ENTRY(); /* for the analysis alone: the body is called on a fiber */
     run.body = body;
-    cr_assert_eq(ch_env_run(run_main, &run), 7);
+    BASE_ASSERT(ch_env_run(run_main, &run) == 7);
 }
 
 void echo_run_real(void (*body)(struct echo *t))
@@ -222,6 +230,6 @@ void echo_run_sim(void (*body)(struct echo *t))
     struct ch_sim_node *node = ch_sim_node(sim, "echo", "10.0.0.1");
     ch_sim_start(node, run_main, &run);
     ch_sim_run(sim, NULL, NULL, 600 * CH_S);
-    cr_assert(run.ended, "the body did not end");
+    BASE_ASSERT(run.ended);
     ch_sim_free(sim);
 }

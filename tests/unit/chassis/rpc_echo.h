@@ -13,7 +13,6 @@
 #include "env_int.h"
 #include "strata/test/v1/echo.pb-c.h"
 #include "strata/test/v1/echo.strata.h"
-#include "test.h"
 
 typedef Strata__Test__V1__EchoRequest EchoRequest;
 typedef Strata__Test__V1__EchoReply EchoReply;

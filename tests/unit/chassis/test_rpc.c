@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "rpc_echo.h"
+#include "test.h"
 
 /* What the client says comes back, with what the server knew of the call, because this is what
  * everything stands on. */

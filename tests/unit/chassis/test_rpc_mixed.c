@@ -6,6 +6,7 @@
 
 #include "chassis/http.h"
 #include "rpc_echo.h"
+#include "test.h"
 
 static void hello(void *self, const struct ch_http_request *request,
                   struct ch_http_reply *reply) CH_WAITS;

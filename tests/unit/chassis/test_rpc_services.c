@@ -6,6 +6,7 @@
 #include "grpc/reflection/v1alpha/reflection.strata.h"
 #include "rpc_echo.h"
 #include "symbols.h"
+#include "test.h"
 
 typedef Grpc__Health__V1__HealthCheckRequest HealthRequest;
 typedef Grpc__Health__V1__HealthCheckResponse HealthResponse;

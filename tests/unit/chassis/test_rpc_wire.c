@@ -10,6 +10,7 @@
 
 #include "rpc_echo.h"
 #include "transport_grpc_int.h"
+#include "test.h"
 
 /* ---- compression ---- */
 
