@@ -5,7 +5,9 @@
  * 2. In one naming client a path has at most one lock that is being acquired, held, released or
  *    undone: the server takes the session as the owner and would answer a second acquirer of it
  *    with the same epoch.
- * 3. An acquire that ended without knowing (deadline, cancel) may still have been granted: it is
+ * 3. A path is free for the next acquire only when the master is known to have the lock back: the
+ *    session would get the same epoch again, and an epoch must fence what was written before. An
+ *    acquire that ended without knowing (deadline, cancel) may still have been granted: it is
  *    undone in the background before the path is free for another acquire, else a live session
  *    would sit on a lock that nobody holds.
  * 4. Releasing and undoing run on fibers that a cancellation of their caller does not touch. */
@@ -23,7 +25,8 @@ struct ch_lock {
     uint64_t session, epoch;
     enum state state;
     struct ch_cond changed;
-    struct ch_done released;
+    struct ch_done released; /* or tried once */
+    bool forgotten;          /* the farewell's fiber frees it */
 };
 
 static struct ch_lock *lock_new(struct ch_naming *naming, const char *path, struct base_bytes value)
@@ -110,8 +113,10 @@ static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, u
     return status;
 }
 
-static void release_call(struct ch_lock *lock) CH_WAITS;
-static void release_call(struct ch_lock *lock)
+/* ---- farewells: a lock given back, or the undoing of an acquire that nobody waits for ---- */
+
+static struct base_status release_call(struct ch_lock *lock) CH_WAITS;
+static struct base_status release_call(struct ch_lock *lock)
 {
     CH__PB(ReleaseRequest) request = STRATA__CLUSTERMGR__V1__RELEASE_REQUEST__INIT;
     struct base_arena arena = { 0 };
@@ -119,25 +124,65 @@ static void release_call(struct ch_lock *lock)
     request.session = lock->session;
     request.path = ch_data_str(lock->path);
     request.epoch = lock->epoch;
-    (void)base_status_drop(
+    struct base_status status =
         ch__naming_call(lock->naming, CH__NAMES(RELEASE), &request, true, CH__FAREWELL_MS / 2,
-                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
+                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply);
     base_arena_free(&arena);
+    return status;
 }
 
-/* Asks once more for what may have been granted: "repeating it while holding answers with the
- * same epoch", and gives it back. */
-static void undo_fiber(void *arg)
+/* Whether our session holds it after all, and under which epoch. The question travels after the
+ * acquire and its cancellation: what it shows is final. */
+static struct base_status granted_look(struct ch_lock *lock, bool *granted) CH_WAITS;
+static struct base_status granted_look(struct ch_lock *lock, bool *granted)
+{
+    CH__PB(ListRequest) request = STRATA__CLUSTERMGR__V1__LIST_REQUEST__INIT;
+    struct base_arena arena = { 0 };
+    void *reply;
+    request.prefix = ch_data_str(lock->path);
+    struct base_status status =
+        ch__naming_call(lock->naming, CH__NAMES(LIST), &request, true, CH__FAREWELL_MS / 2,
+                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply);
+    const CH__PB(ListReply) *list = base_failed(status) ? NULL : reply;
+    *granted = false;
+    for (size_t i = 0; list && i < list->n_nodes; i++) {
+        const CH__PB(Node) *node = list->nodes[i];
+        if (!base_bytes_eq_str(ch_bytes_of(node->path), lock->path))
+            continue;
+        *granted = node->lock_session == lock->session;
+        lock->epoch = node->lock_epoch;
+    }
+    base_arena_free(&arena);
+    return status;
+}
+
+/* Until the master is known to have it back, or the session is over, which has the same end. Who
+ * waits for it waits for the first try only. */
+static void farewell_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_lock *lock = arg;
-    struct base_status status =
-        acquire_call(lock, lock->session, CH__FAREWELL_MS / 2,
-                     ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS / 2), &lock->epoch);
-    if (!base_failed(status))
-        release_call(lock);
-    base_status_free(&status);
-    lock_destroy(lock);
+    struct ch_naming *naming = lock->naming;
+    bool known = false;
+    while (!known && !naming->closed && naming->session == lock->session) {
+        struct base_status status = BASE_STATUS_OK;
+        bool granted = true;
+        if (lock->epoch == 0)
+            status = granted_look(lock, &granted);
+        if (!base_failed(status) && granted)
+            status = release_call(lock);
+        enum base_code code = base_status_drop(status);
+        known = code != BASE_UNAVAILABLE && code != BASE_DEADLINE_EXCEEDED;
+        if (!lock->released.set)
+            ch_done_set(&lock->released);
+    }
+    if (!lock->released.set)
+        ch_done_set(&lock->released);
+    lock->state = LOST;
+    if (lock->forgotten)
+        lock_destroy(lock);
+    else
+        ch_cond_broadcast(&naming->changed); /* the path is free */
 }
 
 /* The acquire has failed; takes the lock. */
@@ -148,8 +193,10 @@ static void acquire_undo(struct ch_lock *lock, enum base_code code)
         code == BASE_DEADLINE_EXCEEDED || code == BASE_UNAVAILABLE || code == BASE_CANCELLED;
     if (unknown && lock->session && lock->session == naming->session) {
         lock->state = ENDING;
+        lock->forgotten = true;
+        lock->epoch = 0;
         struct base_status status =
-            ch_gate_spawn(&naming->farewells, "naming undo", undo_fiber, lock);
+            ch_gate_spawn(&naming->farewells, "naming undo", farewell_fiber, lock);
         if (!base_failed(status))
             return;
         base_status_free(&status);
@@ -237,14 +284,6 @@ enum ch_outcome ch_lock_wait_lost(struct ch_lock *lock, ch_time deadline)
     }
 }
 
-static void release_fiber(void *arg)
-{
-    CH_FIBER_ENTRY();
-    struct ch_lock *lock = arg;
-    release_call(lock);
-    ch_done_set(&lock->released);
-}
-
 void ch_lock_free(struct ch_lock *lock)
 {
     if (!lock)
@@ -253,11 +292,15 @@ void ch_lock_free(struct ch_lock *lock)
         lock->state = ENDING;
         ch_cond_broadcast(&lock->changed);
         struct base_status status =
-            ch_gate_spawn(&lock->naming->farewells, "naming release", release_fiber, lock);
+            ch_gate_spawn(&lock->naming->farewells, "naming release", farewell_fiber, lock);
         if (base_failed(status))
             base_status_free(&status); /* the session's end releases it */
         else
             ch_done_wait_always(&lock->released);
+        if (lock->state == ENDING && lock->released.set) {
+            lock->forgotten = true; /* the fiber goes on trying */
+            return;
+        }
     }
     lock_destroy(lock);
 }

@@ -432,6 +432,116 @@ Test(naming, an_ephemeral_node_lives_as_long_as_its_session)
     run(ephemeral);
 }
 
+/* ---- all of it, with everything going wrong ---- */
+
+enum { HOLDERS = 3 };
+static struct holder {
+    struct ch_sim_node *node;
+    struct ch_lock *lock;
+    int turns;
+} holders[HOLDERS];
+static uint64_t epoch_last;
+static const char *const holder_hosts[HOLDERS] = { "10.0.1.1", "10.0.1.2", "10.0.1.3" };
+
+static void one_holder_at_most(void)
+{
+    int held = 0;
+    for (int i = 0; i < HOLDERS; i++)
+        held += holders[i].lock && ch_lock_held(holders[i].lock);
+    cr_assert_leq(held, 1, "%d hold the lock", held);
+}
+
+static int holder_main(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct holder *self = arg;
+    struct ch_naming *naming = ch_naming_new(env, masters);
+    while (!ch_cancelled()) {
+        struct base_status status =
+            ch_lock_acquire(naming, "/l", BASE_BYTES_LIT("x"), ch_in(env, 5 * CH_S), &self->lock);
+        if (base_status_drop(status) != BASE_OK)
+            continue;
+        one_holder_at_most();
+        cr_assert(!ch_lock_held(self->lock) || ch_lock_epoch(self->lock) > epoch_last,
+                  "an epoch came back");
+        epoch_last = ch_lock_epoch(self->lock);
+        self->turns++;
+        ch_time until = ch_in(env, (ch_time)ch_random_below(env, 5 * CH_S));
+        while (ch_now(env) < until && ch_lock_held(self->lock) && !ch_cancelled()) {
+            (void)ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 20 * CH_MS)));
+            one_holder_at_most();
+        }
+        struct ch_lock *lock = self->lock;
+        self->lock = NULL;
+        ch_lock_free(lock);
+    }
+    ch_naming_free(naming);
+    return 0;
+}
+
+/* Two seconds of one random fault, then none for up to two. */
+static void one_fault(struct ch_env *env) CH_WAITS;
+static void one_fault(struct ch_env *env)
+{
+    int member = (int)ch_random_below(env, MEMBERS), holder = (int)ch_random_below(env, HOLDERS);
+    struct ch_sim_node *paused = NULL;
+    switch (ch_random_below(env, 6)) {
+    case 0:
+        ch_sim_net_cut(sim, holder_hosts[holder], hosts[member], true);
+        break;
+    case 1:
+        ch_sim_net_cut(sim, hosts[member], holder_hosts[holder], true); /* answers only */
+        break;
+    case 2:
+        paused = nodes[member];
+        break;
+    case 3:
+        paused = holders[holder].node;
+        break;
+    case 4:
+        names.leader = (int)ch_random_below(env, MEMBERS + 1) - 1; /* or none */
+        break;
+    case 5:
+        ch_sim_net_flaky(sim, 100000);
+        break;
+    }
+    if (paused)
+        ch_sim_pause(paused, true);
+    (void)ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 6 * CH_S)));
+    if (paused)
+        ch_sim_pause(paused, false);
+    ch_sim_net_heal(sim);
+    if (names.leader < 0)
+        names.leader = member;
+    (void)ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 2 * CH_S)));
+}
+
+static void trouble(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct ch_env *env = arg;
+    for (ch_time end = ch_in(env, 400 * CH_S); ch_now(env) < end;)
+        one_fault(env);
+    (void)ch_sleep_until(env, ch_in(env, 30 * CH_S));
+}
+
+Test(naming, whatever_happens_two_never_hold_a_lock_and_someone_gets_it_again)
+{
+    sim = ch_sim_new(ch_sim_seed(7));
+    for (int i = 0; i < MEMBERS; i++) {
+        nodes[i] = ch_sim_node(sim, hosts[i], hosts[i]);
+        member_start(i);
+    }
+    for (int i = 0; i < HOLDERS; i++) {
+        holders[i].node = ch_sim_node(sim, holder_hosts[i], holder_hosts[i]);
+        ch_sim_start(holders[i].node, holder_main, &holders[i]);
+    }
+    ch_sim_do(sim, trouble, ch_sim_tester_env(sim), ch_sim_now(sim) + 600 * CH_S);
+    for (int i = 0; i < HOLDERS; i++)
+        cr_assert_gt(holders[i].turns, 3, "holder %d had %d turns", i, holders[i].turns);
+    ch_sim_free(sim);
+}
+
 /* ---- over gRPC ---- */
 
 static int real_main(struct ch_env *env, void *arg)
