@@ -16,8 +16,9 @@
 enum {
     KEEPALIVE_MS = 5000,
     KEEPALIVE_TIMEOUT_MS = 5000,
-    BACKOFF_MIN_MS = 50,
+    BACKOFF_FIRST_MS = 50,
     BACKOFF_MAX_MS = 500,
+    CONNECT_MS = 2000, /* for TCP and the first HTTP/2 settings: a busy peer may take its time */
     FRAME_BYTES_MAX = 1 << 20,
 };
 
@@ -74,8 +75,8 @@ struct ch_tchannel *ch__grpc_channel_new(struct ch_env *env, const char *address
     grpc_arg args[] = {
         arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
                 message_bytes_max < INT32_MAX ? (int)message_bytes_max : -1),
-        arg_int(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_MIN_MS),
-        arg_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, BACKOFF_MIN_MS),
+        arg_int(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_FIRST_MS),
+        arg_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS),
         arg_int(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
         arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
