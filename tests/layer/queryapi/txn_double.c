@@ -35,7 +35,8 @@ static int compare_rows(const struct double_row *a, const struct double_row *b)
 {
     return base_bytes_cmp(a->key, b->key);
 }
-RB_GENERATE_STATIC(row_tree, double_row, link, compare_rows)
+RB_PROTOTYPE(row_tree, double_row, link, compare_rows)
+RB_GENERATE(row_tree, double_row, link, compare_rows)
 
 static struct row_tree *tree_of(struct double_store *store)
 {

@@ -1,0 +1,12 @@
+# queryapi over an in-memory txlayer.
+if(TARGET queryapi_core)
+  add_library(txn_double STATIC ${CMAKE_CURRENT_LIST_DIR}/txn_double.c)
+  target_include_directories(txn_double PUBLIC ${CMAKE_CURRENT_LIST_DIR} ${CMAKE_SOURCE_DIR}/txlayer/include)
+  target_link_libraries(txn_double PUBLIC base chassis)
+  add_library(qry_bed STATIC ${CMAKE_CURRENT_LIST_DIR}/bed.c)
+  target_include_directories(qry_bed PUBLIC ${CMAKE_SOURCE_DIR}/tests/support)
+  target_link_libraries(qry_bed PUBLIC queryapi_core txn_double)
+  foreach(test entities model)
+    strata_test(test_qry_${test} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_${test}.c DEPS qry_bed LABEL layer)
+  endforeach()
+endif()
