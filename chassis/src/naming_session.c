@@ -138,17 +138,19 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
     /* The moment before the last try was sent is what counts; the call may try for long, so it is
      * cut into short ones. */
     struct base_status status;
-    ch_time sent;
+    ch_time sent, until;
+    deadline = ch_context_deadline(deadline);
     do {
         sent = ch_now(naming->env);
-        ch_time until = sent + CH_SESSION_LEASE_MS * CH_MS / 2;
+        until = sent + CH_SESSION_LEASE_MS * CH_MS / 2;
         /* An open whose answer was lost leaves a session behind that nobody keeps alive: it ends
          * by itself. */
         status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true,
                                  CH__NAMING_ATTEMPT_MS / 2, until < deadline ? until : deadline,
                                  &arena, &reply);
-        if (status.code != BASE_DEADLINE_EXCEEDED ||
-            ch_now(naming->env) >= ch_context_deadline(deadline) || ch_cancelled())
+        /* A call gives up when its next try would come too late, so maybe before its deadline: the
+         * last one is told by what it was given, not by the clock. */
+        if (status.code != BASE_DEADLINE_EXCEEDED || until >= deadline || ch_cancelled())
             break;
         base_status_free(&status);
     } while (!naming->closed);
