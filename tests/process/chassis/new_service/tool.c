@@ -5,5 +5,6 @@
 
 int main(int argc, char **argv)
 {
-    return argc > 1 && strcmp(argv[1], "new-service") == 0 ? cli_new_service(argc - 1, argv + 1) : 2;
+    return argc > 1 && strcmp(argv[1], "new-service") == 0 ? cli_new_service(argc - 1, argv + 1)
+                                                           : 2;
 }
