@@ -19,6 +19,7 @@
 
 enum { TAB_FRAME_RECORDS = 1, TAB_FRAME_MOVED = 2 };
 enum { TAB_RECORD_ENTRIES = 1, TAB_RECORD_RANGE = 2 };
+enum { TAB_FRAME_FIRST_BYTE = 'T' }; /* of the magic */
 enum { TAB_FRAME_HEADER = 37, TAB_FRAME_PAYLOAD_MAX = 4 << 20 };
 
 /* Appends the frames of one batch as they are to stand at `offset`. */
