@@ -57,6 +57,7 @@ static void obey(struct blk__blockserver *self, const BLK_PB(HeartbeatReply) * r
 static void obey(struct blk__blockserver *self, const BLK_PB(HeartbeatReply) * reply)
 {
     blk__store_doubt_limit(self->store, reply->next_block);
+    blk__store_open_from(self->store, reply->open_from);
     for (size_t i = 0; i < reply->n_seal && !ch_cancelled(); i++) {
         struct base_status status = blk__store_seal(self->store, reply->seal[i]->block, reply->seal[i]->length);
         if (base_failed(status))

@@ -318,6 +318,7 @@ struct base_status blk__master_open(struct ch_env *env, const struct blk__master
     master->soft.since = ch_now(env);
     master->generation = con_log_term(master->log) << 32;
     master->peers = blk__peers_new(env);
+    blk__master_find_open(master);
     ch_gate_init(&master->gate, env, "blockmaster");
     register_handlers(master, server);
     status = ch_gate_spawn(&master->gate, "repair", blk__repair_main, master);

@@ -40,6 +40,7 @@ struct blk__master {
     uint64_t copies_done, generation;
     struct blk__absence *absences;
     uint64_t sweeps;
+    uint64_t open_from; /* the least id of an unsealed block, as of some moment: it only grows */
     /* Of the last sweep. */
     uint64_t replicas_wanted, replicas_held, bytes_at_risk, by_replicas[BLK_REPLICAS_MAX + 1];
     ch_time at_risk_since;
@@ -80,6 +81,7 @@ enum blk__order blk__master_judge(const struct blk__master *master, uint64_t ser
                                   uint64_t *length);
 /* master_repair.c: the fiber */
 void blk__repair_main(void *self);
+void blk__master_find_open(struct blk__master *master);
 bool blk__master_is_copying(const struct blk__master *master, uint64_t block, uint64_t server);
 
 #endif

@@ -178,6 +178,9 @@ static struct base_status plan(struct recover *r, uint64_t start, struct blk__ta
         blocks[i] = (struct blk__tail_block){ .has_start = i == 0, .start = start };
         for (size_t k = 0; k < t->count; k++) {
             struct tail_replica *replica = &t->replicas[k];
+            ch_debug(r->master->env, "file %" PRIu64 " epoch %" PRIu64 ": block %" PRIu64 " at %s: %s, %" PRIu64 " bytes from %" PRIu64,
+                     r->file, r->epoch, t->block, replica->address, replica->answered ? "fenced" : "no answer", replica->length,
+                     replica->start);
             if (!replica->answered || replica->length == 0)
                 continue;
             if (blocks[i].has_start && replica->start != blocks[i].start)

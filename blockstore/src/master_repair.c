@@ -309,6 +309,16 @@ static void publish(struct blk__master *master, const struct sweep *sweep)
     master->blocks_gauge->value = (int64_t)HASH_COUNT(master->state.blocks);
 }
 
+void blk__master_find_open(struct blk__master *master)
+{
+    uint64_t least = master->state.next_block;
+    for (const struct blk__block *block = master->state.blocks; block; block = block->hh.next)
+        if (!block->sealed && block->id < least)
+            least = block->id;
+    if (least > master->open_from)
+        master->open_from = least;
+}
+
 static void sweep_all(struct blk__master *master) CH_WAITS;
 static void sweep_all(struct blk__master *master)
 {
@@ -335,6 +345,7 @@ static void sweep_all(struct blk__master *master)
         sweep_server(master, ids[i]);
     }
     publish(master, &sweep);
+    blk__master_find_open(master);
     forget_absences(master);
     purge(master);
     free(sweep.ids);

@@ -108,6 +108,7 @@ struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const 
     struct blk__heard *heard = blk__soft_heartbeat(&master->soft, ch_now(master->env), request);
     out->want_full = !heard->full && !request->full;
     out->next_block = master->state.next_block;
+    out->open_from = master->open_from;
     give_orders(master, heard, request, out, arena);
     if (request->n_replicas || request->disk_failed)
         blk__master_sweep_soon(master);

@@ -5,7 +5,9 @@
  * 2. An append is accepted only at the replica's end, under the replica's epoch, and never once it is fenced or sealed
  *    (a recovery's fill excepted).
  * 3. Space on disk and in memory is promised before anything is queued: an append is refused whole or done whole.
- * 4. After a failed sync nothing is accepted, answered or read any more (blockstore invariant 6).
+ * 4. A fence outlives its replica: one that is removed before it was sealed stays as a tomb while its old writer could still
+ *    begin it anew, which no block below the master's `open_from` can be.
+ * 5. After a failed sync nothing is accepted, answered or read any more (blockstore invariant 6).
  * Happy path: append -> journal -> durable -> the keeper writes the block file behind it (store_keep.c). */
 #include "store_int.h"
 
@@ -48,7 +50,7 @@ void blk__replica_unref(struct blk__replica *r)
 
 void blk__replica_report(struct blk__store *store, struct blk__replica *r)
 {
-    if (r->changed || r->gone)
+    if (r->changed || r->gone || r->tomb)
         return;
     r->changed = true;
     TAILQ_INSERT_TAIL(&store->reports, r, report_link);
@@ -87,6 +89,17 @@ void blk__replica_drop(struct blk__store *store, struct blk__replica *r)
     if (r->file && r->file_users == 0)
         blk__replica_file_close(store, r);
     blk__replica_unref(r);
+}
+
+void blk__replica_bury(struct blk__store *store, struct blk__replica *r)
+{
+    if (r->changed)
+        TAILQ_REMOVE(&store->reports, r, report_link);
+    r->changed = false;
+    r->tomb = r->fenced = true;
+    r->bad = r->doubtful = r->unsynced = false;
+    r->length = r->accepted = r->written = 0;
+    blk__sums_free(&r->sums);
 }
 
 static void report_gone(struct blk__store *store, uint64_t block)
@@ -228,7 +241,8 @@ static void append_done(struct blk__entry *entry, bool ok)
         r->oldest_seq = entry->seq;
     if (r->length == 0)
         blk__replica_report(store, r);
-    r->length = end;
+    if (!r->tomb)
+        r->length = end;
     STAILQ_INSERT_TAIL(&r->extents, extent, link);
     blk__replica_unwritten(store, r);
     durable(arg, end);
@@ -240,8 +254,12 @@ static struct base_status check_append(const struct blk__store *store, const str
     const struct blk__replica *r = blk__replica_find(store, a->block);
     unsigned long long block = a->block;
     uint64_t end = r ? r->accepted : 0;
-    if (r && (r->sealed || r->sealing))
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed", block);
+    if (r && (r->sealed || r->sealing || r->tomb))
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is %s", block, r->tomb ? "gone" : "sealed");
+    if (!r && store->open_from == 0)
+        return base_status_make(BASE_UNAVAILABLE, "block %llu: no word from the master yet", block);
+    if (!r && a->block < store->open_from)
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed or gone", block);
     if (r && a->epoch < r->epoch)
         return base_status_make(BASE_FAILED_PRECONDITION, "block %llu: epoch %llu is older than %llu", block,
                                 (unsigned long long)a->epoch, (unsigned long long)r->epoch);
@@ -351,6 +369,8 @@ struct base_status blk__store_fence(struct blk__store *store, uint64_t block, ui
     if (base_failed(status))
         return status;
     struct blk__replica *r = blk__replica_find(store, block);
+    if (r && r->tomb)
+        return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", block);
     if (r && r->epoch > epoch)
         return base_status_make(BASE_FAILED_PRECONDITION, "block %" PRIu64 " is fenced by epoch %" PRIu64, block, r->epoch);
     if (!r) {
@@ -368,7 +388,7 @@ struct base_status blk__store_fence(struct blk__store *store, uint64_t block, ui
         if (r->oldest_seq == 0)
             r->oldest_seq = seq;
     }
-    bool gone = r->gone;
+    bool gone = r->gone || r->tomb;
     blk__replica_unref(r);
     if (!base_failed(status) && (gone || !blk__store_info(store, block, info)))
         status = base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " was removed", block);
@@ -381,7 +401,7 @@ struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uin
     struct blk__replica *r = blk__replica_find(store, block);
     if (base_failed(status))
         return status;
-    if (!r)
+    if (!r || r->tomb)
         return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is not here", block);
     if (r->sealed || r->sealing)
         return (r->sealed ? r->length : r->seal_length) == length
@@ -397,7 +417,7 @@ struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uin
     r->refs++;
     status = blk__store_record(store, &(struct blk__record){ .type = BLK_RECORD_SEAL, .block = block, .offset = length },
                                false, 0);
-    if (!base_failed(status) && !r->gone) {
+    if (!base_failed(status) && !r->gone && !r->tomb) {
         r->sealed = true;
         r->length = r->accepted = length;
         r->doubtful = false;
@@ -413,7 +433,7 @@ struct base_status blk__store_remove(struct blk__store *store, uint64_t block, u
 {
     struct base_status status = check_disk(store);
     struct blk__replica *r = blk__replica_find(store, block);
-    if (base_failed(status) || !r || r->generation != generation)
+    if (base_failed(status) || !r || r->generation != generation || r->tomb)
         return status;
     status = blk__store_record(
         store, &(struct blk__record){ .type = BLK_RECORD_REMOVE, .block = block, .extra = generation }, false, 0);
@@ -423,8 +443,13 @@ struct base_status blk__store_remove(struct blk__store *store, uint64_t block, u
     r = blk__replica_find(store, block);
     if (r && r->generation == generation) {
         char *path = blk__replica_path(store, block, r->finished);
-        blk__replica_drop(store, r);
         report_gone(store, block);
+        if (r->sealed) {
+            blk__replica_drop(store, r);
+        } else {
+            blk__replica_bury(store, r);
+            blk__replica_unwritten(store, r); /* the keeper throws its bytes away and closes the file */
+        }
         status = ch_file_remove(store->env, path);
         store->names_unsynced = true;
         if (status.code == BASE_NOT_FOUND)
@@ -455,9 +480,9 @@ static void info_of(const struct blk__replica *r, struct blk__replica_info *info
 bool blk__store_info(const struct blk__store *store, uint64_t block, struct blk__replica_info *info)
 {
     const struct blk__replica *r = blk__replica_find(store, block);
-    if (r)
+    if (r && !r->tomb)
         info_of(r, info);
-    return r != 0;
+    return r && !r->tomb;
 }
 
 void blk__store_report(struct blk__store *store, size_t max, struct base_arena *arena, struct blk__replica_info **infos,
@@ -532,6 +557,12 @@ void blk__store_doubt_limit(struct blk__store *store, uint64_t next_block)
         ch_warn(store->env, "%s", base_status_text(&status));
         base_status_free(&status);
     }
+}
+
+void blk__store_open_from(struct blk__store *store, uint64_t open_from)
+{
+    if (open_from > store->open_from)
+        store->open_from = open_from;
 }
 
 /* ---- opening and closing ---- */

@@ -82,6 +82,9 @@ void blk__store_report_all(struct blk__store *store);
 /* Damage to the journal may have taken all that was known of a block; the master says which ids were not given out yet. */
 bool blk__store_doubts(const struct blk__store *store, uint64_t block);
 void blk__store_doubt_limit(struct blk__store *store, uint64_t next_block) CH_WAITS;
+/* Blocks below `open_from` are sealed or gone, cell-wide. Before the first call nothing new is accepted, so that a writer that
+ * slept cannot begin a block this server has forgotten that it was fenced for. */
+void blk__store_open_from(struct blk__store *store, uint64_t open_from);
 /* Ids of all replicas, in `arena`. */
 void blk__store_ids(const struct blk__store *store, struct base_arena *arena, uint64_t **ids, size_t *count);
 

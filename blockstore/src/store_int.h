@@ -37,6 +37,7 @@ struct blk__replica {
     bool fenced, sealed, bad, doubtful;
     bool sealing;   /* a seal is queued */
     bool finished;  /* the file is the final one */
+    bool tomb;      /* removed before it was sealed: kept only to refuse what its old writer may still send */
     bool gone;      /* not in the table any more */
     bool unsynced;  /* the file has bytes no sync covers */
     bool queued;    /* in store->unwritten */
@@ -74,6 +75,7 @@ struct blk__store {
     struct ch_cond room, work;
     struct ch_gate gate;
     bool closing;
+    uint64_t open_from;   /* see blk__store_open_from; 0: not told yet */
     uint64_t doubt_below; /* journal damage could have taken all that was known of a block with a lower id; 0: none */
     struct ch_mutex names; /* held while a file is put in a block's place, or taken away */
     struct ch_counter *appended_bytes, *read_bytes, *bad_chunks, *checkpoints;
@@ -83,6 +85,7 @@ struct blk__store {
 /* store.c */
 struct blk__replica *blk__replica_find(const struct blk__store *store, uint64_t block);
 struct blk__replica *blk__replica_add(struct blk__store *store, uint64_t block);
+void blk__replica_bury(struct blk__store *store, struct blk__replica *replica); /* makes it a tomb */
 void blk__replica_unref(struct blk__replica *replica);
 void blk__replica_drop(struct blk__store *store, struct blk__replica *replica) CH_WAITS; /* out of the table */
 void blk__extent_free(struct blk__extent *extent);

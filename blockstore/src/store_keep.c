@@ -66,8 +66,10 @@ static struct base_status write_run(struct blk__store *store, struct blk__replic
     for (size_t i = 0; i < n; i++) {
         extent = STAILQ_FIRST(&r->extents);
         STAILQ_REMOVE_HEAD(&r->extents, link);
-        blk__sums_extend(&r->sums, extent->data, extent->len);
-        r->written += extent->len;
+        if (!r->tomb) {
+            blk__sums_extend(&r->sums, extent->data, extent->len);
+            r->written += extent->len;
+        }
         blk__extent_free(extent);
     }
     return status;
@@ -139,9 +141,11 @@ static struct base_status write_out(struct blk__store *store, struct blk__replic
 static struct base_status write_out(struct blk__store *store, struct blk__replica *r)
 {
     struct ch_file *file;
-    if (r->gone)
+    if (r->gone || r->tomb)
         throw_extents(r, 0);
-    if (r->gone || r->finished || (r->sealed && r->length == 0))
+    if (r->tomb && r->file && r->file_users == 0)
+        blk__replica_file_close(store, r);
+    if (r->gone || r->tomb || r->finished || (r->sealed && r->length == 0))
         return BASE_STATUS_OK;
     if (STAILQ_EMPTY(&r->extents) && !r->sealed)
         return BASE_STATUS_OK;
@@ -153,17 +157,17 @@ static struct base_status write_out(struct blk__store *store, struct blk__replic
     status = judge(store, status);
     if (base_failed(status))
         return status;
-    while (!base_failed(status) && !r->gone) {
+    while (!base_failed(status) && !r->gone && !r->tomb) {
         if (r->sealed)
             throw_extents(r, r->length);
         if (STAILQ_EMPTY(&r->extents))
             break;
         status = write_run(store, r, file);
     }
-    if (!base_failed(status) && r->sealed && !r->gone && !r->bad)
+    if (!base_failed(status) && r->sealed && !r->gone && !r->tomb && !r->bad)
         status = finish(store, r, file);
     blk__replica_file_release(store, r);
-    if (r->gone)
+    if (r->gone || r->tomb)
         throw_extents(r, 0);
     return status;
 }
@@ -216,6 +220,10 @@ struct base_status blk__store_checkpoint(struct blk__store *store)
         struct blk__replica *r = blk__replica_find(store, ids[i]);
         if (!r || r->oldest_seq == 0 || r->oldest_seq >= seq)
             continue;
+        if (r->tomb && r->block < store->open_from && !r->queued && STAILQ_EMPTY(&r->extents)) {
+            blk__replica_drop(store, r);
+            continue;
+        }
         r->refs++;
         status = write_out(store, r);
         if (!base_failed(status) && !r->finished && !r->gone)

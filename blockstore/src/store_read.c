@@ -138,7 +138,7 @@ struct base_status blk__store_read(struct blk__store *store, uint64_t block, uin
     struct blk__replica *r = blk__replica_find(store, block);
     if (blk__store_failed(store))
         return base_status_make(BASE_UNAVAILABLE, "the disk of %s has failed", store->dir);
-    if (!r)
+    if (!r || r->tomb)
         return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is not here", block);
     r->refs++;
     status = blk__replica_sums(store, r);

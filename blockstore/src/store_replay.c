@@ -16,12 +16,12 @@
 #include "base/codec.h"
 #include "store_int.h"
 
-enum { STATE_FENCED = 1, STATE_SEALED = 2, STATE_BAD = 4, STATE_DOUBTFUL = 8 };
+enum { STATE_FENCED = 1, STATE_SEALED = 2, STATE_BAD = 4, STATE_DOUBTFUL = 8, STATE_TOMB = 16 };
 
 void blk__state_put(const struct blk__replica *r, struct base_buf *out)
 {
     base_buf_put_u8(out, (uint8_t)((r->fenced ? STATE_FENCED : 0) | (r->sealed ? STATE_SEALED : 0) | (r->bad ? STATE_BAD : 0) |
-                                   (r->doubtful ? STATE_DOUBTFUL : 0)));
+                                   (r->doubtful ? STATE_DOUBTFUL : 0) | (r->tomb ? STATE_TOMB : 0)));
     base_buf_put_le64(out, r->epoch);
     base_buf_put_le64(out, r->start);
     base_buf_put_le64(out, r->generation);
@@ -44,6 +44,7 @@ bool blk__state_take(struct base_bytes in, struct blk__replica *r)
     r->sealed = flags & STATE_SEALED;
     r->bad = flags & STATE_BAD;
     r->doubtful = flags & STATE_DOUBTFUL;
+    r->tomb = flags & STATE_TOMB;
     r->written = written;
     r->length = r->accepted = r->sealed ? sealed_length : written;
     return true;
@@ -57,9 +58,9 @@ struct replay {
 
 static void doubt(struct blk__store *store, struct blk__replica *r)
 {
-    if (!r->finished && !r->sealed)
+    if (!r->finished && !r->sealed && !r->tomb)
         r->doubtful = true;
-    else if (!r->finished)
+    else if (!r->finished && !r->tomb)
         r->bad = true;
 }
 
@@ -117,6 +118,13 @@ static void replay_remove(struct replay *replay, struct blk__replica *r)
         STAILQ_REMOVE_HEAD(&r->extents, link);
         blk__extent_free(extent);
     }
+    if (!r->sealed) {
+        blk__replica_bury(replay->store, r);
+        return;
+    }
+    if (r->changed)
+        TAILQ_REMOVE(&replay->store->reports, r, report_link);
+    r->changed = false;
     HASH_DEL(replay->store->table, r);
     struct blk__replica *already;
     HASH_FIND(hh, replay->removed, &r->block, sizeof r->block, already);
@@ -140,7 +148,7 @@ static void replay_record(void *self, const struct blk__record *record, uint64_t
             replay_remove(replay, r);
         return;
     }
-    if (r && r->finished)
+    if (r && (r->finished || r->tomb))
         return;
     if (!r) {
         r = blk__replica_add(store, record->block);
@@ -258,7 +266,7 @@ static struct base_status clear_folder(struct replay *replay, struct base_arena 
         const char *path = base_arena_printf(arena, "%s/%s", store->blocks_dir, names[i]);
         if (removed && ((blk && !r) || (open && (!r || r->finished)))) {
             status = ch_file_remove(store->env, path);
-        } else if (open && r && r->finished) {
+        } else if (open && r && (r->finished || r->tomb)) {
             status = ch_file_remove(store->env, path);
         } else if (open && !r) {
             const char *lost = base_arena_printf(arena, "%s/lost", store->dir);
@@ -289,7 +297,7 @@ static void queue_replayed(struct blk__store *store)
 {
     struct blk__replica *r, *next;
     HASH_ITER(hh, store->table, r, next) {
-        if (r->finished)
+        if (r->finished || r->tomb)
             continue;
         r->unsynced = true;
         if (!STAILQ_EMPTY(&r->extents) || r->sealed)

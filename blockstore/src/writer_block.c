@@ -213,6 +213,9 @@ static struct base_status take_answer(struct blk__wreplica *r, uint64_t length)
     if (!block->ended) {
         uint64_t quorum = quorum_acked(block);
         if (quorum > block->acked) {
+            ch_debug(block->writer->env, "%s epoch %llu: block %llu from %llu acknowledged to %llu by %.*s", block->writer->path,
+                     (unsigned long long)block->epoch, (unsigned long long)block->id, (unsigned long long)block->start,
+                     (unsigned long long)quorum, BASE_FMT(r->address));
             block->acked = quorum;
             block->progress_at = ch_now(block->writer->env);
         }

@@ -305,4 +305,6 @@ void blk__writer_main(void *arg)
             break;
         w->wake_at = 0;
     }
+    if (!STAILQ_EMPTY(&w->waiters)) /* this process ends: who waits must not wait for ever */
+        blk__writer_break(w, base_status_make(BASE_UNAVAILABLE, "%s: the writer was stopped: outcome unknown", w->path));
 }
