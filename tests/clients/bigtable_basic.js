@@ -68,11 +68,8 @@ async function main() {
     const row = table.row('counter');
     await row.save({ cf: { n: { value: 5 } } });
     await Promise.all(Array.from({ length: 50 }, () => row.increment('cf:n', 2)));
-    const [value] = await row.increment('cf:n', 0);
-    const bytes = value.families ? value.families[0].columns[0].cells[0].value : null;
     const [back] = await row.get();
     const number = back.data.cf.n[0].value;
-    assert(bytes !== undefined);
     assert.strictEqual(Number(typeof number === 'number' ? number : Buffer.from(number, 'binary').readBigInt64BE()), 105);
   });
 
