@@ -2,6 +2,7 @@
  * other through google.datastore.v1. Prints, a phase a line: operations a second, p50/p99/p99.9 in microseconds, errors.
  *
  *   bench_stack HOST:PORT [--outstanding 64] [--seconds 10] [--entities 20000] [--value-bytes 100]
+ *               [--phase insert|upsert|lookup]
  *
  * Upserts are durable single-entity non-transactional commits of an entity with three properties (two indexed); lookups read one of
  * those entities, chosen evenly. */
@@ -16,7 +17,7 @@
 #include "google/datastore/v1/datastore.strata.h"
 
 struct bench {
-    const char *target, *project;
+    const char *target, *project, *phase;
     long outstanding, seconds, entities, value_bytes;
     struct ch_env *env;
     struct ch_client *client;
@@ -160,7 +161,8 @@ static void phase(struct bench *bench, const char *name, operation *run, bool ch
         ch_gather_add(&workers, work, &worker);
     ch_gather_wait(&workers);
     double seconds = (double)(ch_now(bench->env) - begin) / 1e9;
-    printf("%-22s %9.0f /s   p50 %7.0f us   p99 %7.0f us   p99.9 %7.0f us   %llu done, %llu failed\n", name,
+    printf("%-18s %3ld outstanding %9.0f /s   p50 %7.0f us   p99 %7.0f us   p99.9 %7.0f us   %llu done, %llu failed\n", name,
+           bench->outstanding,
            (double)bench->done / seconds, (double)ch_histogram_quantile(bench->latency, 0.5) / 1e3,
            (double)ch_histogram_quantile(bench->latency, 0.99) / 1e3,
            (double)ch_histogram_quantile(bench->latency, 0.999) / 1e3, (unsigned long long)bench->done,
@@ -179,16 +181,13 @@ static int bench_main(struct ch_env *env, void *arg)
     bench->client = ch_client_new(env, bench->target, NULL);
     bench->filler = calloc(1, (size_t)bench->value_bytes + 1);
     memset(bench->filler, 'x', (size_t)bench->value_bytes);
-    printf("%ld outstanding, %ld entities, %ld filler bytes\n", bench->outstanding, bench->entities,
-           bench->value_bytes);
-    phase(bench, "upsert, new", upsert, false);
-    phase(bench, "upsert, over old", upsert, true);
-    phase(bench, "lookup", lookup, true);
-    long outstanding = bench->outstanding;
-    bench->outstanding = 1;
-    phase(bench, "upsert, 1 outstanding", upsert, true);
-    phase(bench, "lookup, 1 outstanding", lookup, true);
-    bench->outstanding = outstanding;
+    bool all = !bench->phase;
+    if (all || strcmp(bench->phase, "insert") == 0)
+        phase(bench, "upsert, new", upsert, false);
+    if (all || strcmp(bench->phase, "upsert") == 0)
+        phase(bench, "upsert, over old", upsert, true);
+    if (all || strcmp(bench->phase, "lookup") == 0)
+        phase(bench, "lookup", lookup, true);
     free(bench->filler);
     ch_client_free(bench->client);
     return 0;
@@ -207,6 +206,8 @@ int main(int argc, char **argv)
             bench.entities = atol(value), i++;
         else if (strcmp(argv[i], "--value-bytes") == 0)
             bench.value_bytes = atol(value), i++;
+        else if (strcmp(argv[i], "--phase") == 0)
+            bench.phase = value, i++;
         else
             bench.target = argv[i];
     }
