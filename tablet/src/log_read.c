@@ -19,8 +19,10 @@ struct log_reader {
 static struct base_status fill(struct log_reader *reader, bool *more) CH_WAITS;
 static struct base_status fill(struct log_reader *reader, bool *more)
 {
-    memmove(reader->window.data, reader->window.data + reader->at, reader->window.len - reader->at);
-    reader->window.len -= reader->at;
+    if (reader->at) {
+        memmove(reader->window.data, reader->window.data + reader->at, reader->window.len - reader->at);
+        reader->window.len -= reader->at;
+    }
     reader->offset += reader->at;
     reader->at = 0;
     uint64_t next = reader->offset + reader->window.len;

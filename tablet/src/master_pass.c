@@ -509,7 +509,8 @@ static bool one_pass(struct tab_master *master)
         ch_cond_broadcast(&master->passed);
     }
     if (good && pass.wrong == 0 && ch_lock_held(master->lock)) {
-        qsort(pass.named, pass.named_count, sizeof(*pass.named), by_text);
+        if (pass.named_count)
+            qsort(pass.named, pass.named_count, sizeof(*pass.named), by_text);
         tab_master_sweep(master, pass.live, pass.live_count, pass.named, pass.named_count, step(master));
         balance(&pass);
     }
