@@ -105,7 +105,7 @@ struct base_status cli_lock(struct cli *cli, struct ch_file **lock) CH_WAITS BAS
 /* ---- subcommands ---- */
 typedef int cli_fn(struct cli *cli, int argc, char **argv);
 cli_fn cli_up, cli_down, cli_status, cli_ps, cli_why, cli_logs, cli_job, cli_names, cli_locks, cli_env, cli_kill, cli_machine,
-    cli_machine_init;
+    cli_machine_init, cli_sample, cli_index;
 /* Without a cell or an env. */
 int cli_new_service(int argc, char **argv);
 

@@ -26,6 +26,8 @@ static const struct command commands[] = {
     { "locks", "", "the cell's locks", cli_locks, NULL, false },
     { "kill", "JOB/INDEX [-SIGNAL] | machine NAME [-9]", "for experiments: signal a task; stop a machine", cli_kill, NULL, false },
     { "machine", "stop NAME [-9]|start NAME|list", "for experiments: a machine's power button", cli_machine, NULL, false },
+    { "sample", "FILE.tsv [--project P]", "store the cities of a file as entities and show some queries", cli_sample, NULL, false },
+    { "index", "load FILE.yaml|list [--project P] [--database D]", "composite indexes of the Datastore API", cli_index, NULL, false },
     { "new-service", "NAME", "write a new service, ready to build", NULL, cli_new_service, false },
     { "machine-init", "", "", cli_machine_init, NULL, true },
 };

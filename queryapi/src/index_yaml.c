@@ -28,6 +28,7 @@ static yaml_node_t *node_of(struct walk *walk, int index)
 
 static struct base_status want_scalar(const yaml_node_t *node, const char *what, struct base_bytes *out)
 {
+    *out = BASE_BYTES_EMPTY;
     if (node->type != YAML_SCALAR_NODE || node->data.scalar.length == 0)
         return BAD(node, "%s must be a word", what);
     *out = scalar(node);
