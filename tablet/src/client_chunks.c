@@ -31,7 +31,8 @@ void tab_chunk_reader_restart(struct tab_chunk_reader *reader)
 
 static struct base_status broken(const char *what)
 {
-    return base_status_make(BASE_INTERNAL, "ReadRows: the stream breaks the CellChunk protocol: %s", what);
+    return base_status_make(BASE_INTERNAL, "ReadRows: the stream breaks the CellChunk protocol: %s",
+                            what);
 }
 
 static struct base_status begin_row(struct tab_chunk_reader *reader, const cell_chunk *chunk)
@@ -81,7 +82,9 @@ static struct base_status begin_cell(struct tab_chunk_reader *reader, const cell
     if (chunk->qualifier)
         reader->qualifier = base_bytes_dup(&reader->arena, ch_bytes_of(chunk->qualifier->value));
     struct tab_cell *cell = add_cell(reader);
-    *cell = (struct tab_cell){ .family = reader->family, .qualifier = reader->qualifier, .timestamp_us = chunk->timestamp_micros };
+    *cell = (struct tab_cell){ .family = reader->family,
+                               .qualifier = reader->qualifier,
+                               .timestamp_us = chunk->timestamp_micros };
     return BASE_STATUS_OK;
 }
 
@@ -110,14 +113,16 @@ static struct base_status take_value(struct tab_chunk_reader *reader, const cell
     return BASE_STATUS_OK;
 }
 
-static struct base_status take_chunk(struct tab_chunk_reader *reader, const cell_chunk *chunk, tab_row_fn *fn, void *self,
-                                     bool *wanted) CH_WAITS;
-static struct base_status take_chunk(struct tab_chunk_reader *reader, const cell_chunk *chunk, tab_row_fn *fn, void *self, bool *wanted)
+static struct base_status take_chunk(struct tab_chunk_reader *reader, const cell_chunk *chunk,
+                                     tab_row_fn *fn, void *self, bool *wanted) CH_WAITS;
+static struct base_status take_chunk(struct tab_chunk_reader *reader, const cell_chunk *chunk,
+                                     tab_row_fn *fn, void *self, bool *wanted)
 {
     if (chunk->row_status_case == RESET && chunk->reset_row) {
         if (!reader->in_row)
             return broken("a reset outside a row");
-        if (chunk->row_key.len || chunk->family_name || chunk->qualifier || chunk->value.len || chunk->timestamp_micros)
+        if (chunk->row_key.len || chunk->family_name || chunk->qualifier || chunk->value.len ||
+            chunk->timestamp_micros)
             return broken("a reset that carries data");
         tab_chunk_reader_restart(reader);
         return BASE_STATUS_OK;
@@ -136,7 +141,8 @@ static struct base_status take_chunk(struct tab_chunk_reader *reader, const cell
     return BASE_STATUS_OK;
 }
 
-struct base_status tab_chunk_reader_take(struct tab_chunk_reader *reader, const Google__Bigtable__V2__ReadRowsResponse *message,
+struct base_status tab_chunk_reader_take(struct tab_chunk_reader *reader,
+                                         const Google__Bigtable__V2__ReadRowsResponse *message,
                                          tab_row_fn *fn, void *self)
 {
     struct base_status status = BASE_STATUS_OK;
@@ -146,8 +152,9 @@ struct base_status tab_chunk_reader_take(struct tab_chunk_reader *reader, const 
     return status;
 }
 
-bool tab_rest_of_request(const Google__Bigtable__V2__ReadRowsRequest *request, struct base_bytes last, uint64_t rows,
-                         struct base_arena *arena, Google__Bigtable__V2__ReadRowsRequest *rest)
+bool tab_rest_of_request(const Google__Bigtable__V2__ReadRowsRequest *request,
+                         struct base_bytes last, uint64_t rows, struct base_arena *arena,
+                         Google__Bigtable__V2__ReadRowsRequest *rest)
 {
     struct tab_span *spans;
     size_t count, kept = 0;
@@ -164,8 +171,9 @@ bool tab_rest_of_request(const Google__Bigtable__V2__ReadRowsRequest *request, s
     }
     for (size_t i = 0; i < count; i++) {
         struct tab_span span = spans[i];
-        bool any = request->reversed ? tab_span_clip(&span, BASE_BYTES_EMPTY, last)
-                                     : tab_span_clip(&span, tab_key_after(arena, last), BASE_BYTES_EMPTY);
+        bool any = request->reversed
+                       ? tab_span_clip(&span, BASE_BYTES_EMPTY, last)
+                       : tab_span_clip(&span, tab_key_after(arena, last), BASE_BYTES_EMPTY);
         if (any)
             spans[kept++] = span;
     }

@@ -47,7 +47,8 @@ static size_t run_length(const struct sized *sorted, size_t count, size_t first)
     return length;
 }
 
-static struct tab_pick take(const struct sized *sorted, size_t first, size_t length, size_t count, size_t *picked)
+static struct tab_pick take(const struct sized *sorted, size_t first, size_t length, size_t count,
+                            size_t *picked)
 {
     for (size_t i = 0; i < length; i++)
         picked[i] = sorted[first + i].index;
@@ -55,7 +56,8 @@ static struct tab_pick take(const struct sized *sorted, size_t first, size_t len
     return (struct tab_pick){ length, length == count };
 }
 
-struct tab_pick tab_compaction_pick(const struct tab_pick_file *files, size_t count, bool want_major, size_t *picked)
+struct tab_pick tab_compaction_pick(const struct tab_pick_file *files, size_t count,
+                                    bool want_major, size_t *picked)
 {
     struct tab_pick pick = { 0 };
     if (count == 0)

@@ -1,8 +1,9 @@
 /* data_batch.c: MutateRows: many rows in one call, each atomic by itself, a status for each.
  *
- * All entries are checked first: what is wrong with the request refuses it whole, as the service does. Then rounds: the entries
- * without an outcome are queued for the log where the row is here, and sent in one call for each server elsewhere, side by side; what
- * turns out to have moved stays for the next round. */
+ * All entries are checked first: what is wrong with the request refuses it whole, as the service
+ * does. Then rounds: the entries without an outcome are queued for the log where the row is
+ * here, and sent in one call for each server elsewhere, side by side; what turns out to have
+ * moved stays for the next round. */
 #include <stdlib.h>
 
 #include "data.h"
@@ -59,15 +60,17 @@ static struct base_status check_all(struct batch *batch)
         batch->entries[i].proto = entry;
     }
     if (mutations > TAB_MUTATIONS_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "%zu mutations; the limit is %d", mutations, TAB_MUTATIONS_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "%zu mutations; the limit is %d", mutations,
+                                TAB_MUTATIONS_MAX);
     return BASE_STATUS_OK;
 }
 
-static struct base_status encode(struct batch *batch, struct tab_schema *schema, size_t index, struct tab_edit *edit)
+static struct base_status encode(struct batch *batch, struct tab_schema *schema, size_t index,
+                                 struct tab_edit *edit)
 {
     const Google__Bigtable__V2__MutateRowsRequest__Entry *entry = batch->entries[index].proto;
-    return tab_mutations_encode(schema, ch_bytes_of(entry->row_key), entry->mutations, entry->n_mutations,
-                                tab_now_us(batch->server), edit);
+    return tab_mutations_encode(schema, ch_bytes_of(entry->row_key), entry->mutations,
+                                entry->n_mutations, tab_now_us(batch->server), edit);
 }
 
 /* An unknown family is every entry's NOT_FOUND; anything else that is wrong refuses the request. */
@@ -111,10 +114,12 @@ static void write_here(struct batch *batch, struct tab_tablet *tablet, size_t in
     status = encode(batch, tablet->schema, index, &edit);
     enum ch_outcome outcome = CH_OK;
     if (!base_failed(status))
-        outcome = tab_rowlock_take(&tablet->store->rowlocks, tablet->id, row, false, batch->deadline, &lock);
+        outcome = tab_rowlock_take(&tablet->store->rowlocks, tablet->id, row, false,
+                                   batch->deadline, &lock);
     if (base_failed(status) || outcome != CH_OK) {
         tab_tablet_leave(tablet);
-        decide(entry, base_failed(status) ? status : ch_outcome_status(outcome, "waiting for the row"));
+        decide(entry,
+               base_failed(status) ? status : ch_outcome_status(outcome, "waiting for the row"));
     } else {
         entry->wait = tab_wait_new();
         status = tab_tablet_queue(tablet, lock, false, &edit, entry->wait);
@@ -143,7 +148,8 @@ static void wait_here(struct batch *batch)
 
 /* ---- elsewhere ---- */
 
-static void take_reply(struct peer_batch *peer, const Google__Bigtable__V2__MutateRowsResponse *response)
+static void take_reply(struct peer_batch *peer,
+                       const Google__Bigtable__V2__MutateRowsResponse *response)
 {
     for (size_t i = 0; i < response->n_entries; i++) {
         const Google__Bigtable__V2__MutateRowsResponse__Entry *result = response->entries[i];
@@ -154,7 +160,8 @@ static void take_reply(struct peer_batch *peer, const Google__Bigtable__V2__Muta
         if (entry->decided || code == BASE_OUT_OF_RANGE)
             continue;
         decide(entry, code == 0 ? BASE_STATUS_OK
-                                : base_status_make((enum base_code)code, "%.*s", BASE_FMT(ch_bytes_of(result->status->message))));
+                                : base_status_make((enum base_code)code, "%.*s",
+                                                   BASE_FMT(ch_bytes_of(result->status->message))));
     }
 }
 
@@ -166,14 +173,19 @@ static void peer_fiber(void *arg)
     struct base_arena arena = { 0 };
     Google__Bigtable__V2__MutateRowsRequest request = *batch->request;
     request.n_entries = peer->count;
-    request.entries = BASE_NEW_ARRAY(&arena, Google__Bigtable__V2__MutateRowsRequest__Entry *, peer->count);
+    request.entries =
+        BASE_NEW_ARRAY(&arena, Google__Bigtable__V2__MutateRowsRequest__Entry *, peer->count);
     for (size_t i = 0; i < peer->count; i++)
-        request.entries[i] = (Google__Bigtable__V2__MutateRowsRequest__Entry *)batch->entries[peer->indexes[i]].proto;
+        request.entries[i] =
+            (Google__Bigtable__V2__MutateRowsRequest__Entry *)batch->entries[peer->indexes[i]]
+                .proto;
     struct ch_call_options options = tab_hop_options(batch->deadline);
     struct ch_client_stream *stream = NULL;
     struct base_status status =
         ch_client_open(tab_metac_peer(batch->server->store.metac, peer->address),
-                       &google__bigtable__v2__bigtable__service.methods[GOOGLE__BIGTABLE__V2__BIGTABLE__MUTATE_ROWS], &options, &stream);
+                       &google__bigtable__v2__bigtable__service
+                            .methods[GOOGLE__BIGTABLE__V2__BIGTABLE__MUTATE_ROWS],
+                       &options, &stream);
     if (!base_failed(status)) {
         status = ch_stream_send(stream, &request);
         if (!base_failed(status))
@@ -190,17 +202,20 @@ static void peer_fiber(void *arg)
     for (size_t i = 0; i < peer->count; i++) {
         struct entry *entry = &batch->entries[peer->indexes[i]];
         if (!entry->decided)
-            tab_metac_forget(batch->server->store.metac, batch->schema->table, ch_bytes_of(entry->proto->row_key));
-        /* What may have been done is the client's to repeat; what surely was not stays for the next round. */
-        if (!entry->decided && base_failed(status) && (options.outcome_unknown || stream) && status.code != BASE_OUT_OF_RANGE)
+            tab_metac_forget(batch->server->store.metac, batch->schema->table,
+                             ch_bytes_of(entry->proto->row_key));
+        /* What may have been done is the client's to repeat; what surely was not stays for the
+         * next round. */
+        if (!entry->decided && base_failed(status) && (options.outcome_unknown || stream) &&
+            status.code != BASE_OUT_OF_RANGE)
             decide(entry, base_status_copy(&status));
     }
     base_status_free(&status);
     base_arena_free(&arena);
 }
 
-static struct peer_batch *peer_of(struct batch *batch, struct peer_batch *peers, size_t *count, const char *address,
-                                  struct base_arena *arena)
+static struct peer_batch *peer_of(struct batch *batch, struct peer_batch *peers, size_t *count,
+                                  const char *address, struct base_arena *arena)
 {
     for (size_t i = 0; i < *count; i++)
         if (strcmp(peers[i].address, address) == 0)
@@ -208,7 +223,8 @@ static struct peer_batch *peer_of(struct batch *batch, struct peer_batch *peers,
     if (*count == PEERS_A_ROUND)
         return NULL;
     struct peer_batch *peer = &peers[(*count)++];
-    *peer = (struct peer_batch){ .batch = batch, .indexes = BASE_NEW_ARRAY(arena, size_t, batch->count) };
+    *peer = (struct peer_batch){ .batch = batch,
+                                 .indexes = BASE_NEW_ARRAY(arena, size_t, batch->count) };
     memcpy(peer->address, address, sizeof(peer->address));
     return peer;
 }
@@ -227,8 +243,9 @@ static struct base_status one_round(struct batch *batch, struct base_arena *aren
             continue;
         struct tab_tablet *tablet;
         struct tab_location location;
-        struct base_status status = tab_route_find(batch->server, batch->schema, ch_bytes_of(entry->proto->row_key), batch->hop,
-                                                   batch->deadline, arena, &tablet, &location);
+        struct base_status status =
+            tab_route_find(batch->server, batch->schema, ch_bytes_of(entry->proto->row_key),
+                           batch->hop, batch->deadline, arena, &tablet, &location);
         if (!base_failed(status) && tablet) {
             write_here(batch, tablet, i);
             tab_tablet_unref(tablet);
@@ -295,15 +312,19 @@ static struct base_status reply_all(struct batch *batch)
     struct base_status status = BASE_STATUS_OK;
     for (size_t at = 0; at < batch->count && !base_failed(status);) {
         size_t count = batch->count - at < REPLY_ENTRIES ? batch->count - at : REPLY_ENTRIES;
-        Google__Bigtable__V2__MutateRowsResponse response = GOOGLE__BIGTABLE__V2__MUTATE_ROWS_RESPONSE__INIT;
-        response.entries = BASE_NEW_ARRAY(&arena, Google__Bigtable__V2__MutateRowsResponse__Entry *, count);
+        Google__Bigtable__V2__MutateRowsResponse response =
+            GOOGLE__BIGTABLE__V2__MUTATE_ROWS_RESPONSE__INIT;
+        response.entries =
+            BASE_NEW_ARRAY(&arena, Google__Bigtable__V2__MutateRowsResponse__Entry *, count);
         response.n_entries = count;
         for (size_t i = 0; i < count; i++, at++) {
             const struct base_status *result = &batch->entries[at].status;
-            response.entries[i] = CH_MESSAGE(&arena, Google__Bigtable__V2__MutateRowsResponse__Entry,
-                                             google__bigtable__v2__mutate_rows_response__entry);
+            response.entries[i] =
+                CH_MESSAGE(&arena, Google__Bigtable__V2__MutateRowsResponse__Entry,
+                           google__bigtable__v2__mutate_rows_response__entry);
             response.entries[i]->index = (int64_t)at;
-            response.entries[i]->status = CH_MESSAGE(&arena, Google__Rpc__Status, google__rpc__status);
+            response.entries[i]->status =
+                CH_MESSAGE(&arena, Google__Rpc__Status, google__rpc__status);
             response.entries[i]->status->code = result->code;
             if (base_failed(*result))
                 response.entries[i]->status->message = ch_data_str(base_status_text(result));
@@ -325,8 +346,12 @@ struct base_status tab_on_mutate_rows(void *self, struct ch_call *call)
         return status;
     if (!request)
         return base_status_make(BASE_INVALID_ARGUMENT, "MutateRows: no request");
-    struct batch batch = { .server = server, .call = call, .request = request, .count = request->n_entries,
-                           .deadline = tab_call_deadline(server, call), .hop = tab_call_is_hop(call) };
+    struct batch batch = { .server = server,
+                           .call = call,
+                           .request = request,
+                           .count = request->n_entries,
+                           .deadline = tab_call_deadline(server, call),
+                           .hop = tab_call_is_hop(call) };
     batch.entries = BASE_NEW_ARRAY(ch_call_arena(call), struct entry, batch.count);
     status = tab_no_views(ch_bytes_of(request->authorized_view_name));
     if (!base_failed(status))
@@ -334,7 +359,8 @@ struct base_status tab_on_mutate_rows(void *self, struct ch_call *call)
     if (!base_failed(status))
         status = tab_table_name_check(ch_bytes_of(request->table_name));
     if (!base_failed(status))
-        status = tab_server_schema(server, ch_bytes_of(request->table_name), false, batch.deadline, &batch.schema);
+        status = tab_server_schema(server, ch_bytes_of(request->table_name), false, batch.deadline,
+                                   &batch.schema);
     if (base_failed(status))
         return status;
     status = check_against_schema(&batch);

@@ -30,10 +30,12 @@ static bool in_bounds(const struct tab_node *node, struct base_bytes value)
 static bool within_column(struct tab_node *node, const struct tab_out_cell *cell)
 {
     struct base_buf *column = &node->column;
-    bool same = node->seen > 0 && column->len == cell->family.len + 1 + cell->qualifier.len &&
-                memcmp(column->data, cell->family.data, cell->family.len) == 0 && column->data[cell->family.len] == 0 &&
-                (cell->qualifier.len == 0 ||
-                 memcmp(column->data + cell->family.len + 1, cell->qualifier.data, cell->qualifier.len) == 0);
+    bool same =
+        node->seen > 0 && column->len == cell->family.len + 1 + cell->qualifier.len &&
+        memcmp(column->data, cell->family.data, cell->family.len) == 0 &&
+        column->data[cell->family.len] == 0 &&
+        (cell->qualifier.len == 0 || memcmp(column->data + cell->family.len + 1,
+                                            cell->qualifier.data, cell->qualifier.len) == 0);
     if (!same) {
         base_buf_clear(column);
         base_buf_put_bytes(column, cell->family);
@@ -46,7 +48,8 @@ static bool within_column(struct tab_node *node, const struct tab_out_cell *cell
 
 static void hold(struct tab_filter *filter, struct tab_node *node, const struct tab_out_cell *cell)
 {
-    size_t bytes = cell->family.len + cell->qualifier.len + cell->value.len + cell->label.len + sizeof(struct tab_held);
+    size_t bytes = cell->family.len + cell->qualifier.len + cell->value.len + cell->label.len +
+                   sizeof(struct tab_held);
     if (filter->held_bytes + bytes > TAB_CONDITION_BYTES) {
         filter->failed = true;
         return;
@@ -69,7 +72,8 @@ static void release(struct tab_filter *filter, struct tab_node *node, struct tab
     node->held_end = &node->held;
 }
 
-static void push_condition(struct tab_filter *filter, struct tab_node *node, const struct tab_out_cell *cell)
+static void push_condition(struct tab_filter *filter, struct tab_node *node,
+                           const struct tab_out_cell *cell)
 {
     if (!node->matched) {
         push(filter, node->branches[0], cell);
@@ -102,7 +106,8 @@ static bool passes(struct tab_node *node, const struct tab_out_cell *cell)
     case NODE_VALUE_RANGE:
         return in_bounds(node, cell->value);
     case NODE_TIME_RANGE:
-        return cell->timestamp_us >= node->start && (node->end == 0 || cell->timestamp_us < node->end);
+        return cell->timestamp_us >= node->start &&
+               (node->end == 0 || cell->timestamp_us < node->end);
     case NODE_ROW_OFFSET:
         return ++node->seen > node->count;
     case NODE_ROW_LIMIT:
@@ -154,7 +159,8 @@ static void push(struct tab_filter *filter, struct tab_node *node, const struct 
     filter->out(filter->self, cell);
 }
 
-bool tab_filter_begin(struct tab_filter *filter, struct base_bytes row, uint64_t random, tab_out_fn *out, void *self)
+bool tab_filter_begin(struct tab_filter *filter, struct base_bytes row, uint64_t random,
+                      tab_out_fn *out, void *self)
 {
     filter->out = out;
     filter->self = self;
@@ -185,14 +191,20 @@ static struct base_status check(const struct tab_filter *filter)
 {
     if (!filter->failed)
         return BASE_STATUS_OK;
-    return base_status_make(BASE_RESOURCE_EXHAUSTED, "condition filter: a row holds more than %d MiB before its predicate is decided",
-                            TAB_CONDITION_BYTES >> 20);
+    return base_status_make(
+        BASE_RESOURCE_EXHAUSTED,
+        "condition filter: a row holds more than %d MiB before its predicate is decided",
+        TAB_CONDITION_BYTES >> 20);
 }
 
-struct base_status tab_filter_push(struct tab_filter *filter, const struct tab_cell_view *cell, bool *done)
+struct base_status tab_filter_push(struct tab_filter *filter, const struct tab_cell_view *cell,
+                                   bool *done)
 {
-    struct tab_out_cell out = { .family = cell->family->name, .qualifier = cell->qualifier, .value = cell->value,
-                                .timestamp_us = cell->timestamp_us, .value_size = (uint32_t)cell->value.len };
+    struct tab_out_cell out = { .family = cell->family->name,
+                                .qualifier = cell->qualifier,
+                                .value = cell->value,
+                                .timestamp_us = cell->timestamp_us,
+                                .value_size = (uint32_t)cell->value.len };
     push(filter, filter->first, &out);
     /* A plain row limit at the top: the rest of the row need not be read. */
     struct tab_node *first = filter->first;
@@ -200,8 +212,8 @@ struct base_status tab_filter_push(struct tab_filter *filter, const struct tab_c
     return check(filter);
 }
 
-/* Conditions that never matched go the other way. `all` lists a node before those inside and after it, so what an outer
- * condition lets go is held, or passed, by an inner one in time. */
+/* Conditions that never matched go the other way. `all` lists a node before those inside and
+ * after it, so what an outer condition lets go is held, or passed, by an inner one in time. */
 struct base_status tab_filter_end(struct tab_filter *filter)
 {
     for (struct tab_node *node = filter->all; node; node = node->all_next) {

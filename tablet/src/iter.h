@@ -1,5 +1,6 @@
-/* iter.h: what every sorted source of entries looks like: a cursor. Seeking and moving may wait (an SSTable reads blocks).
- * `key` and `value` are views that live until the cursor moves. A source that failed is not valid and has a failed status. */
+/* iter.h: what every sorted source of entries looks like: a cursor. Seeking and moving may wait
+ * (an SSTable reads blocks). `key` and `value` are views that live until the cursor moves. A
+ * source that failed is not valid and has a failed status. */
 #ifndef TAB_ITER_H
 #define TAB_ITER_H
 
@@ -8,8 +9,10 @@
 
 struct tab_iter;
 struct tab_iter_ops {
-    void (*seek)(struct tab_iter *iter, struct base_bytes key) CH_WAITS_SLOT; /* the first entry >= key */
-    void (*seek_before)(struct tab_iter *iter, struct base_bytes key) CH_WAITS_SLOT; /* the last entry < key */
+    void (*seek)(struct tab_iter *iter,
+                 struct base_bytes key) CH_WAITS_SLOT; /* the first entry >= key */
+    void (*seek_before)(struct tab_iter *iter,
+                        struct base_bytes key) CH_WAITS_SLOT; /* the last entry < key */
     void (*seek_last)(struct tab_iter *iter) CH_WAITS_SLOT;
     void (*next)(struct tab_iter *iter) CH_WAITS_SLOT;
     void (*free)(struct tab_iter *iter);
@@ -52,8 +55,10 @@ void tab_merge_next(struct tab_merge *merge) CH_WAITS;
 void tab_merge_skip(struct tab_merge *merge, struct base_bytes key, uint64_t seq) CH_WAITS;
 /* The entry it stands on; NULL at the end or after a failure. */
 const struct tab_iter *tab_merge_at(const struct tab_merge *merge);
-/* The greatest key smaller than `key` in any source (the merge must be sought again afterwards). False: none, or failed. */
-bool tab_merge_before(struct tab_merge *merge, struct base_bytes key, bool from_end, struct base_buf *found) CH_WAITS;
+/* The greatest key smaller than `key` in any source (the merge must be sought again afterwards).
+ * False: none, or failed. */
+bool tab_merge_before(struct tab_merge *merge, struct base_bytes key, bool from_end,
+                      struct base_buf *found) CH_WAITS;
 /* OK, or the first source's failure: a copy. */
 struct base_status tab_merge_status(const struct tab_merge *merge) BASE_MUST_CHECK;
 

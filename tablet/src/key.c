@@ -20,40 +20,44 @@ void tab_key_put_row_delete(struct base_buf *out, struct base_bytes row, uint64_
     put_seq(out, seq);
 }
 
-static void put_family(struct base_buf *out, struct base_bytes row, struct base_bytes family, uint32_t id)
+static void put_family(struct base_buf *out, struct base_bytes row, struct base_bytes family,
+                       uint32_t id)
 {
     base_buf_put_ordered(out, row);
     base_buf_put_u8(out, TAG_INSIDE);
     base_buf_put_bytes(out, family);
-    uint8_t tail[1 + ID_BYTES] = { 0, (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id };
+    uint8_t tail[1 + ID_BYTES] = { 0, (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8),
+                                   (uint8_t)id };
     base_buf_put(out, tail, sizeof(tail));
 }
 
-void tab_key_put_family_delete(struct base_buf *out, struct base_bytes row, struct base_bytes family, uint32_t id, uint64_t seq)
+void tab_key_put_family_delete(struct base_buf *out, struct base_bytes row,
+                               struct base_bytes family, uint32_t id, uint64_t seq)
 {
     put_family(out, row, family, id);
     base_buf_put_u8(out, TAG_DELETE);
     put_seq(out, seq);
 }
 
-static void put_column(struct base_buf *out, struct base_bytes row, struct base_bytes family, uint32_t id,
-                       struct base_bytes qualifier)
+static void put_column(struct base_buf *out, struct base_bytes row, struct base_bytes family,
+                       uint32_t id, struct base_bytes qualifier)
 {
     put_family(out, row, family, id);
     base_buf_put_u8(out, TAG_INSIDE);
     base_buf_put_ordered(out, qualifier);
 }
 
-void tab_key_put_column_delete(struct base_buf *out, struct base_bytes row, struct base_bytes family, uint32_t id,
-                               struct base_bytes qualifier, uint64_t seq)
+void tab_key_put_column_delete(struct base_buf *out, struct base_bytes row,
+                               struct base_bytes family, uint32_t id, struct base_bytes qualifier,
+                               uint64_t seq)
 {
     put_column(out, row, family, id, qualifier);
     base_buf_put_u8(out, TAG_DELETE);
     put_seq(out, seq);
 }
 
-void tab_key_put_cell(struct base_buf *out, struct base_bytes row, struct base_bytes family, uint32_t id,
-                      struct base_bytes qualifier, int64_t timestamp_us, uint64_t seq)
+void tab_key_put_cell(struct base_buf *out, struct base_bytes row, struct base_bytes family,
+                      uint32_t id, struct base_bytes qualifier, int64_t timestamp_us, uint64_t seq)
 {
     put_column(out, row, family, id, qualifier);
     base_buf_put_u8(out, TAG_INSIDE);
@@ -131,7 +135,8 @@ bool tab_key_parse(struct base_bytes key, struct tab_key *parsed)
     size_t used = parsed->family.len + 1 + ID_BYTES + 1;
     if (rest.len < used + SEQ_BYTES)
         return false;
-    parsed->family_id = (uint32_t)zero[1] << 24 | (uint32_t)zero[2] << 16 | (uint32_t)zero[3] << 8 | zero[4];
+    parsed->family_id =
+        (uint32_t)zero[1] << 24 | (uint32_t)zero[2] << 16 | (uint32_t)zero[3] << 8 | zero[4];
     rest = base_bytes(rest.data + used, rest.len - used);
     if (zero[5] == TAG_DELETE) {
         parsed->kind = TAB_FAMILY_DELETE;

@@ -1,11 +1,12 @@
 /* log.c: see log.h.
  *
- * Happy path: tab_log_queue -> an appender fiber takes the whole queue as one batch, frames it at the tail, blk_append ->
- * finish() applies batches in order. `pipeline` appenders run side by side; blockstore keeps the order of calls.
- * Rolling: when the segment is full, appenders wait until nothing is in flight; the next segment (made ahead of time) is
- * named by a "moved" frame and takes over.
- * Failure: a failed append stops all appenders; the one that comes last reopens the segment (blockstore settles its length) and
- * writes every unfinished batch again behind it, until that works or the lock is lost; then every operation fails. */
+ * Happy path: tab_log_queue -> an appender fiber takes the whole queue as one batch, frames it
+ * at the tail, blk_append -> finish() applies batches in order. `pipeline` appenders run side by
+ * side; blockstore keeps the order of calls. Rolling: when the segment is full, appenders wait
+ * until nothing is in flight; the next segment (made ahead of time) is named by a "moved" frame
+ * and takes over. Failure: a failed append stops all appenders; the one that comes last reopens
+ * the segment (blockstore settles its length) and writes every unfinished batch again behind it,
+ * until that works or the lock is lost; then every operation fails. */
 #include "log.h"
 
 #include <stdio.h>
@@ -14,8 +15,15 @@
 #include "chassis/log.h"
 #include "log_format.h"
 
-enum { PIPELINE_DEFAULT = 3, BATCH_BYTES = 4 << 20, QUEUE_BYTES_MAX = 64 << 20, APPEND_TIMEOUT_S = 5, OPEN_TIMEOUT_S = 5,
-       RETRY_MS = 50, PATH_MAX_BYTES = 512 };
+enum {
+    PIPELINE_DEFAULT = 3,
+    BATCH_BYTES = 4 << 20,
+    QUEUE_BYTES_MAX = 64 << 20,
+    APPEND_TIMEOUT_S = 5,
+    OPEN_TIMEOUT_S = 5,
+    RETRY_MS = 50,
+    PATH_MAX_BYTES = 512
+};
 
 struct batch {
     struct batch *next;
@@ -48,10 +56,12 @@ void tab_log_path(char *out, size_t size, const char *directory, uint64_t segmen
     snprintf(out, size, "%s/%08llu", directory, (unsigned long long)segment);
 }
 
-static struct base_status open_segment(struct tab_log *log, uint64_t segment, bool create, ch_time deadline,
-                                       struct blk_writer **writer, uint64_t *length) CH_WAITS;
-static struct base_status open_segment(struct tab_log *log, uint64_t segment, bool create, ch_time deadline,
-                                       struct blk_writer **writer, uint64_t *length)
+static struct base_status open_segment(struct tab_log *log, uint64_t segment, bool create,
+                                       ch_time deadline, struct blk_writer **writer,
+                                       uint64_t *length) CH_WAITS;
+static struct base_status open_segment(struct tab_log *log, uint64_t segment, bool create,
+                                       ch_time deadline, struct blk_writer **writer,
+                                       uint64_t *length)
 {
     char path[PATH_MAX_BYTES];
     tab_log_path(path, sizeof(path), log->directory, segment);
@@ -126,7 +136,8 @@ static struct batch *take_batch(struct tab_log *log)
     batch->number = log->next_batch++;
     batch->segment = log->segment;
     struct tab_op **end = &batch->ops;
-    while (log->queue && (!batch->ops || batch->payload.len + log->queue->record.len <= BATCH_BYTES)) {
+    while (log->queue &&
+           (!batch->ops || batch->payload.len + log->queue->record.len <= BATCH_BYTES)) {
         struct tab_op *op = log->queue;
         log->queue = op->next;
         op->next = NULL;
@@ -142,8 +153,10 @@ static struct batch *take_batch(struct tab_log *log)
     return batch;
 }
 
-static struct base_status append_frames(struct tab_log *log, struct base_bytes payload, uint64_t number, uint8_t kind) CH_WAITS;
-static struct base_status append_frames(struct tab_log *log, struct base_bytes payload, uint64_t number, uint8_t kind)
+static struct base_status append_frames(struct tab_log *log, struct base_bytes payload,
+                                        uint64_t number, uint8_t kind) CH_WAITS;
+static struct base_status append_frames(struct tab_log *log, struct base_bytes payload,
+                                        uint64_t number, uint8_t kind)
 {
     struct base_buf frames = { 0 };
     uint64_t at = log->tail, offset = 0;
@@ -156,8 +169,8 @@ static struct base_status append_frames(struct tab_log *log, struct base_bytes p
         struct base_bytes part = base_bytes(frames.data + done, len);
         status = blk_append(log->writer, &part, 1, deadline, &offset);
         if (!base_failed(status) && offset != at + done)
-            status = base_status_make(BASE_DATA_LOSS, "log append went to %llu, not %llu", (unsigned long long)offset,
-                                      (unsigned long long)(at + done));
+            status = base_status_make(BASE_DATA_LOSS, "log append went to %llu, not %llu",
+                                      (unsigned long long)offset, (unsigned long long)(at + done));
         done += len;
     }
     base_buf_free(&frames);
@@ -178,7 +191,8 @@ static void make_ahead_fiber(void *arg)
     struct tab_log *log = arg;
     uint64_t length = 0;
     struct blk_writer *writer = NULL;
-    struct base_status status = open_segment(log, log->segment + 1, true, ch_in(log->env, OPEN_TIMEOUT_S * CH_S), &writer, &length);
+    struct base_status status = open_segment(
+        log, log->segment + 1, true, ch_in(log->env, OPEN_TIMEOUT_S * CH_S), &writer, &length);
     if (base_failed(status)) {
         ch_warn(log->env, "next log segment: %s", base_status_text(&status));
         base_status_free(&status);
@@ -194,7 +208,8 @@ static void make_ahead(struct tab_log *log)
     if (log->ahead || log->making_ahead || log->tail < log->options.segment_bytes / 2)
         return;
     log->making_ahead = true;
-    if (base_status_drop(ch_gate_spawn(&log->gate, "log segment", make_ahead_fiber, log)) != BASE_OK)
+    if (base_status_drop(ch_gate_spawn(&log->gate, "log segment", make_ahead_fiber, log)) !=
+        BASE_OK)
         log->making_ahead = false;
 }
 
@@ -207,12 +222,15 @@ static struct base_status roll(struct tab_log *log)
     uint64_t length = 0;
     struct base_status status = BASE_STATUS_OK;
     if (!log->ahead)
-        status = open_segment(log, log->segment + 1, true, ch_in(log->env, OPEN_TIMEOUT_S * CH_S), &log->ahead, &length);
+        status = open_segment(log, log->segment + 1, true, ch_in(log->env, OPEN_TIMEOUT_S * CH_S),
+                              &log->ahead, &length);
     if (!base_failed(status))
         status = append_frames(log, BASE_BYTES_EMPTY, log->next_batch++, TAB_FRAME_MOVED);
     if (base_failed(status))
-        return base_status_wrap(status, "roll to log segment %llu", (unsigned long long)log->segment + 1);
-    struct base_status sealed = blk_writer_seal(log->writer, ch_in(log->env, OPEN_TIMEOUT_S * CH_S));
+        return base_status_wrap(status, "roll to log segment %llu",
+                                (unsigned long long)log->segment + 1);
+    struct base_status sealed =
+        blk_writer_seal(log->writer, ch_in(log->env, OPEN_TIMEOUT_S * CH_S));
     base_status_drop(sealed); /* whoever recovers it seals it */
     blk_writer_close(log->writer);
     log->writer = log->ahead;
@@ -227,8 +245,8 @@ static struct base_status roll(struct tab_log *log)
 static struct base_status append_again(struct tab_log *log) CH_WAITS;
 static struct base_status append_again(struct tab_log *log)
 {
-    struct base_status status = open_segment(log, log->segment, false, ch_in(log->env, OPEN_TIMEOUT_S * CH_S), &log->writer,
-                                             &log->tail);
+    struct base_status status = open_segment(
+        log, log->segment, false, ch_in(log->env, OPEN_TIMEOUT_S * CH_S), &log->writer, &log->tail);
     if (base_failed(status)) {
         log->writer = NULL;
         return status;
@@ -236,7 +254,8 @@ static struct base_status append_again(struct tab_log *log)
     for (struct batch *batch = log->flying; batch && !base_failed(status); batch = batch->next) {
         if (batch->durable)
             continue;
-        status = append_frames(log, base_buf_bytes(&batch->payload), batch->number, TAB_FRAME_RECORDS);
+        status =
+            append_frames(log, base_buf_bytes(&batch->payload), batch->number, TAB_FRAME_RECORDS);
         batch->durable = !base_failed(status);
     }
     return status;
@@ -246,13 +265,14 @@ static struct base_status append_again(struct tab_log *log)
 static void repair(struct tab_log *log, struct base_status why) CH_WAITS;
 static void repair(struct tab_log *log, struct base_status why)
 {
-    ch_warn(log->env, "commit log: %s: writing the unfinished batches again", base_status_text(&why));
+    ch_warn(log->env, "commit log: %s: writing the unfinished batches again",
+            base_status_text(&why));
     while (base_failed(why)) {
         if (log->writer)
             blk_writer_close(log->writer);
         log->writer = NULL;
-        if (why.code == BASE_FAILED_PRECONDITION || !log->options.alive(log->options.self) || log->closing ||
-            ch_cancelled()) {
+        if (why.code == BASE_FAILED_PRECONDITION || !log->options.alive(log->options.self) ||
+            log->closing || ch_cancelled()) {
             end_log(log, base_status_wrap(why, "commit log ended"));
             return;
         }
@@ -344,8 +364,9 @@ static void appender(void *arg)
 
 /* ---- interface ---- */
 
-struct base_status tab_log_open(struct ch_env *env, struct blk_client *blk, const struct tab_log_options *options,
-                                ch_time deadline, struct tab_log **result)
+struct base_status tab_log_open(struct ch_env *env, struct blk_client *blk,
+                                const struct tab_log_options *options, ch_time deadline,
+                                struct tab_log **result)
 {
     struct tab_log *log = calloc(1, sizeof(*log));
     BASE_ASSERT(log != NULL);
@@ -364,7 +385,8 @@ struct base_status tab_log_open(struct ch_env *env, struct blk_client *blk, cons
     ch_cond_init(&log->work);
     ch_gate_init(&log->gate, env, "commit log");
     log->append_ns = ch_histogram(env, "tablet_log_append_ns", "", "Time of one commit log append");
-    log->batch_ops = ch_histogram(env, "tablet_log_batch_ops", "", "Operations in one commit log append");
+    log->batch_ops =
+        ch_histogram(env, "tablet_log_batch_ops", "", "Operations in one commit log append");
     struct base_status status = open_segment(log, 1, true, deadline, &log->writer, &log->tail);
     for (size_t i = 0; i < log->options.pipeline && !base_failed(status); i++)
         status = ch_gate_spawn(&log->gate, "log appender", appender, log);
@@ -383,7 +405,8 @@ struct base_status tab_log_queue(struct tab_log *log, struct tab_op *op)
     if (log->ended || log->closing)
         return base_status_make(BASE_UNAVAILABLE, "the commit log has ended");
     if (log->queued_bytes + op->record.len > log->options.queue_bytes_max && log->queue)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "commit log queue holds %zu bytes", log->queued_bytes);
+        return base_status_make(BASE_RESOURCE_EXHAUSTED, "commit log queue holds %zu bytes",
+                                log->queued_bytes);
     op->next = NULL;
     *log->queue_end = op;
     log->queue_end = &op->next;
@@ -407,7 +430,8 @@ void tab_log_trim(struct tab_log *log, uint64_t segment)
     while (log->first_segment < segment && log->first_segment < log->segment) {
         char path[PATH_MAX_BYTES];
         tab_log_path(path, sizeof(path), log->directory, log->first_segment);
-        enum base_code code = base_status_drop(blk_delete(log->blk, path, ch_in(log->env, OPEN_TIMEOUT_S * CH_S)));
+        enum base_code code =
+            base_status_drop(blk_delete(log->blk, path, ch_in(log->env, OPEN_TIMEOUT_S * CH_S)));
         if (code != BASE_OK && code != BASE_NOT_FOUND)
             return; /* next time */
         log->first_segment++;

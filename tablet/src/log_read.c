@@ -8,8 +8,8 @@ struct log_reader {
     struct blk_reader *file;
     struct base_buf window; /* bytes of the file from `offset` on */
     uint64_t offset, length;
-    size_t at;              /* within the window */
-    struct base_buf batch;  /* pieces so far */
+    size_t at;             /* within the window */
+    struct base_buf batch; /* pieces so far */
     uint64_t batch_number;
     uint16_t next_piece;
     ch_time deadline;
@@ -20,7 +20,8 @@ static struct base_status fill(struct log_reader *reader, bool *more) CH_WAITS;
 static struct base_status fill(struct log_reader *reader, bool *more)
 {
     if (reader->at) {
-        memmove(reader->window.data, reader->window.data + reader->at, reader->window.len - reader->at);
+        memmove(reader->window.data, reader->window.data + reader->at,
+                reader->window.len - reader->at);
         reader->window.len -= reader->at;
     }
     reader->offset += reader->at;
@@ -42,7 +43,8 @@ static struct base_status fill(struct log_reader *reader, bool *more)
     return status;
 }
 
-static struct base_status give_records(struct log_reader *reader, tab_record_fn *record, void *self) CH_WAITS;
+static struct base_status give_records(struct log_reader *reader, tab_record_fn *record,
+                                       void *self) CH_WAITS;
 static struct base_status give_records(struct log_reader *reader, tab_record_fn *record, void *self)
 {
     struct base_bytes rest = base_buf_bytes(&reader->batch), one;
@@ -50,17 +52,18 @@ static struct base_status give_records(struct log_reader *reader, tab_record_fn 
     while (rest.len && !base_failed(status)) {
         struct tab_record parsed;
         if (!base_take_lenbytes(&rest, &one) || !tab_record_parse(one, &parsed))
-            return base_status_make(BASE_DATA_LOSS, "log record that passes its checksum but does not parse");
+            return base_status_make(BASE_DATA_LOSS,
+                                    "log record that passes its checksum but does not parse");
         status = record(self, &parsed);
         ch_yield_if_long();
     }
     return status;
 }
 
-static struct base_status take_frame(struct log_reader *reader, const struct tab_frame *frame, tab_record_fn *record, void *self,
-                                     bool *moved) CH_WAITS;
-static struct base_status take_frame(struct log_reader *reader, const struct tab_frame *frame, tab_record_fn *record, void *self,
-                                     bool *moved)
+static struct base_status take_frame(struct log_reader *reader, const struct tab_frame *frame,
+                                     tab_record_fn *record, void *self, bool *moved) CH_WAITS;
+static struct base_status take_frame(struct log_reader *reader, const struct tab_frame *frame,
+                                     tab_record_fn *record, void *self, bool *moved)
 {
     if (frame->kind == TAB_FRAME_MOVED) {
         *moved = true;
@@ -80,14 +83,17 @@ static struct base_status take_frame(struct log_reader *reader, const struct tab
     return give_records(reader, record, self);
 }
 
-static struct base_status read_frames(struct log_reader *reader, tab_record_fn *record, void *self, bool *moved) CH_WAITS;
-static struct base_status read_frames(struct log_reader *reader, tab_record_fn *record, void *self, bool *moved)
+static struct base_status read_frames(struct log_reader *reader, tab_record_fn *record, void *self,
+                                      bool *moved) CH_WAITS;
+static struct base_status read_frames(struct log_reader *reader, tab_record_fn *record, void *self,
+                                      bool *moved)
 {
     bool more = true;
     struct base_status status = fill(reader, &more);
     while (!base_failed(status) && reader->at < reader->window.len) {
         struct tab_frame frame;
-        struct base_bytes rest = base_bytes(reader->window.data + reader->at, reader->window.len - reader->at);
+        struct base_bytes rest =
+            base_bytes(reader->window.data + reader->at, reader->window.len - reader->at);
         switch (tab_frame_parse(rest, reader->offset + reader->at, &frame)) {
         case TAB_FRAME_GOOD:
             status = take_frame(reader, &frame, record, self, moved);
@@ -111,8 +117,8 @@ static struct base_status read_frames(struct log_reader *reader, tab_record_fn *
     return status;
 }
 
-struct base_status tab_log_read(struct ch_env *env, struct blk_client *blk, const char *path, ch_time deadline,
-                                tab_record_fn *record, void *self, bool *moved)
+struct base_status tab_log_read(struct ch_env *env, struct blk_client *blk, const char *path,
+                                ch_time deadline, tab_record_fn *record, void *self, bool *moved)
 {
     struct log_reader reader = { .deadline = deadline, .batch_number = UINT64_MAX };
     *moved = false;

@@ -1,6 +1,7 @@
-/* logsort.c: SortLog: a dead server's sealed log, segment by segment, into one redo file for each tablet (Bigtable 6: so each new
- * server reads only what concerns its tablets). Records are gathered in memory and spilled as frames; numbers, not the
- * order in the file, decide at replay. The directory is new with each attempt, so a half-done one harms nobody. */
+/* logsort.c: SortLog: a dead server's sealed log, segment by segment, into one redo file for
+ * each tablet (Bigtable 6: so each new server reads only what concerns its tablets). Records are
+ * gathered in memory and spilled as frames; numbers, not the order in the file, decide at
+ * replay. The directory is new with each attempt, so a half-done one harms nobody. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,7 +37,8 @@ static struct pile *pile_of(struct sort *sort, uint64_t tablet)
     }
     struct pile *pile = &sort->piles[sort->count++];
     *pile = (struct pile){ .tablet = tablet };
-    snprintf(pile->path, sizeof(pile->path), "%s/%016llx", sort->directory, (unsigned long long)tablet);
+    snprintf(pile->path, sizeof(pile->path), "%s/%016llx", sort->directory,
+             (unsigned long long)tablet);
     return pile;
 }
 
@@ -48,12 +50,14 @@ static struct base_status spill(struct sort *sort, struct pile *pile)
     if (!pile->out) {
         struct blk_append_options options = { .create = true, .exclusive = true };
         uint64_t length;
-        struct base_status status = blk_open_append(server->blk, pile->path, &options, deadline, &pile->out, &length);
+        struct base_status status =
+            blk_open_append(server->blk, pile->path, &options, deadline, &pile->out, &length);
         if (base_failed(status))
             return status;
     }
     struct base_buf frames = { 0 };
-    tab_frames_put(&frames, pile->tail, ++pile->batches, TAB_FRAME_RECORDS, base_buf_bytes(&pile->payload));
+    tab_frames_put(&frames, pile->tail, ++pile->batches, TAB_FRAME_RECORDS,
+                   base_buf_bytes(&pile->payload));
     struct base_status status = BASE_STATUS_OK;
     for (size_t at = 0; at < frames.len && !base_failed(status);) {
         size_t len = frames.len - at < BLK_APPEND_MAX ? frames.len - at : BLK_APPEND_MAX;
@@ -87,8 +91,10 @@ static struct base_status on_record(void *self, const struct tab_record *record)
     return status;
 }
 
-static struct base_status finish(struct sort *sort, struct base_arena *arena, Strata__Tablet__V1__SortLogReply *reply) CH_WAITS;
-static struct base_status finish(struct sort *sort, struct base_arena *arena, Strata__Tablet__V1__SortLogReply *reply)
+static struct base_status finish(struct sort *sort, struct base_arena *arena,
+                                 Strata__Tablet__V1__SortLogReply *reply) CH_WAITS;
+static struct base_status finish(struct sort *sort, struct base_arena *arena,
+                                 Strata__Tablet__V1__SortLogReply *reply)
 {
     reply->logs = BASE_NEW_ARRAY(arena, Strata__Tablet__V1__SortedLog *, sort->count);
     for (size_t i = 0; i < sort->count; i++) {
@@ -98,7 +104,8 @@ static struct base_status finish(struct sort *sort, struct base_arena *arena, St
             status = blk_writer_seal(pile->out, ch_in(sort->server->env, STEP_TIMEOUT_S * CH_S));
         if (base_failed(status))
             return status;
-        Strata__Tablet__V1__SortedLog *log = CH_MESSAGE(arena, Strata__Tablet__V1__SortedLog, strata__tablet__v1__sorted_log);
+        Strata__Tablet__V1__SortedLog *log =
+            CH_MESSAGE(arena, Strata__Tablet__V1__SortedLog, strata__tablet__v1__sorted_log);
         log->tablet = pile->tablet;
         log->path = ch_data_str(base_arena_strdup(arena, pile->path));
         log->records = pile->records;
@@ -107,19 +114,23 @@ static struct base_status finish(struct sort *sort, struct base_arena *arena, St
     return BASE_STATUS_OK;
 }
 
-struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
-struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message, void **reply)
+struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message,
+                                   void **reply) CH_WAITS;
+struct base_status tab_on_sort_log(void *self, struct ch_call *call, const void *message,
+                                   void **reply)
 {
     struct tab_server *server = self;
     const Strata__Tablet__V1__SortLogRequest *request = message;
     struct base_arena *arena = ch_call_arena(call);
     Strata__Tablet__V1__SortLogReply *response =
         CH_MESSAGE(arena, Strata__Tablet__V1__SortLogReply, strata__tablet__v1__sort_log_reply);
-    struct sort sort = { .server = server, .directory = base_bytes_cstr(arena, ch_bytes_of(request->directory)) };
+    struct sort sort = { .server = server,
+                         .directory = base_bytes_cstr(arena, ch_bytes_of(request->directory)) };
     struct base_status status = BASE_STATUS_OK;
     for (size_t i = 0; i < request->n_segments && !base_failed(status); i++) {
         bool moved;
-        status = tab_log_read(server->env, server->blk, base_bytes_cstr(arena, ch_bytes_of(request->segments[i])),
+        status = tab_log_read(server->env, server->blk,
+                              base_bytes_cstr(arena, ch_bytes_of(request->segments[i])),
                               tab_call_deadline(server, call), on_record, &sort, &moved);
     }
     if (!base_failed(status))

@@ -1,8 +1,9 @@
 /* master.c: the tabletmaster's life: see master.h.
  *
- * Every instance serves RPCs; one holds the lock /<cell>/locks/tabletmaster (its value is the address) and leads: it makes passes
- * (master_pass.c) and answers admin requests; the others say UNAVAILABLE. A leader that loses its lock ends its process. A
- * leader that is paused and goes on later can do no harm: every change it makes is a compare-and-set on METADATA, and a dead
+ * Every instance serves RPCs; one holds the lock /<cell>/locks/tabletmaster (its value is the
+ * address) and leads: it makes passes (master_pass.c) and answers admin requests; the others say
+ * UNAVAILABLE. A leader that loses its lock ends its process. A leader that is paused and goes
+ * on later can do no harm: every change it makes is a compare-and-set on METADATA, and a dead
  * incarnation of a server stays dead. */
 #include "master.h"
 
@@ -25,14 +26,15 @@ struct base_status tab_master_check(const struct tab_master *master)
     return base_status_make(BASE_UNAVAILABLE, "this tabletmaster does not lead");
 }
 
-struct base_status tab_master_live(struct tab_master *master, ch_time deadline, struct base_arena *arena, struct tab_live **live,
-                                   size_t *count)
+struct base_status tab_master_live(struct tab_master *master, ch_time deadline,
+                                   struct base_arena *arena, struct tab_live **live, size_t *count)
 {
     char prefix[160];
     snprintf(prefix, sizeof(prefix), "/%s/locks/tabletserver", master->cell);
     struct ch_name_entry *entries;
     size_t entry_count;
-    struct base_status status = ch_name_list(master->naming, prefix, deadline, arena, &entries, &entry_count);
+    struct base_status status =
+        ch_name_list(master->naming, prefix, deadline, arena, &entries, &entry_count);
     *count = 0;
     if (base_failed(status))
         return base_status_wrap(status, "tabletservers");
@@ -45,7 +47,8 @@ struct base_status tab_master_live(struct tab_master *master, ch_time deadline, 
         one->alive = entries[i].locked && entries[i].value.len > 0;
         one->epoch = entries[i].epoch;
         snprintf(one->name, sizeof(one->name), "%s", slash + 1);
-        snprintf(one->server, sizeof(one->server), "%s@%llu", one->name, (unsigned long long)one->epoch);
+        snprintf(one->server, sizeof(one->server), "%s@%llu", one->name,
+                 (unsigned long long)one->epoch);
         snprintf(one->address, sizeof(one->address), "%.*s", BASE_FMT(entries[i].value));
     }
     return BASE_STATUS_OK;
@@ -59,7 +62,8 @@ struct tab_live *tab_live_find(struct tab_live *live, size_t count, struct base_
     return NULL;
 }
 
-enum tab_incarnation tab_incarnation_of(const struct tab_live *live, size_t count, struct base_bytes server)
+enum tab_incarnation tab_incarnation_of(const struct tab_live *live, size_t count,
+                                        struct base_bytes server)
 {
     const uint8_t *at = server.len ? memrchr(server.data, '@', server.len) : NULL;
     if (!at)
@@ -86,12 +90,14 @@ struct tab_live *tab_live_least(struct tab_live *live, size_t count)
     return least;
 }
 
-struct base_status tab_master_call(struct tab_master *master, const char *address, int method, const void *request,
-                                   ch_time deadline, struct base_arena *arena, void **reply)
+struct base_status tab_master_call(struct tab_master *master, const char *address, int method,
+                                   const void *request, ch_time deadline, struct base_arena *arena,
+                                   void **reply)
 {
     struct ch_call_options options = { .deadline = deadline, .no_retry = true };
-    return ch_client_call(tab_metac_peer(master->metac, address), &strata__tablet__v1__tabletserver__service.methods[method],
-                          request, &options, arena, reply);
+    return ch_client_call(tab_metac_peer(master->metac, address),
+                          &strata__tablet__v1__tabletserver__service.methods[method], request,
+                          &options, arena, reply);
 }
 
 /* ---- life ---- */
@@ -106,7 +112,8 @@ static struct base_status master_start(const struct ch_service_start *start, voi
     master->config = start->config;
     master->naming = start->naming;
     master->rpc = start->server;
-    snprintf(master->cell, sizeof(master->cell), "%s", start->common->cell && start->common->cell[0] ? start->common->cell : "local");
+    snprintf(master->cell, sizeof(master->cell), "%s",
+             start->common->cell && start->common->cell[0] ? start->common->cell : "local");
     struct blk_client_options blk = { .naming = start->naming, .cell = master->cell };
     master->blk = blk_client_new(start->env, &blk);
     master->metac = tab_metac_new(start->env, start->naming, master->cell);
@@ -137,8 +144,9 @@ static void lead(void *arg)
     char path[160];
     snprintf(path, sizeof(path), "/%s/locks/tabletmaster", master->cell);
     while (!master->lock && !ch_cancelled()) {
-        struct base_status status = ch_lock_acquire(master->naming, path, base_bytes_str(master->address),
-                                                    ch_in(master->env, 30 * CH_S), &master->lock);
+        struct base_status status =
+            ch_lock_acquire(master->naming, path, base_bytes_str(master->address),
+                            ch_in(master->env, 30 * CH_S), &master->lock);
         if (base_failed(status)) {
             master->lock = NULL;
             if (status.code != BASE_DEADLINE_EXCEEDED)
@@ -149,8 +157,10 @@ static void lead(void *arg)
     if (!master->lock)
         return;
     master->leading = true;
-    ch_info(master->env, "tabletmaster at %s leads, epoch %llu", master->address, (unsigned long long)ch_lock_epoch(master->lock));
-    struct base_status status = ch_gate_spawn(&master->gate, "passes", tab_master_pass_fiber, master);
+    ch_info(master->env, "tabletmaster at %s leads, epoch %llu", master->address,
+            (unsigned long long)ch_lock_epoch(master->lock));
+    struct base_status status =
+        ch_gate_spawn(&master->gate, "passes", tab_master_pass_fiber, master);
     if (!base_failed(status))
         status = ch_gate_spawn(&master->gate, "servers", watch_servers, master);
     if (!base_failed(status) && ch_lock_wait_lost(master->lock, CH_NEVER) == CH_CLOSED)
@@ -166,7 +176,8 @@ static struct base_status master_serve(void *self)
 {
     struct tab_master *master = self;
     const char *address = ch_server_address(master->rpc), *comma = strchr(address, ',');
-    snprintf(master->address, sizeof(master->address), "%.*s", comma ? (int)(comma - address) : (int)strlen(address), address);
+    snprintf(master->address, sizeof(master->address), "%.*s",
+             comma ? (int)(comma - address) : (int)strlen(address), address);
     char prefix[160];
     snprintf(prefix, sizeof(prefix), "/%s/locks/tabletserver", master->cell);
     master->servers = ch_name_watch(master->naming, prefix);
@@ -191,8 +202,10 @@ static void master_stop(void *self)
 }
 
 static const struct ch_config_key keys[] = {
-    CH_CONFIG(tab_master_config, balance, "balance", CH_CONFIG_BOOL, "true", "move tablets from servers with many to servers with few"),
-    CH_CONFIG(tab_master_config, balance_interval, "balance-interval", CH_CONFIG_DURATION, "2s", "between two such moves"),
+    CH_CONFIG(tab_master_config, balance, "balance", CH_CONFIG_BOOL, "true",
+              "move tablets from servers with many to servers with few"),
+    CH_CONFIG(tab_master_config, balance_interval, "balance-interval", CH_CONFIG_DURATION, "2s",
+              "between two such moves"),
 };
 
 const struct ch_service_def tab_tabletmaster_def = {

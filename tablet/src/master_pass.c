@@ -1,9 +1,12 @@
-/* master_pass.c: a pass: look at everything, put right what is not. Passes are idempotent and keep nothing from one to the next:
- * (1) which servers hold their locks, and what they say they serve; (2) logs of dead ones: sealed, sorted; (3) the root tablet,
- * METADATA's tablets, users' tablets, in that order, because each level is read through the one above: a tablet whose server is dead
- * (or nobody) is given to a live one, with its redo file; one whose live server does not know it is loaded there; (4) tables half made
- * are completed, tablets of deleted tables dropped; (5) when nothing was wrong: logs and files of the dead removed, one tablet
- * moved for balance. A pass runs when something changed, after a failure, and every IDLE_S. (Bigtable 5.2.) */
+/* master_pass.c: a pass: look at everything, put right what is not. Passes are idempotent and
+ * keep nothing from one to the next:
+ * (1) which servers hold their locks, and what they say they serve; (2) logs of dead ones:
+ * sealed, sorted; (3) the root tablet, METADATA's tablets, users' tablets, in that order,
+ * because each level is read through the one above: a tablet whose server is dead (or nobody) is
+ * given to a live one, with its redo file; one whose live server does not know it is loaded
+ * there; (4) tables half made are completed, tablets of deleted tables dropped; (5) when nothing
+ * was wrong: logs and files of the dead removed, one tablet moved for balance. A pass runs when
+ * something changed, after a failure, and every IDLE_S. (Bigtable 5.2.) */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +15,14 @@
 #include "master.h"
 #include "strata/tablet/v1/tablet.strata.h"
 
-enum { IDLE_S = 5, AGAIN_MS = 100, STEP_TIMEOUT_S = 10, LOAD_TIMEOUT_S = 60, REPORT_TIMEOUT_S = 2, SIDE_BY_SIDE = 16 };
+enum {
+    IDLE_S = 5,
+    AGAIN_MS = 100,
+    STEP_TIMEOUT_S = 10,
+    LOAD_TIMEOUT_S = 60,
+    REPORT_TIMEOUT_S = 2,
+    SIDE_BY_SIDE = 16
+};
 
 struct pass {
     struct tab_master *master;
@@ -24,8 +34,8 @@ struct pass {
     size_t table_count;
     char **named; /* files METADATA names */
     size_t named_count, named_cap;
-    size_t wrong;   /* things that were not as they should be */
-    size_t failed;  /* of them, not put right */
+    size_t wrong;  /* things that were not as they should be */
+    size_t failed; /* of them, not put right */
     struct mover *movable;
 };
 
@@ -35,7 +45,7 @@ struct job { /* one tablet to be put right, on a fiber of its own */
     struct tab_meta_row *row;
     uint64_t *root_version;
     const char *table_name;
-    struct tab_live *to;      /* to be given to; NULL: only loaded where it is */
+    struct tab_live *to; /* to be given to; NULL: only loaded where it is */
     char address[TAB_ADDRESS_BYTES];
 };
 
@@ -53,8 +63,9 @@ static ch_time step(const struct tab_master *master)
 
 /* ---- giving and loading ---- */
 
-struct base_status tab_master_load(struct tab_master *master, const Strata__Tablet__V1__TabletMeta *meta, const char *table_name,
-                                   const char *address, ch_time deadline)
+struct base_status tab_master_load(struct tab_master *master,
+                                   const Strata__Tablet__V1__TabletMeta *meta,
+                                   const char *table_name, const char *address, ch_time deadline)
 {
     struct base_arena arena = { 0 };
     Strata__Tablet__V1__LoadRequest request = STRATA__TABLET__V1__LOAD_REQUEST__INIT;
@@ -65,13 +76,18 @@ struct base_status tab_master_load(struct tab_master *master, const Strata__Tabl
     request.root = meta->table == TAB_TABLE_METADATA && meta->start.len == 0;
     request.table_name = ch_data_str(table_name);
     struct base_status status =
-        tab_master_call(master, address, STRATA__TABLET__V1__TABLETSERVER__LOAD, &request, deadline, &arena, &reply);
+        tab_master_call(master, address, STRATA__TABLET__V1__TABLETSERVER__LOAD, &request, deadline,
+                        &arena, &reply);
     base_arena_free(&arena);
-    return base_failed(status) ? base_status_wrap(status, "tablet %llx", (unsigned long long)meta->id) : status;
+    return base_failed(status)
+               ? base_status_wrap(status, "tablet %llx", (unsigned long long)meta->id)
+               : status;
 }
 
-struct base_status tab_master_assign(struct tab_master *master, Strata__Tablet__V1__TabletMeta *meta, struct tab_meta_row *row,
-                                     uint64_t *root_version, const char *table_name, const struct tab_live *to, ch_time deadline)
+struct base_status tab_master_assign(struct tab_master *master,
+                                     Strata__Tablet__V1__TabletMeta *meta, struct tab_meta_row *row,
+                                     uint64_t *root_version, const char *table_name,
+                                     const struct tab_live *to, ch_time deadline)
 {
     struct base_status status = BASE_STATUS_OK;
     if (meta->left) {
@@ -104,7 +120,8 @@ static void job_fiber(void *arg)
     struct tab_master *master = job->pass->master;
     ch_time deadline = ch_in(master->env, LOAD_TIMEOUT_S * CH_S);
     struct base_status status =
-        job->to ? tab_master_assign(master, job->meta, job->row, job->root_version, job->table_name, job->to, deadline)
+        job->to ? tab_master_assign(master, job->meta, job->row, job->root_version, job->table_name,
+                                    job->to, deadline)
                 : tab_master_load(master, job->meta, job->table_name, job->address, deadline);
     if (base_failed(status)) {
         job->pass->failed++;
@@ -115,12 +132,14 @@ static void job_fiber(void *arg)
 
 /* ---- one tablet ---- */
 
-static void add_redo(struct pass *pass, Strata__Tablet__V1__TabletMeta *meta, const struct tab_dead *dead)
+static void add_redo(struct pass *pass, Strata__Tablet__V1__TabletMeta *meta,
+                     const struct tab_dead *dead)
 {
     for (const struct tab_redo *redo = dead ? dead->redo : NULL; redo; redo = redo->next) {
         if (redo->tablet != meta->id)
             continue;
-        ProtobufCBinaryData *list = BASE_NEW_ARRAY(&pass->arena, ProtobufCBinaryData, meta->n_redo + 1);
+        ProtobufCBinaryData *list =
+            BASE_NEW_ARRAY(&pass->arena, ProtobufCBinaryData, meta->n_redo + 1);
         if (meta->n_redo)
             memcpy(list, meta->redo, meta->n_redo * sizeof(*list));
         list[meta->n_redo++] = ch_data_str(redo->path);
@@ -155,9 +174,11 @@ static void name_files(struct pass *pass, const Strata__Tablet__V1__TabletMeta *
         pass->named = list;
     }
     for (size_t i = 0; i < meta->n_files; i++)
-        pass->named[pass->named_count++] = base_bytes_cstr(&pass->arena, ch_bytes_of(meta->files[i]->path));
+        pass->named[pass->named_count++] =
+            base_bytes_cstr(&pass->arena, ch_bytes_of(meta->files[i]->path));
     for (size_t i = 0; i < meta->n_redo; i++)
-        pass->named[pass->named_count++] = base_bytes_cstr(&pass->arena, ch_bytes_of(meta->redo[i]));
+        pass->named[pass->named_count++] =
+            base_bytes_cstr(&pass->arena, ch_bytes_of(meta->redo[i]));
     if (meta->left)
         name_files(pass, meta->left);
 }
@@ -225,7 +246,8 @@ static struct base_status pass_root(struct pass *pass)
     struct tab_master *master = pass->master;
     Strata__Tablet__V1__TabletMeta *root;
     uint64_t version = 0;
-    struct base_status status = tab_metac_root(master->metac, step(master), &pass->arena, &root, &version);
+    struct base_status status =
+        tab_metac_root(master->metac, step(master), &pass->arena, &root, &version);
     if (status.code == BASE_NOT_FOUND) {
         base_status_free(&status);
         status = bootstrap_root(pass);
@@ -273,20 +295,24 @@ static const char *table_name(struct pass *pass, uint64_t table)
     return NULL;
 }
 
-/* A tablet of a table that is deleted: its server lets go of it, its row goes; the sweep finds its files. */
-static void drop_orphan(struct pass *pass, const Strata__Tablet__V1__TabletMeta *meta, const struct tab_meta_row *row) CH_WAITS;
-static void drop_orphan(struct pass *pass, const Strata__Tablet__V1__TabletMeta *meta, const struct tab_meta_row *row)
+/* A tablet of a table that is deleted: its server lets go of it, its row goes; the sweep finds
+ * its files. */
+static void drop_orphan(struct pass *pass, const Strata__Tablet__V1__TabletMeta *meta,
+                        const struct tab_meta_row *row) CH_WAITS;
+static void drop_orphan(struct pass *pass, const Strata__Tablet__V1__TabletMeta *meta,
+                        const struct tab_meta_row *row)
 {
     struct tab_master *master = pass->master;
-    struct tab_live *holder = tab_live_find(pass->live, pass->live_count, ch_bytes_of(meta->server));
+    struct tab_live *holder =
+        tab_live_find(pass->live, pass->live_count, ch_bytes_of(meta->server));
     struct base_status status = BASE_STATUS_OK;
     if (holder) {
         Strata__Tablet__V1__UnloadRequest request = STRATA__TABLET__V1__UNLOAD_REQUEST__INIT;
         void *reply;
         request.id = meta->id;
         request.drop = true;
-        status = tab_master_call(master, holder->address, STRATA__TABLET__V1__TABLETSERVER__UNLOAD, &request, step(master),
-                                 &pass->arena, &reply);
+        status = tab_master_call(master, holder->address, STRATA__TABLET__V1__TABLETSERVER__UNLOAD,
+                                 &request, step(master), &pass->arena, &reply);
     }
     if (!base_failed(status))
         status = tab_metac_delete(master->metac, row, step(master));
@@ -295,7 +321,8 @@ static void drop_orphan(struct pass *pass, const Strata__Tablet__V1__TabletMeta 
     base_status_free(&status);
 }
 
-static void note_movable(struct pass *pass, Strata__Tablet__V1__TabletMeta *meta, const struct tab_meta_row *row, const char *name)
+static void note_movable(struct pass *pass, Strata__Tablet__V1__TabletMeta *meta,
+                         const struct tab_meta_row *row, const char *name)
 {
     struct tab_live *from = tab_live_find(pass->live, pass->live_count, ch_bytes_of(meta->server));
     if (!from || meta->table == TAB_TABLE_METADATA)
@@ -306,7 +333,8 @@ static void note_movable(struct pass *pass, Strata__Tablet__V1__TabletMeta *meta
         pass->movable = mover;
 }
 
-static struct base_status pass_rows(struct pass *pass, struct tab_meta_row *rows, size_t count) CH_WAITS;
+static struct base_status pass_rows(struct pass *pass, struct tab_meta_row *rows,
+                                    size_t count) CH_WAITS;
 static struct base_status pass_rows(struct pass *pass, struct tab_meta_row *rows, size_t count)
 {
     struct job *jobs = BASE_NEW_ARRAY(&pass->arena, struct job, count);
@@ -346,13 +374,14 @@ static struct base_status pass_metadata(struct pass *pass)
     struct tab_meta_row *rows;
     size_t count;
     tab_meta_root_end(&end);
-    struct base_status status = tab_metac_scan(pass->master->metac, BASE_BYTES_EMPTY, base_buf_bytes(&end), 0, step(pass->master),
-                                               &pass->arena, &rows, &count);
+    struct base_status status =
+        tab_metac_scan(pass->master->metac, BASE_BYTES_EMPTY, base_buf_bytes(&end), 0,
+                       step(pass->master), &pass->arena, &rows, &count);
     if (!base_failed(status) && count == 0) {
         status = bootstrap_metadata(pass);
         if (!base_failed(status))
-            status = tab_metac_scan(pass->master->metac, BASE_BYTES_EMPTY, base_buf_bytes(&end), 0, step(pass->master),
-                                    &pass->arena, &rows, &count);
+            status = tab_metac_scan(pass->master->metac, BASE_BYTES_EMPTY, base_buf_bytes(&end), 0,
+                                    step(pass->master), &pass->arena, &rows, &count);
     }
     if (!base_failed(status))
         status = pass_rows(pass, rows, count);
@@ -368,7 +397,8 @@ static void complete_tables(struct pass *pass)
     for (size_t i = 0; i < pass->table_count; i++) {
         if (!pass->tables[i]->creating)
             continue;
-        struct base_status status = tab_master_make_tablets(pass->master, pass->tables[i], step(pass->master));
+        struct base_status status =
+            tab_master_make_tablets(pass->master, pass->tables[i], step(pass->master));
         pass->wrong++;
         pass->failed += base_failed(status);
         base_status_free(&status);
@@ -383,11 +413,14 @@ static struct base_status pass_tables(struct pass *pass)
     size_t count;
     base_buf_put_be64(&start, TAB_TABLE_FIRST);
     struct tab_master *master = pass->master;
-    /* Tablets first, then tables: a tablet's table was there before it, so a table not found now is deleted. */
-    struct base_status status = tab_metac_scan(master->metac, base_buf_bytes(&start), BASE_BYTES_EMPTY, 0, step(master),
-                                               &pass->arena, &rows, &count);
+    /* Tablets first, then tables: a tablet's table was there before it, so a table not found now
+     * is deleted. */
+    struct base_status status =
+        tab_metac_scan(master->metac, base_buf_bytes(&start), BASE_BYTES_EMPTY, 0, step(master),
+                       &pass->arena, &rows, &count);
     if (!base_failed(status))
-        status = tab_master_tables(master, "", step(master), &pass->arena, &pass->tables, &pass->table_count);
+        status = tab_master_tables(master, "", step(master), &pass->arena, &pass->tables,
+                                   &pass->table_count);
     if (!base_failed(status))
         status = pass_rows(pass, rows, count);
     if (!base_failed(status))
@@ -410,8 +443,9 @@ static void report_fiber(void *arg)
     struct report_job *job = arg;
     Strata__Tablet__V1__ReportRequest request = STRATA__TABLET__V1__REPORT_REQUEST__INIT;
     Strata__Tablet__V1__ReportReply *reply;
-    struct base_status status = tab_master_call(job->master, job->live->address, STRATA__TABLET__V1__TABLETSERVER__REPORT, &request,
-                                                ch_in(job->master->env, REPORT_TIMEOUT_S * CH_S), &job->arena, (void **)&reply);
+    struct base_status status = tab_master_call(
+        job->master, job->live->address, STRATA__TABLET__V1__TABLETSERVER__REPORT, &request,
+        ch_in(job->master->env, REPORT_TIMEOUT_S * CH_S), &job->arena, (void **)&reply);
     if (!base_failed(status) && base_bytes_eq_str(ch_bytes_of(reply->server), job->live->server)) {
         job->live->tablets = BASE_NEW_ARRAY(&job->arena, uint64_t, reply->n_tablets);
         for (size_t i = 0; i < reply->n_tablets; i++)
@@ -449,15 +483,16 @@ static void balance(struct pass *pass)
     struct tab_master *master = pass->master;
     struct tab_live *least = tab_live_least(pass->live, pass->live_count);
     struct mover *mover = pass->movable;
-    if (!master->config->balance || !mover || !least || mover->from->assigned < least->assigned + 2 ||
-        ch_now(master->env) < master->next_balance)
+    if (!master->config->balance || !mover || !least ||
+        mover->from->assigned < least->assigned + 2 || ch_now(master->env) < master->next_balance)
         return;
     master->next_balance = ch_in(master->env, master->config->balance_interval);
     Strata__Tablet__V1__UnloadRequest request = STRATA__TABLET__V1__UNLOAD_REQUEST__INIT;
     void *reply;
     request.id = mover->meta->id;
-    struct base_status status = tab_master_call(master, mover->from->address, STRATA__TABLET__V1__TABLETSERVER__UNLOAD, &request,
-                                                step(master), &pass->arena, &reply);
+    struct base_status status =
+        tab_master_call(master, mover->from->address, STRATA__TABLET__V1__TABLETSERVER__UNLOAD,
+                        &request, step(master), &pass->arena, &reply);
     struct tab_meta_row row;
     Strata__Tablet__V1__TabletMeta *meta;
     if (!base_failed(status))
@@ -465,9 +500,11 @@ static void balance(struct pass *pass)
     if (!base_failed(status))
         status = tab_meta_decode(row.value, &pass->arena, &meta);
     if (!base_failed(status) && meta->server.len == 0)
-        status = tab_master_assign(master, meta, &row, NULL, mover->table_name, least, step(master));
+        status =
+            tab_master_assign(master, meta, &row, NULL, mover->table_name, least, step(master));
     if (!base_failed(status))
-        ch_info(master->env, "moved tablet %llx from %s to %s", (unsigned long long)mover->meta->id, mover->from->server, least->server);
+        ch_info(master->env, "moved tablet %llx from %s to %s", (unsigned long long)mover->meta->id,
+                mover->from->server, least->server);
     else
         ch_warn(master->env, "balance: %s", base_status_text(&status));
     base_status_free(&status);
@@ -480,7 +517,8 @@ static struct base_status look_at_all(struct pass *pass) CH_WAITS;
 static struct base_status look_at_all(struct pass *pass)
 {
     struct tab_master *master = pass->master;
-    struct base_status status = tab_master_find_dead(master, pass->live, pass->live_count, step(master), &pass->arena, &pass->dead);
+    struct base_status status = tab_master_find_dead(master, pass->live, pass->live_count,
+                                                     step(master), &pass->arena, &pass->dead);
     if (!base_failed(status))
         status = pass_root(pass);
     if (!base_failed(status))
@@ -495,7 +533,8 @@ static bool one_pass(struct tab_master *master)
 {
     struct pass pass = { .master = master };
     struct report_job *reports = NULL;
-    struct base_status status = tab_master_live(master, step(master), &pass.arena, &pass.live, &pass.live_count);
+    struct base_status status =
+        tab_master_live(master, step(master), &pass.arena, &pass.live, &pass.live_count);
     if (!base_failed(status))
         reports = ask_reports(&pass);
     if (!base_failed(status) && pass.live_count == 0)
@@ -511,7 +550,8 @@ static bool one_pass(struct tab_master *master)
     if (good && pass.wrong == 0 && ch_lock_held(master->lock)) {
         if (pass.named_count)
             qsort(pass.named, pass.named_count, sizeof(*pass.named), by_text);
-        tab_master_sweep(master, pass.live, pass.live_count, pass.named, pass.named_count, step(master));
+        tab_master_sweep(master, pass.live, pass.live_count, pass.named, pass.named_count,
+                         step(master));
         balance(&pass);
     }
     if (base_failed(status))

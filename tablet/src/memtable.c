@@ -1,5 +1,5 @@
-/* memtable.c: see memtable.h. Heights come from a hash of the count, so a memtable is the same function of its input in every
- * run. */
+/* memtable.c: see memtable.h. Heights come from a hash of the count, so a memtable is the same
+ * function of its input in every run. */
 #include "memtable.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@ enum { HEIGHT_MAX = 14, BRANCHING_BITS = 2 };
 
 struct node {
     uint32_t key_len, value_len;
-    uint8_t *data;         /* key, then value */
+    uint8_t *data; /* key, then value */
     struct node *next[];
 };
 
@@ -29,7 +29,8 @@ static struct base_bytes node_key(const struct node *node)
 
 static struct node *node_new(struct base_arena *arena, int height)
 {
-    return base_arena_calloc(arena, 1, sizeof(struct node) + (size_t)height * sizeof(struct node *));
+    return base_arena_calloc(arena, 1,
+                             sizeof(struct node) + (size_t)height * sizeof(struct node *));
 }
 
 struct tab_memtable *tab_memtable_new(void)
@@ -59,13 +60,15 @@ void tab_memtable_unref(struct tab_memtable *memtable)
 }
 
 /* The last node < key; with `path`, the last node < key on every level. */
-static struct node *find_before(const struct tab_memtable *memtable, struct base_bytes key, struct node **path)
+static struct node *find_before(const struct tab_memtable *memtable, struct base_bytes key,
+                                struct node **path)
 {
     struct node *at = memtable->head;
     struct node *not_less = NULL; /* already compared on a level above */
     for (int level = memtable->height - 1; level >= 0; level--) {
         struct node *next;
-        while ((next = at->next[level]) && next != not_less && base_bytes_cmp(node_key(next), key) < 0)
+        while ((next = at->next[level]) && next != not_less &&
+               base_bytes_cmp(node_key(next), key) < 0)
             at = next;
         not_less = next;
         if (path)
@@ -196,7 +199,8 @@ static void iter_free(struct tab_iter *base)
 
 struct tab_iter *tab_memtable_iter(struct tab_memtable *memtable)
 {
-    static const struct tab_iter_ops ops = { iter_seek, iter_seek_before, iter_seek_last, iter_next, iter_free };
+    static const struct tab_iter_ops ops = { iter_seek, iter_seek_before, iter_seek_last, iter_next,
+                                             iter_free };
     struct memtable_iter *iter = calloc(1, sizeof(*iter));
     BASE_ASSERT(iter != NULL);
     iter->base.ops = &ops;

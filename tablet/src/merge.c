@@ -1,6 +1,7 @@
-/* merge.c: see iter.h. A linear tournament: sources are few (a memtable or two, a handful of SSTables). `best` is the source
- * with the least key, `second` the least among the others: as long as best's next key stays below second's, moving costs one
- * comparison. Two sources never hold the same key with different values: a key ends in its number. */
+/* merge.c: see iter.h. A linear tournament: sources are few (a memtable or two, a handful of
+ * SSTables). `best` is the source with the least key, `second` the least among the others: as
+ * long as best's next key stays below second's, moving costs one comparison. Two sources never
+ * hold the same key with different values: a key ends in its number. */
 #include "iter.h"
 
 #include <stdlib.h>
@@ -93,7 +94,8 @@ const struct tab_iter *tab_merge_at(const struct tab_merge *merge)
     return merge->failed ? NULL : merge->best;
 }
 
-bool tab_merge_before(struct tab_merge *merge, struct base_bytes key, bool from_end, struct base_buf *found)
+bool tab_merge_before(struct tab_merge *merge, struct base_bytes key, bool from_end,
+                      struct base_buf *found)
 {
     bool any = false;
     base_buf_clear(found);

@@ -10,7 +10,8 @@ void tab_meta_key(struct base_buf *out, uint64_t table, struct base_bytes end)
 
 void tab_meta_seek_key(struct base_buf *out, uint64_t table, struct base_bytes row)
 {
-    /* The end must be greater than the row, and the least greater string is the row and a byte 00. */
+    /* The end must be greater than the row, and the least greater string is the row and a byte
+     * 00. */
     base_buf_put_be64(out, table);
     base_buf_put_u8(out, 0);
     base_buf_put_bytes(out, row);

@@ -43,14 +43,16 @@ struct base_status tab_row_key_check(struct base_bytes row)
 struct base_status tab_no_family(const struct tab_schema *schema, struct base_bytes row)
 {
     struct base_arena arena = { 0 };
-    struct base_status status =
-        base_status_make(BASE_NOT_FOUND, "Error while mutating the row '%s' (%s) : Requested column family not found.",
-                         base_bytes_show(&arena, row, 200), schema->name);
+    struct base_status status = base_status_make(
+        BASE_NOT_FOUND,
+        "Error while mutating the row '%s' (%s) : Requested column family not found.",
+        base_bytes_show(&arena, row, 200), schema->name);
     base_arena_free(&arena);
     return status;
 }
 
-void tab_edit_set_cell(struct tab_edit *edit, struct base_bytes row, const struct tab_family *family, struct base_bytes qualifier,
+void tab_edit_set_cell(struct tab_edit *edit, struct base_bytes row,
+                       const struct tab_family *family, struct base_bytes qualifier,
                        int64_t timestamp_us, struct base_bytes value)
 {
     struct base_buf key = { 0 };
@@ -62,9 +64,11 @@ void tab_edit_set_cell(struct tab_edit *edit, struct base_bytes row, const struc
 static struct base_status check_granularity(int64_t timestamp_us)
 {
     if (timestamp_us < 0)
-        return INVALID("Invalid timestamp %lld: must not be negative (or -1 for the server's time)", (long long)timestamp_us);
+        return INVALID("Invalid timestamp %lld: must not be negative (or -1 for the server's time)",
+                       (long long)timestamp_us);
     if (timestamp_us % 1000)
-        return INVALID("Timestamp granularity mismatch. Expected a multiple of 1000 (millisecond granularity), but got %lld.",
+        return INVALID("Timestamp granularity mismatch. Expected a multiple of 1000 (millisecond "
+                       "granularity), but got %lld.",
                        (long long)timestamp_us);
     return BASE_STATUS_OK;
 }
@@ -72,12 +76,14 @@ static struct base_status check_granularity(int64_t timestamp_us)
 static struct base_status check_qualifier(ProtobufCBinaryData qualifier)
 {
     if (qualifier.len > TAB_QUALIFIER_MAX)
-        return INVALID("Column qualifier is %zu bytes; the limit is %d", qualifier.len, TAB_QUALIFIER_MAX);
+        return INVALID("Column qualifier is %zu bytes; the limit is %d", qualifier.len,
+                       TAB_QUALIFIER_MAX);
     return BASE_STATUS_OK;
 }
 
 static struct base_status set_cell(const struct tab_schema *schema, struct base_bytes row,
-                                   const Google__Bigtable__V2__Mutation__SetCell *set, int64_t now_us, struct tab_edit *edit)
+                                   const Google__Bigtable__V2__Mutation__SetCell *set,
+                                   int64_t now_us, struct tab_edit *edit)
 {
     int64_t timestamp_us = set->timestamp_micros == -1 ? now_us : set->timestamp_micros;
     struct base_status status = check_granularity(timestamp_us);
@@ -90,12 +96,14 @@ static struct base_status set_cell(const struct tab_schema *schema, struct base_
     const struct tab_family *family = tab_schema_family(schema, ch_bytes_of(set->family_name));
     if (!family)
         return tab_no_family(schema, row);
-    tab_edit_set_cell(edit, row, family, ch_bytes_of(set->column_qualifier), timestamp_us, ch_bytes_of(set->value));
+    tab_edit_set_cell(edit, row, family, ch_bytes_of(set->column_qualifier), timestamp_us,
+                      ch_bytes_of(set->value));
     return BASE_STATUS_OK;
 }
 
 static struct base_status delete_column(const struct tab_schema *schema, struct base_bytes row,
-                                        const Google__Bigtable__V2__Mutation__DeleteFromColumn *del, struct tab_edit *edit)
+                                        const Google__Bigtable__V2__Mutation__DeleteFromColumn *del,
+                                        struct tab_edit *edit)
 {
     int64_t start = del->time_range ? del->time_range->start_timestamp_micros : 0;
     int64_t end = del->time_range ? del->time_range->end_timestamp_micros : 0;
@@ -107,21 +115,23 @@ static struct base_status delete_column(const struct tab_schema *schema, struct 
     if (base_failed(status))
         return status;
     if (end && start >= end)
-        return INVALID("Error in field 'time_range' : start_timestamp must be less than end_timestamp");
+        return INVALID(
+            "Error in field 'time_range' : start_timestamp must be less than end_timestamp");
     const struct tab_family *family = tab_schema_family(schema, ch_bytes_of(del->family_name));
     if (!family)
         return tab_no_family(schema, row);
     struct base_buf key = { 0 };
     uint8_t value[16];
-    tab_key_put_column_delete(&key, row, family->name, family->id, ch_bytes_of(del->column_qualifier), 0);
+    tab_key_put_column_delete(&key, row, family->name, family->id,
+                              ch_bytes_of(del->column_qualifier), 0);
     tab_time_range_encode(value, start, end);
     tab_edit_put(edit, base_buf_bytes(&key), base_bytes(value, sizeof(value)));
     base_buf_free(&key);
     return BASE_STATUS_OK;
 }
 
-static struct base_status delete_family(const struct tab_schema *schema, struct base_bytes row, ProtobufCBinaryData name,
-                                        struct tab_edit *edit)
+static struct base_status delete_family(const struct tab_schema *schema, struct base_bytes row,
+                                        ProtobufCBinaryData name, struct tab_edit *edit)
 {
     const struct tab_family *family = tab_schema_family(schema, ch_bytes_of(name));
     if (!family)
@@ -134,7 +144,8 @@ static struct base_status delete_family(const struct tab_schema *schema, struct 
 }
 
 struct base_status tab_mutation_encode(const struct tab_schema *schema, struct base_bytes row,
-                                       const Google__Bigtable__V2__Mutation *mutation, int64_t now_us, struct tab_edit *edit)
+                                       const Google__Bigtable__V2__Mutation *mutation,
+                                       int64_t now_us, struct tab_edit *edit)
 {
     switch (mutation->mutation_case) {
     case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_SET_CELL:
@@ -151,17 +162,19 @@ struct base_status tab_mutation_encode(const struct tab_schema *schema, struct b
         return BASE_STATUS_OK;
     }
     case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_ADD_TO_CELL:
-        return base_status_make(BASE_UNIMPLEMENTED, "AddToCell: aggregate families are not supported");
+        return base_status_make(BASE_UNIMPLEMENTED,
+                                "AddToCell: aggregate families are not supported");
     case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_MERGE_TO_CELL:
-        return base_status_make(BASE_UNIMPLEMENTED, "MergeToCell: aggregate families are not supported");
+        return base_status_make(BASE_UNIMPLEMENTED,
+                                "MergeToCell: aggregate families are not supported");
     default:
         return INVALID("Mutation: no mutation is set");
     }
 }
 
 struct base_status tab_mutations_encode(const struct tab_schema *schema, struct base_bytes row,
-                                        Google__Bigtable__V2__Mutation *const *mutations, size_t count, int64_t now_us,
-                                        struct tab_edit *edit)
+                                        Google__Bigtable__V2__Mutation *const *mutations,
+                                        size_t count, int64_t now_us, struct tab_edit *edit)
 {
     struct base_status status = tab_row_key_check(row);
     if (base_failed(status))

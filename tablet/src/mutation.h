@@ -1,5 +1,5 @@
-/* mutation.h: google.bigtable.v2.Mutation to entries: everything is checked before anything is written, so a row operation is
- * done wholly or not at all. No function here may wait. */
+/* mutation.h: google.bigtable.v2.Mutation to entries: everything is checked before anything is
+ * written, so a row operation is done wholly or not at all. No function here may wait. */
 #ifndef TAB_MUTATION_H
 #define TAB_MUTATION_H
 
@@ -13,7 +13,8 @@ enum {
     TAB_MUTATIONS_MAX = 100000,
 };
 
-/* Entries to be written as one: [varint key length, key, varint value length, value]*, keys without numbers yet. */
+/* Entries to be written as one: [varint key length, key, varint value length, value]*, keys
+ * without numbers yet. */
 struct tab_edit {
     struct base_buf bytes;
     uint32_t count;
@@ -27,17 +28,21 @@ bool tab_edit_next(struct base_bytes *rest, struct base_bytes *key, struct base_
 
 /* INVALID_ARGUMENT "Row keys must be non-empty" and the like. */
 struct base_status tab_row_key_check(struct base_bytes row) BASE_MUST_CHECK;
-/* Checks one mutation and appends its entries; `now_us` is the server's time (already whole milliseconds). */
+/* Checks one mutation and appends its entries; `now_us` is the server's time (already whole
+ * milliseconds). */
 struct base_status tab_mutation_encode(const struct tab_schema *schema, struct base_bytes row,
-                                       const Google__Bigtable__V2__Mutation *mutation, int64_t now_us, struct tab_edit *edit)
-    BASE_MUST_CHECK;
+                                       const Google__Bigtable__V2__Mutation *mutation,
+                                       int64_t now_us, struct tab_edit *edit) BASE_MUST_CHECK;
 /* Checks and appends all; INVALID_ARGUMENT "No mutations provided" for none. */
 struct base_status tab_mutations_encode(const struct tab_schema *schema, struct base_bytes row,
-                                        Google__Bigtable__V2__Mutation *const *mutations, size_t count, int64_t now_us,
+                                        Google__Bigtable__V2__Mutation *const *mutations,
+                                        size_t count, int64_t now_us,
                                         struct tab_edit *edit) BASE_MUST_CHECK;
-void tab_edit_set_cell(struct tab_edit *edit, struct base_bytes row, const struct tab_family *family, struct base_bytes qualifier,
+void tab_edit_set_cell(struct tab_edit *edit, struct base_bytes row,
+                       const struct tab_family *family, struct base_bytes qualifier,
                        int64_t timestamp_us, struct base_bytes value);
 /* NOT_FOUND with the service's text. */
-struct base_status tab_no_family(const struct tab_schema *schema, struct base_bytes row) BASE_MUST_CHECK;
+struct base_status tab_no_family(const struct tab_schema *schema,
+                                 struct base_bytes row) BASE_MUST_CHECK;
 
 #endif

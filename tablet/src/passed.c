@@ -1,5 +1,6 @@
-/* passed.c: admin requests at a tabletserver: passed on, as they are, to the tabletmaster that leads (its address is the value of
- * its lock in naming). While nobody leads they wait for one, until their deadline. */
+/* passed.c: admin requests at a tabletserver: passed on, as they are, to the tabletmaster that
+ * leads (its address is the value of its lock in naming). While nobody leads they wait for one,
+ * until their deadline. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,8 +25,10 @@ static bool master_address(struct tab_server *server, char *out, size_t size)
     return false;
 }
 
-static struct base_status on_passed(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS;
-static struct base_status on_passed(void *self, struct ch_call *call, const void *request, void **reply)
+static struct base_status on_passed(void *self, struct ch_call *call, const void *request,
+                                    void **reply) CH_WAITS;
+static struct base_status on_passed(void *self, struct ch_call *call, const void *request,
+                                    void **reply)
 {
     struct tab_passed *passed = self;
     struct tab_server *server = passed->server;
@@ -36,8 +39,8 @@ static struct base_status on_passed(void *self, struct ch_call *call, const void
         struct ch_call_options options = { .deadline = deadline, .no_retry = true };
         if (master_address(server, address, sizeof(address))) {
             base_status_free(&status);
-            status = ch_client_call(tab_metac_peer(server->store.metac, address), passed->method, request, &options,
-                                    ch_call_arena(call), reply);
+            status = ch_client_call(tab_metac_peer(server->store.metac, address), passed->method,
+                                    request, &options, ch_call_arena(call), reply);
         }
         bool unknown = options.outcome_unknown && !passed->method->idempotent;
         if (status.code != BASE_UNAVAILABLE || unknown || ch_cancelled() || server->stopping ||

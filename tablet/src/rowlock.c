@@ -42,7 +42,8 @@ static struct tab_rowlock *find(struct tab_rowlocks *locks, uint64_t tablet, str
     uint64_t hash = base_hash(row.data, row.len, tablet);
     struct tab_rowlock **bucket = &locks->buckets[hash % locks->bucket_count];
     for (struct tab_rowlock *lock = *bucket; lock; lock = lock->next)
-        if (lock->hash == hash && lock->tablet == tablet && base_bytes_eq(base_bytes(lock->row, lock->row_len), row))
+        if (lock->hash == hash && lock->tablet == tablet &&
+            base_bytes_eq(base_bytes(lock->row, lock->row_len), row))
             return lock;
     struct tab_rowlock *lock = calloc(1, sizeof(*lock) + row.len);
     BASE_ASSERT(lock != NULL);
@@ -96,8 +97,8 @@ static void grant(struct tab_rowlock *lock)
     }
 }
 
-enum ch_outcome tab_rowlock_take(struct tab_rowlocks *locks, uint64_t tablet, struct base_bytes row, bool alone,
-                                 ch_time deadline, struct tab_rowlock **result)
+enum ch_outcome tab_rowlock_take(struct tab_rowlocks *locks, uint64_t tablet, struct base_bytes row,
+                                 bool alone, ch_time deadline, struct tab_rowlock **result)
 {
     struct tab_rowlock *lock = find(locks, tablet, row);
     *result = lock;
@@ -111,7 +112,9 @@ enum ch_outcome tab_rowlock_take(struct tab_rowlocks *locks, uint64_t tablet, st
     lock->end = &waiter.next;
     enum ch_outcome outcome = ch_done_wait(&waiter.done, deadline);
     if (waiter.granted)
-        return CH_OK; /* also when the deadline passed in the same turn: it is ours, and is released by the caller */
+        /* also when the deadline passed in the same turn: it is ours, and is released by the
+         * caller */
+        return CH_OK;
     struct waiter **link = &lock->first;
     while (*link != &waiter)
         link = &(*link)->next;

@@ -11,12 +11,13 @@ void tab_time_range_encode(uint8_t out[16], int64_t start, int64_t end)
     base_put_le64(out + 8, (uint64_t)end);
 }
 
-uint64_t tab_ranges_cover(const struct tab_range_delete *ranges, size_t count, uint64_t snapshot, struct base_bytes row,
-                          struct base_bytes *end)
+uint64_t tab_ranges_cover(const struct tab_range_delete *ranges, size_t count, uint64_t snapshot,
+                          struct base_bytes row, struct base_bytes *end)
 {
     uint64_t seq = 0;
     for (size_t i = 0; i < count; i++) {
-        if (ranges[i].seq <= seq || ranges[i].seq > snapshot || base_bytes_cmp(row, ranges[i].start) < 0 ||
+        if (ranges[i].seq <= seq || ranges[i].seq > snapshot ||
+            base_bytes_cmp(row, ranges[i].start) < 0 ||
             (ranges[i].end.len && base_bytes_cmp(row, ranges[i].end) >= 0))
             continue;
         seq = ranges[i].seq;
@@ -25,11 +26,16 @@ uint64_t tab_ranges_cover(const struct tab_range_delete *ranges, size_t count, u
     return seq;
 }
 
-void tab_row_reader_init(struct tab_row_reader *reader, struct tab_merge *merge, const struct tab_schema *schema,
-                         const struct tab_range_delete *ranges, size_t range_count, uint64_t snapshot, int64_t now_us)
+void tab_row_reader_init(struct tab_row_reader *reader, struct tab_merge *merge,
+                         const struct tab_schema *schema, const struct tab_range_delete *ranges,
+                         size_t range_count, uint64_t snapshot, int64_t now_us)
 {
-    *reader = (struct tab_row_reader){ .merge = merge, .schema = schema, .ranges = ranges, .range_count = range_count,
-                                       .snapshot = snapshot, .now_us = now_us };
+    *reader = (struct tab_row_reader){ .merge = merge,
+                                       .schema = schema,
+                                       .ranges = ranges,
+                                       .range_count = range_count,
+                                       .snapshot = snapshot,
+                                       .now_us = now_us };
 }
 
 void tab_row_reader_destroy(struct tab_row_reader *reader)
@@ -73,7 +79,8 @@ static void enter_family(struct tab_row_reader *reader, const struct tab_key *ke
 static bool same_family(const struct tab_row_reader *reader, const struct tab_key *key)
 {
     const struct base_buf *prefix = &reader->family_prefix;
-    return prefix->len == key->family.len + 4 && memcmp(prefix->data, key->family.data, key->family.len) == 0 &&
+    return prefix->len == key->family.len + 4 &&
+           memcmp(prefix->data, key->family.data, key->family.len) == 0 &&
            base_get_le32(prefix->data + key->family.len) == key->family_id;
 }
 
@@ -96,7 +103,8 @@ static void add_time_range(struct tab_row_reader *reader, uint64_t seq, struct b
         BASE_ASSERT(reader->times != NULL);
     }
     reader->times[reader->time_count++] =
-        (struct tab_time_range){ (int64_t)base_get_le64(value.data), (int64_t)base_get_le64(value.data + 8), seq };
+        (struct tab_time_range){ (int64_t)base_get_le64(value.data),
+                                 (int64_t)base_get_le64(value.data + 8), seq };
 }
 
 static bool deleted(const struct tab_row_reader *reader, const struct tab_key *key)
@@ -107,15 +115,17 @@ static bool deleted(const struct tab_row_reader *reader, const struct tab_key *k
         return false;
     for (size_t i = 0; i < reader->time_count; i++) {
         const struct tab_time_range *range = &reader->times[i];
-        if (key->seq < range->seq && key->timestamp_us >= range->start && (range->end == 0 || key->timestamp_us < range->end))
+        if (key->seq < range->seq && key->timestamp_us >= range->start &&
+            (range->end == 0 || key->timestamp_us < range->end))
             return true;
     }
     return false;
 }
 
-/* Takes in the next entry of the current row. True: a live cell. `deletion_live`: set when it is a deletion that is not
- * itself covered by a newer one. */
-static bool admit(struct tab_row_reader *reader, const struct tab_key *key, struct base_bytes value, bool *deletion_live)
+/* Takes in the next entry of the current row. True: a live cell. `deletion_live`: set when it is
+ * a deletion that is not itself covered by a newer one. */
+static bool admit(struct tab_row_reader *reader, const struct tab_key *key, struct base_bytes value,
+                  bool *deletion_live)
 {
     *deletion_live = false;
     if (key->kind == TAB_ROW_DELETE) {
@@ -147,7 +157,8 @@ static bool admit(struct tab_row_reader *reader, const struct tab_key *key, stru
     reader->last_timestamp = key->timestamp_us;
     if (deleted(reader, key))
         return false;
-    return !tab_gc_drops(&reader->family->gc, reader->version_index++, key->timestamp_us, reader->now_us);
+    return !tab_gc_drops(&reader->family->gc, reader->version_index++, key->timestamp_us,
+                         reader->now_us);
 }
 
 bool tab_keep_entry(struct tab_keep *keep, const struct tab_key *key, struct base_bytes value)
@@ -156,8 +167,9 @@ bool tab_keep_entry(struct tab_keep *keep, const struct tab_key *key, struct bas
     if (!base_bytes_eq(key->row, base_buf_bytes(&reader->row))) {
         enter_row(reader, key->row);
         struct base_bytes end;
-        reader->row_deleted = tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot,
-                                               tab_key_plain(key->row, true, &reader->scratch), &end);
+        reader->row_deleted =
+            tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot,
+                             tab_key_plain(key->row, true, &reader->scratch), &end);
     }
     bool deletion_live;
     if (admit(reader, key, value, &deletion_live))
@@ -209,8 +221,11 @@ bool tab_row_reader_next_row(struct tab_row_reader *reader, struct base_bytes *r
         if (encoded.len == 0)
             return false;
         enter_row(reader, encoded);
-        struct base_bytes plain = tab_key_plain(base_buf_bytes(&reader->row), true, &reader->scratch), end;
-        reader->row_deleted = tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot, plain, &end);
+        struct base_bytes plain =
+                              tab_key_plain(base_buf_bytes(&reader->row), true, &reader->scratch),
+                          end;
+        reader->row_deleted =
+            tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot, plain, &end);
         reader->in_row = true;
         *row = plain;
         if (reader->row_deleted == 0)
@@ -227,11 +242,13 @@ bool tab_row_reader_next_row(struct tab_row_reader *reader, struct base_bytes *r
     }
 }
 
-bool tab_row_reader_prev_row(struct tab_row_reader *reader, struct base_bytes before, bool from_end, struct base_bytes *row)
+bool tab_row_reader_prev_row(struct tab_row_reader *reader, struct base_bytes before, bool from_end,
+                             struct base_bytes *row)
 {
     base_buf_clear(&reader->scratch);
     tab_key_put_row(&reader->scratch, before);
-    if (!tab_merge_before(reader->merge, base_buf_bytes(&reader->scratch), from_end, &reader->qualifier))
+    if (!tab_merge_before(reader->merge, base_buf_bytes(&reader->scratch), from_end,
+                          &reader->qualifier))
         return false;
     struct base_bytes encoded = tab_key_row(base_buf_bytes(&reader->qualifier));
     if (encoded.len == 0)
@@ -240,12 +257,14 @@ bool tab_row_reader_prev_row(struct tab_row_reader *reader, struct base_bytes be
     tab_merge_seek(reader->merge, base_buf_bytes(&reader->row));
     struct base_bytes end;
     *row = tab_key_plain(base_buf_bytes(&reader->row), true, &reader->scratch);
-    reader->row_deleted = tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot, *row, &end);
+    reader->row_deleted =
+        tab_ranges_cover(reader->ranges, reader->range_count, reader->snapshot, *row, &end);
     reader->in_row = true;
     return true;
 }
 
-/* Jumps over cells that nobody wants: newer than the hint's bound, or beyond its count in their column. */
+/* Jumps over cells that nobody wants: newer than the hint's bound, or beyond its count in their
+ * column. */
 static bool jump(struct tab_row_reader *reader, const struct tab_key *key) CH_WAITS;
 static bool jump(struct tab_row_reader *reader, const struct tab_key *key)
 {
@@ -257,7 +276,8 @@ static bool jump(struct tab_row_reader *reader, const struct tab_key *key)
     bool same = base_bytes_eq(key->column, base_buf_bytes(&reader->column));
     bool enough = same && hint->column_cells && reader->emitted >= hint->column_cells;
     /* Versions jumped over would not be counted by a rule that keeps the newest n. */
-    bool counts = !reader->family_dropped && reader->family->gc.kind != TAB_GC_KEEP && reader->family->gc.kind != TAB_GC_AGE;
+    bool counts = !reader->family_dropped && reader->family->gc.kind != TAB_GC_KEEP &&
+                  reader->family->gc.kind != TAB_GC_AGE;
     bool too_new = hint->timestamp_end && key->timestamp_us >= hint->timestamp_end && !counts;
     if (!enough && !too_new)
         return false;
@@ -265,7 +285,8 @@ static bool jump(struct tab_row_reader *reader, const struct tab_key *key)
     base_buf_put_bytes(&reader->qualifier, key->column);
     base_buf_put_u8(&reader->qualifier, enough ? 3 : 2); /* 3: after every entry of the column */
     if (!enough)
-        base_buf_put_be64(&reader->qualifier, ~((uint64_t)(hint->timestamp_end - 1) ^ (1ULL << 63)));
+        base_buf_put_be64(&reader->qualifier,
+                          ~((uint64_t)(hint->timestamp_end - 1) ^ (1ULL << 63)));
     tab_merge_seek(reader->merge, base_buf_bytes(&reader->qualifier));
     return true;
 }
@@ -280,7 +301,8 @@ bool tab_row_reader_next_cell(struct tab_row_reader *reader, struct tab_cell_vie
     reader->at_cell = false;
     for (; (at = tab_merge_at(reader->merge)); reader->walked++) {
         struct tab_key key;
-        if (!base_bytes_starts_with(at->key, base_buf_bytes(&reader->row)) || !tab_key_parse(at->key, &key))
+        if (!base_bytes_starts_with(at->key, base_buf_bytes(&reader->row)) ||
+            !tab_key_parse(at->key, &key))
             return false;
         if ((reader->walked & 255) == 255)
             ch_yield_if_long();

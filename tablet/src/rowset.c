@@ -12,10 +12,13 @@ struct base_bytes tab_key_after(struct base_arena *arena, struct base_bytes key)
     return base_bytes(after, key.len + 1);
 }
 
-static struct base_status span_of(const Google__Bigtable__V2__RowRange *range, struct base_arena *arena, struct tab_span *span)
+static struct base_status span_of(const Google__Bigtable__V2__RowRange *range,
+                                  struct base_arena *arena, struct tab_span *span)
 {
-    bool open_start = range->start_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_OPEN;
-    bool closed_end = range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY_END_KEY_CLOSED;
+    bool open_start =
+        range->start_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_OPEN;
+    bool closed_end =
+        range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY_END_KEY_CLOSED;
     struct base_bytes start = BASE_BYTES_EMPTY, end = BASE_BYTES_EMPTY;
     if (open_start)
         start = ch_bytes_of(range->start_key_open);
@@ -28,7 +31,9 @@ static struct base_status span_of(const Google__Bigtable__V2__RowRange *range, s
     if (end.len) {
         int order = base_bytes_cmp(start, end);
         if (order > 0 || (order == 0 && (open_start || !closed_end)))
-            return base_status_make(BASE_INVALID_ARGUMENT, "Error in field 'row_ranges' : start_key must be less than end_key");
+            return base_status_make(
+                BASE_INVALID_ARGUMENT,
+                "Error in field 'row_ranges' : start_key must be less than end_key");
     }
     *span = (struct tab_span){ open_start && start.len ? tab_key_after(arena, start) : start,
                                closed_end && end.len ? tab_key_after(arena, end) : end, false };
@@ -51,7 +56,8 @@ static size_t merge_spans(struct tab_span *spans, size_t count)
             spans[kept++] = spans[i];
             continue;
         }
-        if (last->end.len && (spans[i].end.len == 0 || base_bytes_cmp(spans[i].end, last->end) > 0)) {
+        if (last->end.len &&
+            (spans[i].end.len == 0 || base_bytes_cmp(spans[i].end, last->end) > 0)) {
             last->end = spans[i].end;
             last->point = false;
         }
@@ -59,7 +65,8 @@ static size_t merge_spans(struct tab_span *spans, size_t count)
     return kept;
 }
 
-struct base_status tab_rowset_spans(const Google__Bigtable__V2__RowSet *rows, struct base_arena *arena, struct tab_span **spans,
+struct base_status tab_rowset_spans(const Google__Bigtable__V2__RowSet *rows,
+                                    struct base_arena *arena, struct tab_span **spans,
                                     size_t *count)
 {
     size_t n = rows ? rows->n_row_keys + rows->n_row_ranges : 0, at = 0;
@@ -71,7 +78,8 @@ struct base_status tab_rowset_spans(const Google__Bigtable__V2__RowSet *rows, st
     for (size_t i = 0; i < rows->n_row_keys; i++) {
         struct base_bytes key = ch_bytes_of(rows->row_keys[i]);
         if (key.len == 0)
-            return base_status_make(BASE_INVALID_ARGUMENT, "Error in field 'row_keys' : Row keys must be non-empty");
+            return base_status_make(BASE_INVALID_ARGUMENT,
+                                    "Error in field 'row_keys' : Row keys must be non-empty");
         (*spans)[at++] = (struct tab_span){ key, tab_key_after(arena, key), true };
     }
     for (size_t i = 0; i < rows->n_row_ranges; i++) {
@@ -93,9 +101,11 @@ bool tab_span_clip(struct tab_span *span, struct base_bytes start, struct base_b
     return span->end.len == 0 || base_bytes_cmp(span->start, span->end) < 0;
 }
 
-Google__Bigtable__V2__RowSet *tab_rowset_make(const struct tab_span *spans, size_t count, struct base_arena *arena)
+Google__Bigtable__V2__RowSet *tab_rowset_make(const struct tab_span *spans, size_t count,
+                                              struct base_arena *arena)
 {
-    Google__Bigtable__V2__RowSet *set = CH_MESSAGE(arena, Google__Bigtable__V2__RowSet, google__bigtable__v2__row_set);
+    Google__Bigtable__V2__RowSet *set =
+        CH_MESSAGE(arena, Google__Bigtable__V2__RowSet, google__bigtable__v2__row_set);
     set->row_keys = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, count);
     set->row_ranges = BASE_NEW_ARRAY(arena, Google__Bigtable__V2__RowRange *, count);
     for (size_t i = 0; i < count; i++) {
@@ -103,7 +113,8 @@ Google__Bigtable__V2__RowSet *tab_rowset_make(const struct tab_span *spans, size
             set->row_keys[set->n_row_keys++] = ch_data_of(spans[i].start);
             continue;
         }
-        Google__Bigtable__V2__RowRange *range = CH_MESSAGE(arena, Google__Bigtable__V2__RowRange, google__bigtable__v2__row_range);
+        Google__Bigtable__V2__RowRange *range =
+            CH_MESSAGE(arena, Google__Bigtable__V2__RowRange, google__bigtable__v2__row_range);
         if (spans[i].start.len) {
             range->start_key_case = GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_CLOSED;
             range->start_key_closed = ch_data_of(spans[i].start);

@@ -28,9 +28,11 @@ bool tab_gc_drops(const struct tab_gc *gc, uint64_t index, int64_t timestamp_us,
     return false;
 }
 
-static void compile_gc(struct base_arena *arena, const Google__Bigtable__Admin__V2__GcRule *rule, struct tab_gc *gc);
+static void compile_gc(struct base_arena *arena, const Google__Bigtable__Admin__V2__GcRule *rule,
+                       struct tab_gc *gc);
 
-static void compile_list(struct base_arena *arena, Google__Bigtable__Admin__V2__GcRule **rules, size_t count, struct tab_gc *gc)
+static void compile_list(struct base_arena *arena, Google__Bigtable__Admin__V2__GcRule **rules,
+                         size_t count, struct tab_gc *gc)
 {
     gc->rules = BASE_NEW_ARRAY(arena, struct tab_gc, count);
     gc->rule_count = count;
@@ -38,7 +40,8 @@ static void compile_list(struct base_arena *arena, Google__Bigtable__Admin__V2__
         compile_gc(arena, rules[i], &gc->rules[i]);
 }
 
-static void compile_gc(struct base_arena *arena, const Google__Bigtable__Admin__V2__GcRule *rule, struct tab_gc *gc)
+static void compile_gc(struct base_arena *arena, const Google__Bigtable__Admin__V2__GcRule *rule,
+                       struct tab_gc *gc)
 {
     *gc = (struct tab_gc){ .kind = TAB_GC_KEEP };
     if (!rule)
@@ -83,7 +86,8 @@ static enum tab_aggregate aggregate_of(const Google__Bigtable__Admin__V2__Type *
 
 static int by_name(const void *a, const void *b)
 {
-    return base_bytes_cmp(((const struct tab_family *)a)->name, ((const struct tab_family *)b)->name);
+    return base_bytes_cmp(((const struct tab_family *)a)->name,
+                          ((const struct tab_family *)b)->name);
 }
 
 static struct tab_schema *schema_alloc(size_t family_count)
@@ -151,7 +155,8 @@ struct tab_schema *tab_schema_of_metadata(void)
     struct tab_schema *schema = schema_alloc(1);
     schema->table = TAB_TABLE_METADATA;
     schema->name = base_arena_strdup(&schema->arena, "METADATA");
-    schema->families[0] = (struct tab_family){ .name = BASE_BYTES_LIT(TAB_META_FAMILY), .id = 1,
+    schema->families[0] = (struct tab_family){ .name = BASE_BYTES_LIT(TAB_META_FAMILY),
+                                               .id = 1,
                                                .gc = { .kind = TAB_GC_VERSIONS, .versions = 1 } };
     return schema;
 }

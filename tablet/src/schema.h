@@ -1,5 +1,5 @@
-/* schema.h: a table's families as a tabletserver holds them, and their garbage rules. Reference-counted and immutable: a
- * change of schema is a new one. No function here may wait. */
+/* schema.h: a table's families as a tabletserver holds them, and their garbage rules.
+ * Reference-counted and immutable: a change of schema is a new one. No function here may wait. */
 #ifndef TAB_SCHEMA_H
 #define TAB_SCHEMA_H
 
@@ -7,7 +7,13 @@
 #include "strata/tablet/v1/tablet.pb-c.h"
 
 struct tab_gc {
-    enum { TAB_GC_KEEP, TAB_GC_VERSIONS, TAB_GC_AGE, TAB_GC_ANY, TAB_GC_ALL } kind; /* ANY: union, ALL: intersection */
+    enum {
+        TAB_GC_KEEP,
+        TAB_GC_VERSIONS,
+        TAB_GC_AGE,
+        TAB_GC_ANY,
+        TAB_GC_ALL
+    } kind; /* ANY: union, ALL: intersection */
     int32_t versions;
     int64_t age_us;
     struct tab_gc *rules;
@@ -16,7 +22,13 @@ struct tab_gc {
 /* Whether a cell is garbage: the index-th newest of its column (0: the newest). */
 bool tab_gc_drops(const struct tab_gc *gc, uint64_t index, int64_t timestamp_us, int64_t now_us);
 
-enum tab_aggregate { TAB_AGGREGATE_NONE, TAB_AGGREGATE_SUM, TAB_AGGREGATE_MIN, TAB_AGGREGATE_MAX, TAB_AGGREGATE_OTHER };
+enum tab_aggregate {
+    TAB_AGGREGATE_NONE,
+    TAB_AGGREGATE_SUM,
+    TAB_AGGREGATE_MIN,
+    TAB_AGGREGATE_MAX,
+    TAB_AGGREGATE_OTHER
+};
 
 struct tab_family {
     struct base_bytes name;

@@ -1,8 +1,9 @@
 /* server.c: the tabletserver's life, its tablets and schemas: see server.h.
  *
- * Start: register handlers. Serve: take the lock /<cell>/locks/tabletserver/<id> (its value is this server's address), open the commit
- * log under the lock's epoch, start upkeep; the master sees the lock and gives tablets. Lock lost: the process ends (Bigtable 5.2).
- * Stop: keep writers out and flush every tablet, give it up in METADATA, close the log, release the lock. */
+ * Start: register handlers. Serve: take the lock /<cell>/locks/tabletserver/<id> (its value is
+ * this server's address), open the commit log under the lock's epoch, start upkeep; the master
+ * sees the lock and gives tablets. Lock lost: the process ends (Bigtable 5.2). Stop: keep
+ * writers out and flush every tablet, give it up in METADATA, close the log, release the lock. */
 #include "server.h"
 
 #include <stdio.h>
@@ -44,7 +45,8 @@ struct tab_tablet *tab_server_find(struct tab_server *server, uint64_t table, st
     if (at == 0)
         return NULL;
     struct tab_tablet *tablet = server->tablets[at - 1];
-    bool here = tablet->table == table && tab_tablet_holds(tablet, row) && tablet->state == TAB_SERVING;
+    bool here =
+        tablet->table == table && tab_tablet_holds(tablet, row) && tablet->state == TAB_SERVING;
     return here ? tab_tablet_ref(tablet) : NULL;
 }
 
@@ -64,7 +66,8 @@ void tab_server_add(struct tab_server *server, struct tab_tablet *tablet)
         BASE_ASSERT(server->tablets != NULL);
     }
     size_t at = tablets_upto(server, tablet->table, base_buf_bytes(&tablet->start));
-    memmove(&server->tablets[at + 1], &server->tablets[at], (server->tablet_count - at) * sizeof(*server->tablets));
+    memmove(&server->tablets[at + 1], &server->tablets[at],
+            (server->tablet_count - at) * sizeof(*server->tablets));
     server->tablets[at] = tablet;
     server->tablet_count++;
     server->tablets_served->value = (int64_t)server->tablet_count;
@@ -76,7 +79,8 @@ void tab_server_remove(struct tab_server *server, struct tab_tablet *tablet)
     for (size_t i = 0; i < server->tablet_count; i++) {
         if (server->tablets[i] != tablet)
             continue;
-        memmove(&server->tablets[i], &server->tablets[i + 1], (server->tablet_count - i - 1) * sizeof(*server->tablets));
+        memmove(&server->tablets[i], &server->tablets[i + 1],
+                (server->tablet_count - i - 1) * sizeof(*server->tablets));
         server->tablet_count--;
         server->tablets_served->value = (int64_t)server->tablet_count;
         tab_tablet_unref(tablet);
@@ -93,8 +97,9 @@ static uint64_t new_tablet_id(struct tab_server *server)
     return id;
 }
 
-struct base_status tab_server_split(struct tab_server *server, struct tab_tablet *tablet, struct base_bytes row, ch_time deadline,
-                                    uint64_t *left_id, uint64_t *right_id)
+struct base_status tab_server_split(struct tab_server *server, struct tab_tablet *tablet,
+                                    struct base_bytes row, ch_time deadline, uint64_t *left_id,
+                                    uint64_t *right_id)
 {
     struct tab_loading loading[2];
     struct tab_tablet *left, *right;
@@ -103,12 +108,13 @@ struct base_status tab_server_split(struct tab_server *server, struct tab_tablet
     uint64_t parent = tablet->id;
     tab_loading_begin(server, &loading[0], *left_id);
     tab_loading_begin(server, &loading[1], *right_id);
-    struct base_status status = tab_tablet_split(tablet, row, *left_id, *right_id, deadline, &left, &right);
+    struct base_status status =
+        tab_tablet_split(tablet, row, *left_id, *right_id, deadline, &left, &right);
     if (!base_failed(status)) {
         tab_server_add(server, left);
         tab_server_add(server, right);
-        ch_info(server->env, "split tablet %llx into %llx and %llx", (unsigned long long)parent, (unsigned long long)*left_id,
-                (unsigned long long)*right_id);
+        ch_info(server->env, "split tablet %llx into %llx and %llx", (unsigned long long)parent,
+                (unsigned long long)*left_id, (unsigned long long)*right_id);
     }
     if (tablet->state == TAB_GONE)
         tab_server_remove(server, tablet);
@@ -141,7 +147,8 @@ static size_t schema_at(const struct tab_server *server, struct base_bytes name,
 static void forget_schema(struct tab_server *server, size_t at)
 {
     tab_schema_unref(server->schemas[at]);
-    memmove(&server->schemas[at], &server->schemas[at + 1], (server->schema_count - at - 1) * sizeof(*server->schemas));
+    memmove(&server->schemas[at], &server->schemas[at + 1],
+            (server->schema_count - at - 1) * sizeof(*server->schemas));
     server->schema_count--;
 }
 
@@ -152,7 +159,8 @@ static void keep_schema(struct tab_server *server, struct tab_schema *schema)
     size_t at = schema_at(server, base_bytes_str(schema->name), &found);
     if (found) {
         const struct tab_schema *old = server->schemas[at];
-        if (old->table > schema->table || (old->table == schema->table && old->version >= schema->version))
+        if (old->table > schema->table ||
+            (old->table == schema->table && old->version >= schema->version))
             return;
         forget_schema(server, at);
     } else if (server->schema_count == SCHEMAS_MAX) {
@@ -164,7 +172,8 @@ static void keep_schema(struct tab_server *server, struct tab_schema *schema)
         server->schemas = realloc(server->schemas, server->schema_cap * sizeof(*server->schemas));
         BASE_ASSERT(server->schemas != NULL);
     }
-    memmove(&server->schemas[at + 1], &server->schemas[at], (server->schema_count - at) * sizeof(*server->schemas));
+    memmove(&server->schemas[at + 1], &server->schemas[at],
+            (server->schema_count - at) * sizeof(*server->schemas));
     server->schemas[at] = tab_schema_ref(schema);
     server->schema_count++;
     for (size_t i = 0; i < server->tablet_count; i++)
@@ -186,27 +195,30 @@ void tab_server_set_schema(struct tab_server *server, const Strata__Tablet__V1__
         forget_schema(server, at);
 }
 
-static struct base_status fetch_schema(struct tab_server *server, struct base_bytes name, ch_time deadline,
-                                       struct tab_schema **schema) CH_WAITS;
-static struct base_status fetch_schema(struct tab_server *server, struct base_bytes name, ch_time deadline,
-                                       struct tab_schema **schema)
+static struct base_status fetch_schema(struct tab_server *server, struct base_bytes name,
+                                       ch_time deadline, struct tab_schema **schema) CH_WAITS;
+static struct base_status fetch_schema(struct tab_server *server, struct base_bytes name,
+                                       ch_time deadline, struct tab_schema **schema)
 {
     struct base_arena arena = { 0 };
     struct base_buf key = { 0 };
     struct tab_meta_row row;
     ProtobufCMessage *meta;
     tab_meta_schema_key(&key, 't', name);
-    struct base_status status = tab_metac_get(server->store.metac, base_buf_bytes(&key), deadline, &arena, &row);
+    struct base_status status =
+        tab_metac_get(server->store.metac, base_buf_bytes(&key), deadline, &arena, &row);
     if (status.code == BASE_NOT_FOUND) {
         base_status_free(&status);
-        status = base_status_make(BASE_NOT_FOUND, "Table not found: %s", base_bytes_show(&arena, name, 300));
+        status = base_status_make(BASE_NOT_FOUND, "Table not found: %s",
+                                  base_bytes_show(&arena, name, 300));
         bool found;
         size_t at = schema_at(server, name, &found);
         if (found)
             forget_schema(server, at);
     }
     if (!base_failed(status))
-        status = ch_proto_decode(&strata__tablet__v1__table_meta__descriptor, row.value, &arena, &meta);
+        status =
+            ch_proto_decode(&strata__tablet__v1__table_meta__descriptor, row.value, &arena, &meta);
     if (!base_failed(status)) {
         struct tab_schema *fetched = tab_schema_new((Strata__Tablet__V1__TableMeta *)meta);
         keep_schema(server, fetched);
@@ -221,8 +233,8 @@ static struct base_status fetch_schema(struct tab_server *server, struct base_by
     return status;
 }
 
-struct base_status tab_server_schema(struct tab_server *server, struct base_bytes name, bool fresh, ch_time deadline,
-                                     struct tab_schema **schema)
+struct base_status tab_server_schema(struct tab_server *server, struct base_bytes name, bool fresh,
+                                     ch_time deadline, struct tab_schema **schema)
 {
     bool found = false;
     size_t at = fresh ? 0 : schema_at(server, name, &found);
@@ -253,7 +265,8 @@ static void server_name(struct tab_server *server, const struct ch_service_confi
     const char *task = common->task && common->task[0] ? common->task : "tabletserver/1";
     const char *slash = strrchr(task, '/');
     snprintf(server->name, sizeof(server->name), "%s", slash ? slash + 1 : task);
-    snprintf(server->cell, sizeof(server->cell), "%s", common->cell && common->cell[0] ? common->cell : "local");
+    snprintf(server->cell, sizeof(server->cell), "%s",
+             common->cell && common->cell[0] ? common->cell : "local");
 }
 
 static void init_store(struct tab_server *server)
@@ -272,11 +285,14 @@ static void init_store(struct tab_server *server)
     ch_cond_init(&store->work);
     store->rows_read = ch_counter(server->env, "tablet_rows_read", "", "Rows read");
     store->cells_read = ch_counter(server->env, "tablet_cells_read", "", "Cells read");
-    store->rows_written = ch_counter(server->env, "tablet_rows_written", "", "Row operations that were acknowledged");
+    store->rows_written =
+        ch_counter(server->env, "tablet_rows_written", "", "Row operations that were acknowledged");
     store->flushes = ch_counter(server->env, "tablet_flushes", "", "Memtables written to files");
     store->compactions = ch_counter(server->env, "tablet_compactions", "", "Merges of files");
-    store->bytes_compacted = ch_counter(server->env, "tablet_bytes_compacted", "", "Bytes of files merged");
-    store->slowed = ch_counter(server->env, "tablet_writes_slowed", "", "Writes slowed by back-pressure");
+    store->bytes_compacted =
+        ch_counter(server->env, "tablet_bytes_compacted", "", "Bytes of files merged");
+    store->slowed =
+        ch_counter(server->env, "tablet_writes_slowed", "", "Writes slowed by back-pressure");
     server->tablets_served = ch_gauge(server->env, "tablet_tablets", "", "Tablets served");
 }
 
@@ -311,7 +327,9 @@ static void watch_lock(void *arg)
     CH_FIBER_ENTRY();
     struct tab_server *server = arg;
     if (ch_lock_wait_lost(server->lock, CH_NEVER) == CH_CLOSED && !server->stopping)
-        ch_service_fail(server->env, base_status_make(BASE_UNAVAILABLE, "tabletserver %s lost its lock", server->store.server));
+        ch_service_fail(server->env,
+                        base_status_make(BASE_UNAVAILABLE, "tabletserver %s lost its lock",
+                                         server->store.server));
 }
 
 static struct base_status take_lock(struct tab_server *server) CH_WAITS;
@@ -319,16 +337,18 @@ static struct base_status take_lock(struct tab_server *server)
 {
     char path[160];
     const char *address = ch_server_address(server->rpc), *comma = strchr(address, ',');
-    snprintf(server->store.address, sizeof(server->store.address), "%.*s", comma ? (int)(comma - address) : (int)strlen(address),
-             address);
+    snprintf(server->store.address, sizeof(server->store.address), "%.*s",
+             comma ? (int)(comma - address) : (int)strlen(address), address);
     snprintf(path, sizeof(path), "/%s/locks/tabletserver/%s", server->cell, server->name);
-    struct base_status status = ch_lock_acquire(server->naming, path, base_bytes_str(server->store.address),
-                                                ch_in(server->env, LOCK_TIMEOUT_S * CH_S), &server->lock);
+    struct base_status status =
+        ch_lock_acquire(server->naming, path, base_bytes_str(server->store.address),
+                        ch_in(server->env, LOCK_TIMEOUT_S * CH_S), &server->lock);
     if (base_failed(status))
         return status;
     server->store.lock = server->lock;
     server->store.fence = ch_lock_epoch(server->lock);
-    snprintf(server->store.server, sizeof(server->store.server), "%s@%llu", server->name, (unsigned long long)server->store.fence);
+    snprintf(server->store.server, sizeof(server->store.server), "%s@%llu", server->name,
+             (unsigned long long)server->store.fence);
     return ch_gate_spawn(&server->gate, "lock", watch_lock, server);
 }
 
@@ -341,12 +361,16 @@ static struct base_status server_serve(void *self)
         return status;
     char directory[200];
     snprintf(directory, sizeof(directory), "/tablet/log/%s", server->store.server);
-    struct tab_log_options options = { .directory = directory, .fence = server->store.fence,
+    struct tab_log_options options = { .directory = directory,
+                                       .fence = server->store.fence,
                                        .segment_bytes = server->config->log_segment_bytes,
-                                       .pipeline = (size_t)server->config->log_pipeline, .alive = log_alive, .ended = log_ended,
+                                       .pipeline = (size_t)server->config->log_pipeline,
+                                       .alive = log_alive,
+                                       .ended = log_ended,
                                        .self = server };
     for (;;) { /* blockstore may come up after us */
-        status = tab_log_open(server->env, server->blk, &options, ch_in(server->env, 5 * CH_S), &server->store.log);
+        status = tab_log_open(server->env, server->blk, &options, ch_in(server->env, 5 * CH_S),
+                              &server->store.log);
         if (!base_failed(status) || ch_cancelled() || !tab_store_alive(&server->store))
             break;
         ch_warn(server->env, "%s", base_status_text(&status));
@@ -359,7 +383,8 @@ static struct base_status server_serve(void *self)
         return status;
     server->serving = true;
     ch_server_set_serving(server->rpc, true);
-    ch_info(server->env, "tabletserver %s serves at %s", server->store.server, server->store.address);
+    ch_info(server->env, "tabletserver %s serves at %s", server->store.server,
+            server->store.address);
     return BASE_STATUS_OK;
 }
 
@@ -367,7 +392,8 @@ static void give_up(void *arg)
 {
     CH_FIBER_ENTRY();
     struct tab_tablet *tablet = arg;
-    struct base_status status = tab_tablet_unload(tablet, ch_in(tablet->store->env, STOP_TIMEOUT_S * CH_S));
+    struct base_status status =
+        tab_tablet_unload(tablet, ch_in(tablet->store->env, STOP_TIMEOUT_S * CH_S));
     if (base_failed(status))
         ch_info(tablet->store->env, "%s: left to the master", base_status_text(&status));
     base_status_free(&status);
@@ -432,10 +458,10 @@ static void server_stop(void *self) CH_WAITS;
 static void server_stop(void *self)
 {
     struct tab_server *server = self;
-    /* A server of METADATA's tablets cannot write METADATA any more, its RPCs have drained: all is left to the master, as after
-     * a crash. */
-    bool clean = server->serving && tab_store_alive(&server->store) && !ch_cancelled() && !serves_metadata(server) &&
-                 give_up_tablets(server);
+    /* A server of METADATA's tablets cannot write METADATA any more, its RPCs have drained: all
+     * is left to the master, as after a crash. */
+    bool clean = server->serving && tab_store_alive(&server->store) && !ch_cancelled() &&
+                 !serves_metadata(server) && give_up_tablets(server);
     server->stopping = true;
     ch_cond_broadcast(&server->store.work);
     ch_gate_stop(&server->gate);
@@ -449,11 +475,14 @@ static const struct ch_config_key keys[] = {
               "memory of a tablet's newest entries before they are written to a file"),
     CH_CONFIG(tab_server_config, memory_bytes_max, "memory-bytes-max", CH_CONFIG_SIZE, "256MiB",
               "memory of all memtables; writes are slowed from half of it on and refused at it"),
-    CH_CONFIG(tab_server_config, log_segment_bytes, "log-segment-bytes", CH_CONFIG_SIZE, "64MiB", "size of a commit log file"),
+    CH_CONFIG(tab_server_config, log_segment_bytes, "log-segment-bytes", CH_CONFIG_SIZE, "64MiB",
+              "size of a commit log file"),
     CH_CONFIG(tab_server_config, log_segments_max, "log-segments-max", CH_CONFIG_INT, "8",
               "commit log files kept before tablets that pin the oldest are flushed"),
-    CH_CONFIG(tab_server_config, log_pipeline, "log-pipeline", CH_CONFIG_INT, "3", "commit log appends in flight"),
-    CH_CONFIG(tab_server_config, cache_bytes, "block-cache-bytes", CH_CONFIG_SIZE, "128MiB", "cache of SSTable blocks"),
+    CH_CONFIG(tab_server_config, log_pipeline, "log-pipeline", CH_CONFIG_INT, "3",
+              "commit log appends in flight"),
+    CH_CONFIG(tab_server_config, cache_bytes, "block-cache-bytes", CH_CONFIG_SIZE, "128MiB",
+              "cache of SSTable blocks"),
     CH_CONFIG(tab_server_config, split_bytes, "tablet-split-bytes", CH_CONFIG_SIZE, "256MiB",
               "files of a tablet before it is split by itself; 0: never"),
 };

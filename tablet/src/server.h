@@ -1,4 +1,5 @@
-/* server.h: a tabletserver: its tablets, its schemas, its handlers' common ground. One struct a server; nothing global. */
+/* server.h: a tabletserver: its tablets, its schemas, its handlers' common ground. One struct a
+ * server; nothing global. */
 #ifndef TAB_SERVER_H
 #define TAB_SERVER_H
 
@@ -37,7 +38,7 @@ struct tab_server {
     struct tab_schema **schemas; /* by name, for tables asked for; METADATA's is not among them */
     size_t schema_count, schema_cap;
     struct tab_schema *metadata_schema;
-    struct ch_gate gate;  /* upkeep */
+    struct ch_gate gate; /* upkeep */
     struct ch_name_watch *master_watch;
     struct tab_passed *passed;
     size_t passed_count;
@@ -47,37 +48,45 @@ struct tab_server {
 
 /* ---- tablets ---- */
 /* A reference, or NULL. */
-struct tab_tablet *tab_server_find(struct tab_server *server, uint64_t table, struct base_bytes row);
+struct tab_tablet *tab_server_find(struct tab_server *server, uint64_t table,
+                                   struct base_bytes row);
 struct tab_tablet *tab_server_find_id(struct tab_server *server, uint64_t id);
 /* Takes the caller's reference. */
 void tab_server_add(struct tab_server *server, struct tab_tablet *tablet);
 void tab_server_remove(struct tab_server *server, struct tab_tablet *tablet);
-struct base_status tab_server_split(struct tab_server *server, struct tab_tablet *tablet, struct base_bytes row, ch_time deadline,
-                                    uint64_t *left_id, uint64_t *right_id) CH_WAITS BASE_MUST_CHECK;
+struct base_status tab_server_split(struct tab_server *server, struct tab_tablet *tablet,
+                                    struct base_bytes row, ch_time deadline, uint64_t *left_id,
+                                    uint64_t *right_id) CH_WAITS BASE_MUST_CHECK;
 
 /* ---- schemas ---- */
-/* A reference. NOT_FOUND "Table not found: …"; `fresh`: METADATA is asked even when it is known. */
-struct base_status tab_server_schema(struct tab_server *server, struct base_bytes name, bool fresh, ch_time deadline,
+/* A reference. NOT_FOUND: there is no such table. `fresh`: METADATA is asked even when it is
+ * known. */
+struct base_status tab_server_schema(struct tab_server *server, struct base_bytes name, bool fresh,
+                                     ch_time deadline,
                                      struct tab_schema **schema) CH_WAITS BASE_MUST_CHECK;
 void tab_server_set_schema(struct tab_server *server, const Strata__Tablet__V1__TableMeta *meta);
 
 /* ---- routing ---- */
 enum { TAB_CALL_TIMEOUT_S = 60 };
-/* Whether the call was passed on by another tabletserver: then it is answered here or with OUT_OF_RANGE. */
+/* Whether the call was passed on by another tabletserver: then it is answered here or with
+ * OUT_OF_RANGE. */
 bool tab_call_is_hop(const struct ch_call *call);
 ch_time tab_call_deadline(struct tab_server *server, const struct ch_call *call);
 /* Does a row operation where the row is: `local` on a tablet here, or by passing the request on. */
-typedef struct base_status tab_local_fn(struct tab_server *server, struct tab_tablet *tablet, struct ch_call *call,
-                                        const void *request, void **reply);
-struct base_status tab_route_row(struct tab_server *server, struct ch_call *call, const struct ch_method *method,
-                                 const void *request, struct base_bytes table_name, struct base_bytes row, tab_local_fn *local,
-                                 void **reply) CH_WAITS BASE_MUST_CHECK;
+typedef struct base_status tab_local_fn(struct tab_server *server, struct tab_tablet *tablet,
+                                        struct ch_call *call, const void *request, void **reply);
+struct base_status tab_route_row(struct tab_server *server, struct ch_call *call,
+                                 const struct ch_method *method, const void *request,
+                                 struct base_bytes table_name, struct base_bytes row,
+                                 tab_local_fn *local, void **reply) CH_WAITS BASE_MUST_CHECK;
 /* Where a row is: a tablet here (a reference), or a location elsewhere (*tablet NULL). */
-struct base_status tab_route_find(struct tab_server *server, struct tab_schema *schema, struct base_bytes row, bool hop,
-                                  ch_time deadline, struct base_arena *arena, struct tab_tablet **tablet,
+struct base_status tab_route_find(struct tab_server *server, struct tab_schema *schema,
+                                  struct base_bytes row, bool hop, ch_time deadline,
+                                  struct base_arena *arena, struct tab_tablet **tablet,
                                   struct tab_location *location) CH_WAITS BASE_MUST_CHECK;
 /* After a failure: whether to look again where the row is and repeat. Sleeps a little when so. */
-bool tab_route_again(struct tab_server *server, const struct base_status *status, bool unknown, int attempt, ch_time deadline) CH_WAITS;
+bool tab_route_again(struct tab_server *server, const struct base_status *status, bool unknown,
+                     int attempt, ch_time deadline) CH_WAITS;
 struct ch_call_options tab_hop_options(ch_time deadline);
 struct base_status tab_table_name_check(struct base_bytes name) BASE_MUST_CHECK;
 

@@ -1,9 +1,10 @@
 /* sstable.c: reading SSTables: see sstable.h.
  *
- * Invariants: 1. A block that several fibers want at once is fetched once (single flight); who waits copies from the
- * fetcher's buffer. 2. The block cache and the table are touched only by this loop's fibers; a fiber parked inside a read holds
- * nothing of LevelDB that another could change. 3. The file is deleted only after its last reference is gone and only when
- * `garbage` was set, which its tablet does after METADATA no longer names it. */
+ * Invariants: 1. A block that several fibers want at once is fetched once (single flight); who
+ * waits copies from the fetcher's buffer. 2. The block cache and the table are touched only by
+ * this loop's fibers; a fiber parked inside a read holds nothing of LevelDB that another could
+ * change. 3. The file is deleted only after its last reference is gone and only when `garbage`
+ * was set, which its tablet does after METADATA no longer names it. */
 #include "sstable.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 
 enum { READ_TIMEOUT_S = 20 };
 
-/* A read under way; the fetcher's stack holds it, the list knows it, waiters count themselves in. */
+/* A read under way; the fetcher's stack holds it, the list knows it, waiters count themselves
+ * in. */
 struct tab_fetch {
     struct tab_fetch *next;
     uint64_t offset;
@@ -28,15 +30,16 @@ struct tab_fetch {
     struct ch_done released; /* the last waiter has copied */
 };
 
-static bool read_range(struct tab_sstable *sstable, uint64_t offset, void *data, size_t len) CH_WAITS;
+static bool read_range(struct tab_sstable *sstable, uint64_t offset, void *data,
+                       size_t len) CH_WAITS;
 static bool read_range(struct tab_sstable *sstable, uint64_t offset, void *data, size_t len)
 {
     size_t got = 0;
     ch_time deadline = ch_context_deadline(ch_in(sstable->env, READ_TIMEOUT_S * CH_S));
     struct base_status status = blk_read(sstable->reader, offset, data, len, deadline, &got);
     if (!base_failed(status) && got < len)
-        status = base_status_make(BASE_DATA_LOSS, "%s: %zu of %zu bytes at %llu", sstable->path, got, len,
-                                  (unsigned long long)offset);
+        status = base_status_make(BASE_DATA_LOSS, "%s: %zu of %zu bytes at %llu", sstable->path,
+                                  got, len, (unsigned long long)offset);
     if (!base_failed(status))
         return true;
     base_status_free(&sstable->fail);
@@ -45,8 +48,10 @@ static bool read_range(struct tab_sstable *sstable, uint64_t offset, void *data,
 }
 
 /* Waits for somebody's read that covers ours. False when there is none (nothing was done). */
-static bool join_fetch(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data, bool *ok) CH_WAITS;
-static bool join_fetch(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data, bool *ok)
+static bool join_fetch(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data,
+                       bool *ok) CH_WAITS;
+static bool join_fetch(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data,
+                       bool *ok)
 {
     struct tab_fetch *fetch = sstable->fetches;
     while (fetch && (offset < fetch->offset || offset + len > fetch->offset + fetch->len))
@@ -92,8 +97,10 @@ static bool from_ahead(const struct tab_sstable *sstable, uint64_t offset, size_
     return true;
 }
 
-/* Reads [offset, +len) and what follows it into a buffer of its own, then keeps that for the reads to come. */
-static bool fetch_ahead(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data) CH_WAITS;
+/* Reads [offset, +len) and what follows it into a buffer of its own, then keeps that for the
+ * reads to come. */
+static bool fetch_ahead(struct tab_sstable *sstable, uint64_t offset, size_t len,
+                        void *data) CH_WAITS;
 static bool fetch_ahead(struct tab_sstable *sstable, uint64_t offset, size_t len, void *data)
 {
     uint64_t left = sstable->length - offset;
@@ -118,7 +125,8 @@ static bool on_read(void *self, uint64_t offset, size_t len, void *data)
     struct tab_sstable *sstable = self;
     bool follows = offset == sstable->last_end && offset > 0, ok;
     sstable->last_end = offset + len;
-    if (from_ahead(sstable, offset, len, data) || (join_fetch(sstable, offset, len, data, &ok) && ok))
+    if (from_ahead(sstable, offset, len, data) ||
+        (join_fetch(sstable, offset, len, data, &ok) && ok))
         return true;
     if (follows && len < TAB_SSTABLE_AHEAD && offset + len < sstable->table_length)
         return fetch_ahead(sstable, offset, len, data);
@@ -165,15 +173,23 @@ static void close_now(struct tab_sstable *sstable)
     free(sstable);
 }
 
-struct base_status tab_sstable_open(struct ch_env *env, struct blk_client *blk, struct ch_gate *gate,
-                                    struct tab_bridge_cache *cache, const Strata__Tablet__V1__SstableMeta *meta,
-                                    ch_time deadline, struct tab_sstable **result)
+struct base_status tab_sstable_open(struct ch_env *env, struct blk_client *blk,
+                                    struct ch_gate *gate, struct tab_bridge_cache *cache,
+                                    const Strata__Tablet__V1__SstableMeta *meta, ch_time deadline,
+                                    struct tab_sstable **result)
 {
     struct tab_sstable *sstable = calloc(1, sizeof(*sstable));
     BASE_ASSERT(sstable != NULL);
-    *sstable = (struct tab_sstable){ .length = meta->length, .seq_min = meta->seq_min, .seq_max = meta->seq_max,
-                                     .clean_seq = meta->clean_seq, .entries = meta->entries, .deletions = meta->deletions,
-                                     .refs = 1, .env = env, .blk = blk, .gate = gate };
+    *sstable = (struct tab_sstable){ .length = meta->length,
+                                     .seq_min = meta->seq_min,
+                                     .seq_max = meta->seq_max,
+                                     .clean_seq = meta->clean_seq,
+                                     .entries = meta->entries,
+                                     .deletions = meta->deletions,
+                                     .refs = 1,
+                                     .env = env,
+                                     .blk = blk,
+                                     .gate = gate };
     sstable->path = strndup((const char *)meta->path.data, meta->path.len);
     base_buf_put_bytes(&sstable->first_row, ch_bytes_of(meta->first_row));
     base_buf_put_bytes(&sstable->last_row, ch_bytes_of(meta->last_row));
@@ -182,10 +198,12 @@ struct base_status tab_sstable_open(struct ch_env *env, struct blk_client *blk, 
     if (!base_failed(status))
         status = read_trailer(sstable);
     if (!base_failed(status)) {
-        sstable->table = tab_bridge_open(on_read, sstable, sstable->table_length, cache, error, sizeof(error));
+        sstable->table =
+            tab_bridge_open(on_read, sstable, sstable->table_length, cache, error, sizeof(error));
         if (!sstable->table)
-            status = base_failed(sstable->fail) ? base_status_copy(&sstable->fail)
-                                                : base_status_make(BASE_DATA_LOSS, "%s: %s", sstable->path, error);
+            status = base_failed(sstable->fail)
+                         ? base_status_copy(&sstable->fail)
+                         : base_status_make(BASE_DATA_LOSS, "%s: %s", sstable->path, error);
     }
     if (base_failed(status)) {
         status = base_status_wrap(status, "open SSTable %s", sstable->path);
@@ -213,13 +231,17 @@ void tab_sstable_unref(struct tab_sstable *sstable)
     if (!sstable || --sstable->refs > 0)
         return;
     struct base_status status = ch_gate_spawn(sstable->gate, "close SSTable", close_fiber, sstable);
-    if (base_failed(status)) { /* the gate is closed only after all tablets are gone; out of fibers: leak rather than crash */
+    if (base_failed(
+            /* the gate is closed only after all tablets are gone; out of fibers: leak rather
+             * than crash */
+            status)) {
         ch_warn(sstable->env, "close %s: %s", sstable->path, base_status_text(&status));
         base_status_free(&status);
     }
 }
 
-void tab_sstable_describe(const struct tab_sstable *sstable, struct base_arena *arena, Strata__Tablet__V1__SstableMeta *meta)
+void tab_sstable_describe(const struct tab_sstable *sstable, struct base_arena *arena,
+                          Strata__Tablet__V1__SstableMeta *meta)
 {
     strata__tablet__v1__sstable_meta__init(meta);
     meta->path = ch_data_str(base_arena_strdup(arena, sstable->path));
@@ -233,7 +255,8 @@ void tab_sstable_describe(const struct tab_sstable *sstable, struct base_arena *
     meta->deletions = sstable->deletions;
 }
 
-bool tab_sstable_may_hold(const struct tab_sstable *sstable, struct base_bytes row, uint64_t row_hash)
+bool tab_sstable_may_hold(const struct tab_sstable *sstable, struct base_bytes row,
+                          uint64_t row_hash)
 {
     return base_bytes_cmp(row, base_buf_bytes(&sstable->first_row)) >= 0 &&
            base_bytes_cmp(row, base_buf_bytes(&sstable->last_row)) <= 0 &&
@@ -253,8 +276,10 @@ static void show(struct sstable_iter *iter)
     const void *key, *value;
     size_t key_len, value_len;
     char error[256];
-    /* Asked each time: after a block that could not be read LevelDB goes on with the next one, valid but failed. */
-    if (!base_failed(iter->base.status) && !tab_bridge_iter_failed(iter->bridge, error, sizeof(error))) {
+    /* Asked each time: after a block that could not be read LevelDB goes on with the next one,
+     * valid but failed. */
+    if (!base_failed(iter->base.status) &&
+        !tab_bridge_iter_failed(iter->bridge, error, sizeof(error))) {
         iter->base.valid = tab_bridge_iter_at(iter->bridge, &key, &key_len, &value, &value_len);
         if (iter->base.valid) {
             iter->base.key = base_bytes(key, key_len);
@@ -266,8 +291,9 @@ static void show(struct sstable_iter *iter)
     if (base_failed(iter->base.status))
         return;
     struct tab_sstable *sstable = iter->sstable;
-    iter->base.status = base_failed(sstable->fail) ? base_status_copy(&sstable->fail)
-                                                   : base_status_make(BASE_DATA_LOSS, "%s: %s", sstable->path, error);
+    iter->base.status = base_failed(sstable->fail)
+                            ? base_status_copy(&sstable->fail)
+                            : base_status_make(BASE_DATA_LOSS, "%s: %s", sstable->path, error);
 }
 
 static void iter_seek(struct tab_iter *base, struct base_bytes key)
@@ -314,7 +340,8 @@ static void iter_free(struct tab_iter *base)
 
 struct tab_iter *tab_sstable_iter(struct tab_sstable *sstable, bool fill_cache)
 {
-    static const struct tab_iter_ops ops = { iter_seek, iter_seek_before, iter_seek_last, iter_next, iter_free };
+    static const struct tab_iter_ops ops = { iter_seek, iter_seek_before, iter_seek_last, iter_next,
+                                             iter_free };
     struct sstable_iter *iter = calloc(1, sizeof(*iter));
     BASE_ASSERT(iter != NULL);
     iter->base.ops = &ops;

@@ -1,4 +1,5 @@
-// sstable_bridge.cc: see sstable_bridge.h. Thin on purpose: no policy here, no state beyond LevelDB's and RE2's own objects.
+// sstable_bridge.cc: see sstable_bridge.h. Thin on purpose: no policy here, no state beyond
+// LevelDB's and RE2's own objects.
 #include "sstable_bridge.h"
 
 #include <leveldb/cache.h>
@@ -13,7 +14,8 @@
 #include <memory>
 #include <string>
 
-namespace {
+namespace
+{
 
 void say(char *error, size_t error_len, const std::string &text)
 {
@@ -22,23 +24,37 @@ void say(char *error, size_t error_len, const std::string &text)
 }
 
 // What the builder writes is kept until C takes it.
-class Sink : public leveldb::WritableFile {
-public:
+class Sink : public leveldb::WritableFile
+{
+  public:
     leveldb::Status Append(const leveldb::Slice &data) override
     {
         bytes.append(data.data(), data.size());
         return leveldb::Status::OK();
     }
-    leveldb::Status Close() override { return leveldb::Status::OK(); }
-    leveldb::Status Flush() override { return leveldb::Status::OK(); }
-    leveldb::Status Sync() override { return leveldb::Status::OK(); }
+    leveldb::Status Close() override
+    {
+        return leveldb::Status::OK();
+    }
+    leveldb::Status Flush() override
+    {
+        return leveldb::Status::OK();
+    }
+    leveldb::Status Sync() override
+    {
+        return leveldb::Status::OK();
+    }
     std::string bytes;
 };
 
-class Source : public leveldb::RandomAccessFile {
-public:
-    Source(tab_bridge_read_fn *read, void *self) : read_(read), self_(self) {}
-    leveldb::Status Read(uint64_t offset, size_t n, leveldb::Slice *result, char *scratch) const override
+class Source : public leveldb::RandomAccessFile
+{
+  public:
+    Source(tab_bridge_read_fn *read, void *self) : read_(read), self_(self)
+    {
+    }
+    leveldb::Status Read(uint64_t offset, size_t n, leveldb::Slice *result,
+                         char *scratch) const override
     {
         if (!read_(self_, offset, n, scratch))
             return leveldb::Status::IOError("read failed");
@@ -46,7 +62,7 @@ public:
         return leveldb::Status::OK();
     }
 
-private:
+  private:
     tab_bridge_read_fn *read_;
     void *self_;
 };
@@ -106,7 +122,8 @@ tab_bridge_builder *tab_bridge_builder_new(size_t block_bytes)
     return builder;
 }
 
-void tab_bridge_builder_add(tab_bridge_builder *builder, const void *key, size_t key_len, const void *value, size_t value_len)
+void tab_bridge_builder_add(tab_bridge_builder *builder, const void *key, size_t key_len,
+                            const void *value, size_t value_len)
 {
     builder->builder->Add(slice(key, key_len), slice(value, value_len));
 }
@@ -139,8 +156,8 @@ void tab_bridge_builder_free(tab_bridge_builder *builder)
     delete builder;
 }
 
-tab_bridge_table *tab_bridge_open(tab_bridge_read_fn *read, void *self, uint64_t size, tab_bridge_cache *cache, char *error,
-                                  size_t error_len)
+tab_bridge_table *tab_bridge_open(tab_bridge_read_fn *read, void *self, uint64_t size,
+                                  tab_bridge_cache *cache, char *error, size_t error_len)
 {
     leveldb::Options options;
     options.block_cache = cache ? cache->cache.get() : nullptr;
@@ -173,7 +190,8 @@ tab_bridge_iter *tab_bridge_iter_new(tab_bridge_table *table, bool fill_cache)
     leveldb::ReadOptions options;
     options.verify_checksums = true;
     options.fill_cache = fill_cache;
-    return new tab_bridge_iter{ std::unique_ptr<leveldb::Iterator>(table->table->NewIterator(options)) };
+    return new tab_bridge_iter{ std::unique_ptr<leveldb::Iterator>(
+        table->table->NewIterator(options)) };
 }
 
 void tab_bridge_iter_free(tab_bridge_iter *iter)
@@ -201,7 +219,8 @@ void tab_bridge_iter_prev(tab_bridge_iter *iter)
     iter->iter->Prev();
 }
 
-bool tab_bridge_iter_at(tab_bridge_iter *iter, const void **key, size_t *key_len, const void **value, size_t *value_len)
+bool tab_bridge_iter_at(tab_bridge_iter *iter, const void **key, size_t *key_len,
+                        const void **value, size_t *value_len)
 {
     if (!iter->iter->Valid())
         return false;
@@ -222,12 +241,14 @@ bool tab_bridge_iter_failed(tab_bridge_iter *iter, char *error, size_t error_len
     return true;
 }
 
-tab_bridge_regex *tab_bridge_regex_new(const void *pattern, size_t len, char *error, size_t error_len)
+tab_bridge_regex *tab_bridge_regex_new(const void *pattern, size_t len, char *error,
+                                       size_t error_len)
 {
     RE2::Options options(RE2::Latin1);
     options.set_log_errors(false);
     options.set_max_mem(1 << 20);
-    auto re = std::make_unique<RE2>(re2::StringPiece(static_cast<const char *>(pattern), len), options);
+    auto re =
+        std::make_unique<RE2>(re2::StringPiece(static_cast<const char *>(pattern), len), options);
     if (!re->ok()) {
         say(error, error_len, re->error());
         return nullptr;

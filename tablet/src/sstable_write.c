@@ -1,6 +1,6 @@
-/* sstable_write.c: see sstable.h. The builder produces bytes; full pieces go to blockstore as they come, so memory is bounded
- * by a piece whatever the file's size. A fault at any step leaves a file nobody refers to: deleted here, or found by the
- * master's sweep. */
+/* sstable_write.c: see sstable.h. The builder produces bytes; full pieces go to blockstore as
+ * they come, so memory is bounded by a piece whatever the file's size. A fault at any step
+ * leaves a file nobody refers to: deleted here, or found by the master's sweep. */
 #include <stdlib.h>
 
 #include "bloom.h"
@@ -16,15 +16,16 @@ struct tab_sstable_writer {
     struct blk_writer *out;
     char *path;
     struct tab_bridge_builder *builder;
-    struct base_buf rows;               /* of uint64_t: hashes */
-    struct base_buf last_row;           /* encoded */
+    struct base_buf rows;     /* of uint64_t: hashes */
+    struct base_buf last_row; /* encoded */
     struct base_buf first_row_plain, scratch;
     uint64_t entries, deletions, seq_min, seq_max, length;
     bool finished;
 };
 
-struct base_status tab_sstable_create(struct ch_env *env, struct blk_client *blk, const char *path, uint64_t fence,
-                                      ch_time deadline, struct tab_sstable_writer **writer)
+struct base_status tab_sstable_create(struct ch_env *env, struct blk_client *blk, const char *path,
+                                      uint64_t fence, ch_time deadline,
+                                      struct tab_sstable_writer **writer)
 {
     struct blk_append_options options = { .create = true, .exclusive = true, .fence = fence };
     struct blk_writer *out;
@@ -75,8 +76,8 @@ static void note_row(struct tab_sstable_writer *writer, struct base_bytes row)
     base_buf_put(&writer->rows, &hash, sizeof(hash));
 }
 
-struct base_status tab_sstable_add(struct tab_sstable_writer *writer, struct base_bytes key, struct base_bytes value,
-                                   bool is_deletion, ch_time deadline)
+struct base_status tab_sstable_add(struct tab_sstable_writer *writer, struct base_bytes key,
+                                   struct base_bytes value, bool is_deletion, ch_time deadline)
 {
     note_row(writer, tab_key_row(key));
     uint64_t seq = tab_key_seq(key);
@@ -97,11 +98,14 @@ uint64_t tab_sstable_written(const struct tab_sstable_writer *writer)
     return writer->entries;
 }
 
-static struct base_status write_trailer(struct tab_sstable_writer *writer, uint64_t table_length, ch_time deadline) CH_WAITS;
-static struct base_status write_trailer(struct tab_sstable_writer *writer, uint64_t table_length, ch_time deadline)
+static struct base_status write_trailer(struct tab_sstable_writer *writer, uint64_t table_length,
+                                        ch_time deadline) CH_WAITS;
+static struct base_status write_trailer(struct tab_sstable_writer *writer, uint64_t table_length,
+                                        ch_time deadline)
 {
     struct base_buf tail = { 0 };
-    tab_bloom_build((const uint64_t *)(const void *)writer->rows.data, writer->rows.len / sizeof(uint64_t), &tail);
+    tab_bloom_build((const uint64_t *)(const void *)writer->rows.data,
+                    writer->rows.len / sizeof(uint64_t), &tail);
     uint64_t filter_length = tail.len;
     base_buf_put_le64(&tail, table_length);
     base_buf_put_le64(&tail, filter_length);
@@ -120,7 +124,8 @@ static struct base_status write_trailer(struct tab_sstable_writer *writer, uint6
     return status;
 }
 
-struct base_status tab_sstable_finish(struct tab_sstable_writer *writer, ch_time deadline, struct base_arena *arena,
+struct base_status tab_sstable_finish(struct tab_sstable_writer *writer, ch_time deadline,
+                                      struct base_arena *arena,
                                       Strata__Tablet__V1__SstableMeta *meta)
 {
     uint64_t table_length;
@@ -138,9 +143,10 @@ struct base_status tab_sstable_finish(struct tab_sstable_writer *writer, ch_time
     meta->path = ch_data_str(base_arena_strdup(arena, writer->path));
     meta->length = writer->length;
     meta->first_row = ch_data_of(base_bytes_dup(arena, base_buf_bytes(&writer->first_row_plain)));
-    meta->last_row = ch_data_of(
-        base_bytes_dup(arena, writer->entries ? tab_key_plain(base_buf_bytes(&writer->last_row), true, &writer->scratch)
-                                              : BASE_BYTES_EMPTY));
+    meta->last_row = ch_data_of(base_bytes_dup(
+        arena, writer->entries
+                   ? tab_key_plain(base_buf_bytes(&writer->last_row), true, &writer->scratch)
+                   : BASE_BYTES_EMPTY));
     meta->seq_min = writer->entries ? writer->seq_min : 0;
     meta->seq_max = writer->seq_max;
     meta->entries = writer->entries;

@@ -1,5 +1,5 @@
-/* tablet.c: a tablet's views, its cursor, its record: see tablet.h. Writing: tablet_write.c. Flush and compaction:
- * tablet_flush.c. Load, unload, split: tablet_life.c. */
+/* tablet.c: a tablet's views, its cursor, its record: see tablet.h. Writing: tablet_write.c.
+ * Flush and compaction: tablet_flush.c. Load, unload, split: tablet_life.c. */
 #include "tablet.h"
 
 #include <stdio.h>
@@ -14,7 +14,8 @@ bool tab_store_alive(const struct tab_store *store)
 
 void tab__file_path(struct tab_store *store, char *out, size_t size)
 {
-    snprintf(out, size, "/tablet/sst/%s/%08llu", store->server, (unsigned long long)++store->next_file);
+    snprintf(out, size, "/tablet/sst/%s/%08llu", store->server,
+             (unsigned long long)++store->next_file);
 }
 
 /* ---- ranges ---- */
@@ -104,7 +105,8 @@ void tab_tablet_freeze(struct tab_tablet *tablet)
     if (tab_memtable_empty(view->memtables[0]) || view->memtable_count == TAB_MEMTABLES_MAX)
         return;
     struct tab_view *next = tab__view_copy(view);
-    memmove(&next->memtables[1], &next->memtables[0], next->memtable_count * sizeof(next->memtables[0]));
+    memmove(&next->memtables[1], &next->memtables[0],
+            next->memtable_count * sizeof(next->memtables[0]));
     next->memtables[0] = tab_memtable_new();
     next->memtable_count++;
     tab__view_install(tablet, next);
@@ -201,12 +203,14 @@ uint64_t tab_tablet_segment(const struct tab_tablet *tablet)
 bool tab_tablet_wants_flush(const struct tab_tablet *tablet)
 {
     return tablet->state == TAB_SERVING && !tablet->flushing &&
-           (tablet->view->memtable_count > 1 || (tablet->want_flush && !tab_memtable_empty(tablet->view->memtables[0])));
+           (tablet->view->memtable_count > 1 ||
+            (tablet->want_flush && !tab_memtable_empty(tablet->view->memtables[0])));
 }
 
 /* ---- the record ---- */
 
-void tab__describe(const struct tab_tablet *tablet, const struct tab_view *view, uint64_t flushed_seq, struct base_arena *arena,
+void tab__describe(const struct tab_tablet *tablet, const struct tab_view *view,
+                   uint64_t flushed_seq, struct base_arena *arena,
                    Strata__Tablet__V1__TabletMeta *meta)
 {
     strata__tablet__v1__tablet_meta__init(meta);
@@ -228,8 +232,8 @@ void tab__describe(const struct tab_tablet *tablet, const struct tab_view *view,
         const struct tab_range_delete *range = &view->ranges->list[i];
         if (range->seq > flushed_seq)
             continue; /* still in the log */
-        Strata__Tablet__V1__RangeDeletion *put =
-            CH_MESSAGE(arena, Strata__Tablet__V1__RangeDeletion, strata__tablet__v1__range_deletion);
+        Strata__Tablet__V1__RangeDeletion *put = CH_MESSAGE(
+            arena, Strata__Tablet__V1__RangeDeletion, strata__tablet__v1__range_deletion);
         put->start = ch_data_of(base_bytes_dup(arena, range->start));
         put->end = ch_data_of(base_bytes_dup(arena, range->end));
         put->seq = range->seq;
@@ -241,39 +245,47 @@ void tab__describe(const struct tab_tablet *tablet, const struct tab_view *view,
         meta->redo[i] = ch_data_str(base_arena_strdup(arena, tablet->redo[i]));
 }
 
-/* The record is not as this server left it: an earlier write of ours whose outcome we never learned, or the tablet was taken
- * away. In the first case the next attempt goes on from what is there. */
-static struct base_status look_again(struct tab_tablet *tablet, struct base_bytes key, ch_time deadline) CH_WAITS;
-static struct base_status look_again(struct tab_tablet *tablet, struct base_bytes key, ch_time deadline)
+/* The record is not as this server left it: an earlier write of ours whose outcome we never
+ * learned, or the tablet was taken away. In the first case the next attempt goes on from what is
+ * there. */
+static struct base_status look_again(struct tab_tablet *tablet, struct base_bytes key,
+                                     ch_time deadline) CH_WAITS;
+static struct base_status look_again(struct tab_tablet *tablet, struct base_bytes key,
+                                     ch_time deadline)
 {
     struct base_arena arena = { 0 };
     Strata__Tablet__V1__TabletMeta *meta = NULL;
     struct tab_meta_row row;
     struct base_status status;
     if (tablet->is_root) {
-        status = tab_metac_root(tablet->store->metac, deadline, &arena, &meta, &tablet->root_version);
+        status =
+            tab_metac_root(tablet->store->metac, deadline, &arena, &meta, &tablet->root_version);
     } else {
         status = tab_metac_get(tablet->store->metac, key, deadline, &arena, &row);
         if (!base_failed(status))
             status = tab_meta_decode(row.value, &arena, &meta);
     }
-    bool ours = !base_failed(status) && meta->id == tablet->id && base_bytes_eq_str(ch_bytes_of(meta->server), tablet->store->server);
+    bool ours = !base_failed(status) && meta->id == tablet->id &&
+                base_bytes_eq_str(ch_bytes_of(meta->server), tablet->store->server);
     if (ours && !tablet->is_root)
         memcpy(tablet->version, row.version, sizeof(row.version));
     if (status.code == BASE_NOT_FOUND || (!base_failed(status) && !ours)) {
         base_status_free(&status);
         tab_tablet_end(tablet, false);
-        status = base_status_make(BASE_FAILED_PRECONDITION, "tablet %llx was given to another server",
-                                  (unsigned long long)tablet->id);
+        status =
+            base_status_make(BASE_FAILED_PRECONDITION, "tablet %llx was given to another server",
+                             (unsigned long long)tablet->id);
     }
     base_arena_free(&arena);
     return status;
 }
 
-static struct base_status save_once(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *meta, struct base_bytes key,
-                                    ch_time deadline) CH_WAITS;
-static struct base_status save_once(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *meta, struct base_bytes key,
-                                    ch_time deadline)
+static struct base_status save_once(struct tab_tablet *tablet,
+                                    const Strata__Tablet__V1__TabletMeta *meta,
+                                    struct base_bytes key, ch_time deadline) CH_WAITS;
+static struct base_status save_once(struct tab_tablet *tablet,
+                                    const Strata__Tablet__V1__TabletMeta *meta,
+                                    struct base_bytes key, ch_time deadline)
 {
     if (!tab_store_alive(tablet->store))
         return base_status_make(BASE_UNAVAILABLE, "this server has lost its lock");
@@ -290,7 +302,8 @@ static struct base_status save_once(struct tab_tablet *tablet, const Strata__Tab
     return status;
 }
 
-struct base_status tab__save(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *meta, ch_time deadline)
+struct base_status tab__save(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *meta,
+                             ch_time deadline)
 {
     struct base_buf key = { 0 };
     tab_meta_key(&key, tablet->table, ch_bytes_of(meta->end));
@@ -308,7 +321,8 @@ struct base_status tab__save(struct tab_tablet *tablet, const Strata__Tablet__V1
 
 /* ---- reading ---- */
 
-void tab_cursor_open(struct tab_cursor *cursor, struct tab_tablet *tablet, const struct base_bytes *row, struct tab_read_hint hint)
+void tab_cursor_open(struct tab_cursor *cursor, struct tab_tablet *tablet,
+                     const struct base_bytes *row, struct tab_read_hint hint)
 {
     struct tab_view *view = tablet->view;
     struct tab_iter *sources[TAB_MEMTABLES_MAX + TAB_FILES_MAX];
@@ -329,14 +343,16 @@ void tab_cursor_open(struct tab_cursor *cursor, struct tab_tablet *tablet, const
     cursor->tablet = tab_tablet_ref(tablet);
     cursor->view = tab__view_ref(view);
     cursor->schema = tab_schema_ref(tablet->schema);
-    tab_row_reader_init(&cursor->reader, tab_merge_new(sources, count), cursor->schema, view->ranges->list, view->ranges->count,
-                        tablet->applied_seq, ch_wall_us(tablet->store->env));
+    tab_row_reader_init(&cursor->reader, tab_merge_new(sources, count), cursor->schema,
+                        view->ranges->list, view->ranges->count, tablet->applied_seq,
+                        ch_wall_us(tablet->store->env));
     cursor->reader.hint = hint;
 }
 
 bool tab_cursor_stale(const struct tab_cursor *cursor)
 {
-    return cursor->tablet->view->generation != cursor->view->generation || cursor->tablet->schema != cursor->schema;
+    return cursor->tablet->view->generation != cursor->view->generation ||
+           cursor->tablet->schema != cursor->schema;
 }
 
 void tab_cursor_refresh(struct tab_cursor *cursor)

@@ -1,8 +1,10 @@
-/* tablet_flush.c: minor compaction (memtables to a file), merging and major compaction: see tablet.h invariants 2 to 4.
+/* tablet_flush.c: minor compaction (memtables to a file), merging and major compaction: see
+ * tablet.h invariants 2 to 4.
  *
- * Happy path of both: merge the sources through the rules of rowread.h into a new file -> METADATA names it (compare-and-set) ->
- * the view changes, without a wait in between. A failure before METADATA leaves the tablet as it was, and a file nobody names.
- * The commit mutex keeps two changes of METADATA apart; it is not held while files are written. */
+ * Happy path of both: merge the sources through the rules of rowread.h into a new file ->
+ * METADATA names it (compare-and-set) -> the view changes, without a wait in between. A failure
+ * before METADATA leaves the tablet as it was, and a file nobody names. The commit mutex keeps
+ * two changes of METADATA apart; it is not held while files are written. */
 #include "tablet.h"
 
 #include <stdlib.h>
@@ -14,13 +16,16 @@
 enum { WRITE_TIMEOUT_S = 60 };
 
 /* Copies what the rules keep. *kept: entries written; the file exists only when it is not 0. */
-static struct base_status write_merged(struct tab_tablet *tablet, struct tab_merge *merge, bool major, uint64_t clean_seq,
-                                       struct base_arena *arena, Strata__Tablet__V1__SstableMeta *meta, uint64_t *kept) CH_WAITS;
-static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_merge *merge, struct tab_keep *keep,
+static struct base_status write_merged(struct tab_tablet *tablet, struct tab_merge *merge,
+                                       bool major, uint64_t clean_seq, struct base_arena *arena,
+                                       Strata__Tablet__V1__SstableMeta *meta,
+                                       uint64_t *kept) CH_WAITS;
+static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_merge *merge,
+                                       struct tab_keep *keep,
                                        struct tab_sstable_writer **writer) CH_WAITS;
 
-static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_merge *merge, struct tab_keep *keep,
-                                       struct tab_sstable_writer **writer)
+static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_merge *merge,
+                                       struct tab_keep *keep, struct tab_sstable_writer **writer)
 {
     struct tab_store *store = tablet->store;
     struct base_buf start = { 0 }, end = { 0 };
@@ -30,13 +35,15 @@ static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_mer
         tab_key_put_row(&end, base_buf_bytes(&tablet->end));
     struct base_status status = BASE_STATUS_OK;
     const struct tab_iter *at;
-    for (tab_merge_seek(merge, base_buf_bytes(&start)); (at = tab_merge_at(merge)) && !base_failed(status); tab_merge_next(merge)) {
+    for (tab_merge_seek(merge, base_buf_bytes(&start));
+         (at = tab_merge_at(merge)) && !base_failed(status); tab_merge_next(merge)) {
         struct tab_key key;
         if (end.len && base_bytes_cmp(at->key, base_buf_bytes(&end)) >= 0)
             break;
         ch_yield_if_long();
         if (!tab_key_parse(at->key, &key)) {
-            status = base_status_make(BASE_DATA_LOSS, "tablet %llx holds an entry that is none", (unsigned long long)tablet->id);
+            status = base_status_make(BASE_DATA_LOSS, "tablet %llx holds an entry that is none",
+                                      (unsigned long long)tablet->id);
             break;
         }
         if (!tab_keep_entry(keep, &key, at->value))
@@ -44,27 +51,30 @@ static struct base_status copy_entries(struct tab_tablet *tablet, struct tab_mer
         if (!*writer) {
             char path[256];
             tab__file_path(store, path, sizeof(path));
-            status = tab_sstable_create(store->env, store->blk, path, store->fence, ch_in(store->env, WRITE_TIMEOUT_S * CH_S),
-                                        writer);
+            status = tab_sstable_create(store->env, store->blk, path, store->fence,
+                                        ch_in(store->env, WRITE_TIMEOUT_S * CH_S), writer);
             if (base_failed(status))
                 break;
         }
-        status = tab_sstable_add(*writer, at->key, at->value, key.kind != TAB_CELL, ch_in(store->env, WRITE_TIMEOUT_S * CH_S));
+        status = tab_sstable_add(*writer, at->key, at->value, key.kind != TAB_CELL,
+                                 ch_in(store->env, WRITE_TIMEOUT_S * CH_S));
     }
     base_buf_free(&start);
     base_buf_free(&end);
     return base_failed(status) ? status : tab_merge_status(merge);
 }
 
-static struct base_status write_merged(struct tab_tablet *tablet, struct tab_merge *merge, bool major, uint64_t clean_seq,
-                                       struct base_arena *arena, Strata__Tablet__V1__SstableMeta *meta, uint64_t *kept)
+static struct base_status write_merged(struct tab_tablet *tablet, struct tab_merge *merge,
+                                       bool major, uint64_t clean_seq, struct base_arena *arena,
+                                       Strata__Tablet__V1__SstableMeta *meta, uint64_t *kept)
 {
     struct tab_store *store = tablet->store;
     struct tab_view *view = tab__view_ref(tablet->view); /* for its ranges */
     struct tab_schema *schema = tab_schema_ref(tablet->schema);
     struct tab_keep keep = { .major = major };
     struct tab_sstable_writer *writer = NULL;
-    tab_row_reader_init(&keep.reader, NULL, schema, view->ranges->list, view->ranges->count, clean_seq, ch_wall_us(store->env));
+    tab_row_reader_init(&keep.reader, NULL, schema, view->ranges->list, view->ranges->count,
+                        clean_seq, ch_wall_us(store->env));
     struct base_status status = copy_entries(tablet, merge, &keep, &writer);
     *kept = writer ? tab_sstable_written(writer) : 0;
     if (!base_failed(status) && *kept) {
@@ -78,7 +88,8 @@ static struct base_status write_merged(struct tab_tablet *tablet, struct tab_mer
     return status;
 }
 
-/* Deleted ranges that no file or memtable can still need: applied to every file, or older than all in it. */
+/* Deleted ranges that no file or memtable can still need: applied to every file, or older than
+ * all in it. */
 static void drop_old_ranges(struct tab_view *view, uint64_t flushed_seq)
 {
     struct tab_range_delete list[TAB_RANGES_MAX];
@@ -98,7 +109,8 @@ static void drop_old_ranges(struct tab_view *view, uint64_t flushed_seq)
     view->ranges = ranges;
 }
 
-/* With the commit mutex: `view` becomes METADATA's truth, then the tablet's. `change` builds it from the present one. */
+/* With the commit mutex: `view` becomes METADATA's truth, then the tablet's. `change` builds it
+ * from the present one. */
 struct change {
     struct tab_sstable *added; /* NULL: nothing was left to write; given */
     struct tab_sstable *const *removed;
@@ -129,8 +141,10 @@ static struct tab_view *changed_view(const struct tab_tablet *tablet, const stru
     return view;
 }
 
-static struct base_status commit(struct tab_tablet *tablet, const struct change *change, ch_time deadline) CH_WAITS;
-static struct base_status commit(struct tab_tablet *tablet, const struct change *change, ch_time deadline)
+static struct base_status commit(struct tab_tablet *tablet, const struct change *change,
+                                 ch_time deadline) CH_WAITS;
+static struct base_status commit(struct tab_tablet *tablet, const struct change *change,
+                                 ch_time deadline)
 {
     struct base_arena arena = { 0 };
     Strata__Tablet__V1__TabletMeta meta;
@@ -143,7 +157,8 @@ static struct base_status commit(struct tab_tablet *tablet, const struct change 
     if (!base_failed(status))
         status = tab__save(tablet, &meta, deadline);
     if (!base_failed(status)) {
-        /* Memtables may have been frozen, ranges deleted meanwhile: the change is made again, to what there is now. */
+        /* Memtables may have been frozen, ranges deleted meanwhile: the change is made again, to
+         * what there is now. */
         CH_NO_WAIT_BEGIN();
         tablet->flushed_seq = change->flushed_seq;
         tab__view_install(tablet, changed_view(tablet, change));
@@ -153,14 +168,16 @@ static struct base_status commit(struct tab_tablet *tablet, const struct change 
     return status;
 }
 
-static struct base_status open_added(struct tab_tablet *tablet, const Strata__Tablet__V1__SstableMeta *meta,
+static struct base_status open_added(struct tab_tablet *tablet,
+                                     const Strata__Tablet__V1__SstableMeta *meta,
                                      struct tab_sstable **file) CH_WAITS;
-static struct base_status open_added(struct tab_tablet *tablet, const Strata__Tablet__V1__SstableMeta *meta,
+static struct base_status open_added(struct tab_tablet *tablet,
+                                     const Strata__Tablet__V1__SstableMeta *meta,
                                      struct tab_sstable **file)
 {
     struct tab_store *store = tablet->store;
-    return tab_sstable_open(store->env, store->blk, &store->files, store->cache, meta, ch_in(store->env, WRITE_TIMEOUT_S * CH_S),
-                            file);
+    return tab_sstable_open(store->env, store->blk, &store->files, store->cache, meta,
+                            ch_in(store->env, WRITE_TIMEOUT_S * CH_S), file);
 }
 
 /* ---- flush ---- */
@@ -169,15 +186,18 @@ static void remove_redo(struct tab_tablet *tablet, char **redo, size_t count) CH
 static void remove_redo(struct tab_tablet *tablet, char **redo, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        base_status_drop(blk_delete(tablet->store->blk, redo[i], ch_in(tablet->store->env, WRITE_TIMEOUT_S * CH_S)));
+        base_status_drop(blk_delete(tablet->store->blk, redo[i],
+                                    ch_in(tablet->store->env, WRITE_TIMEOUT_S * CH_S)));
         free(redo[i]);
     }
     free(redo);
 }
 
 /* `memtables` oldest ones to one file. */
-static struct base_status flush_oldest(struct tab_tablet *tablet, size_t memtables, ch_time deadline) CH_WAITS;
-static struct base_status flush_oldest(struct tab_tablet *tablet, size_t memtables, ch_time deadline)
+static struct base_status flush_oldest(struct tab_tablet *tablet, size_t memtables,
+                                       ch_time deadline) CH_WAITS;
+static struct base_status flush_oldest(struct tab_tablet *tablet, size_t memtables,
+                                       ch_time deadline)
 {
     struct tab_view *view = tablet->view;
     struct tab_iter *sources[TAB_MEMTABLES_MAX];
@@ -192,7 +212,8 @@ static struct base_status flush_oldest(struct tab_tablet *tablet, size_t memtabl
     Strata__Tablet__V1__SstableMeta meta;
     struct tab_merge *merge = tab_merge_new(sources, memtables);
     uint64_t kept = 0;
-    struct base_status status = write_merged(tablet, merge, false, tablet->applied_seq, &arena, &meta, &kept);
+    struct base_status status =
+        write_merged(tablet, merge, false, tablet->applied_seq, &arena, &meta, &kept);
     tab_merge_free(merge);
     if (!base_failed(status) && kept)
         status = open_added(tablet, &meta, &change.added);
@@ -235,19 +256,24 @@ struct base_status tab_tablet_flush(struct tab_tablet *tablet, bool all, ch_time
         status = flush_oldest(tablet, memtables, deadline);
         ch_count(tablet->store->flushes, !base_failed(status));
     } else if (memtables > 0) {
-        status = base_status_make(BASE_RESOURCE_EXHAUSTED, "tablet %llx has %d files that are not merged yet",
+        status = base_status_make(BASE_RESOURCE_EXHAUSTED,
+                                  "tablet %llx has %d files that are not merged yet",
                                   (unsigned long long)tablet->id, TAB_FILES_MAX);
     }
     tablet->flushing = false;
     ch_cond_broadcast(&tablet->changed);
     ch_cond_broadcast(&tablet->store->work);
-    return base_failed(status) ? base_status_wrap(status, "flush tablet %llx", (unsigned long long)tablet->id) : status;
+    return base_failed(status)
+               ? base_status_wrap(status, "flush tablet %llx", (unsigned long long)tablet->id)
+               : status;
 }
 
 /* ---- merging ---- */
 
-static struct base_status merge_files(struct tab_tablet *tablet, struct tab_sstable **files, size_t count, bool major) CH_WAITS;
-static struct base_status merge_files(struct tab_tablet *tablet, struct tab_sstable **files, size_t count, bool major)
+static struct base_status merge_files(struct tab_tablet *tablet, struct tab_sstable **files,
+                                      size_t count, bool major) CH_WAITS;
+static struct base_status merge_files(struct tab_tablet *tablet, struct tab_sstable **files,
+                                      size_t count, bool major)
 {
     struct tab_iter *sources[TAB_FILES_MAX];
     struct change change = { .removed = files, .removed_count = count };
@@ -260,7 +286,8 @@ static struct base_status merge_files(struct tab_tablet *tablet, struct tab_ssta
     Strata__Tablet__V1__SstableMeta meta;
     struct tab_merge *merge = tab_merge_new(sources, count);
     uint64_t kept = 0;
-    struct base_status status = write_merged(tablet, merge, major, tablet->applied_seq, &arena, &meta, &kept);
+    struct base_status status =
+        write_merged(tablet, merge, major, tablet->applied_seq, &arena, &meta, &kept);
     tab_merge_free(merge);
     if (!base_failed(status) && kept)
         status = open_added(tablet, &meta, &change.added);
@@ -285,13 +312,16 @@ struct base_status tab_tablet_compact(struct tab_tablet *tablet, bool major, boo
 {
     *did = false;
     struct tab_view *view = tablet->view;
-    if (tablet->state != TAB_SERVING || tablet->compacting || tablet->splitting || view->file_count == 0)
+    if (tablet->state != TAB_SERVING || tablet->compacting || tablet->splitting ||
+        view->file_count == 0)
         return BASE_STATUS_OK;
     struct tab_pick_file sizes[TAB_FILES_MAX];
     size_t picked[TAB_FILES_MAX];
     for (size_t i = 0; i < view->file_count; i++)
-        sizes[i] = (struct tab_pick_file){ view->files[i]->length, view->files[i]->entries, view->files[i]->deletions };
-    struct tab_pick pick = tab_compaction_pick(sizes, view->file_count, major || tablet->want_major, picked);
+        sizes[i] = (struct tab_pick_file){ view->files[i]->length, view->files[i]->entries,
+                                           view->files[i]->deletions };
+    struct tab_pick pick =
+        tab_compaction_pick(sizes, view->file_count, major || tablet->want_major, picked);
     if (pick.count == 0)
         return BASE_STATUS_OK;
     *did = true;
@@ -306,5 +336,7 @@ struct base_status tab_tablet_compact(struct tab_tablet *tablet, bool major, boo
     tab__view_unref(view);
     tablet->compacting = false;
     ch_cond_broadcast(&tablet->changed);
-    return base_failed(status) ? base_status_wrap(status, "compact tablet %llx", (unsigned long long)tablet->id) : status;
+    return base_failed(status)
+               ? base_status_wrap(status, "compact tablet %llx", (unsigned long long)tablet->id)
+               : status;
 }

@@ -1,11 +1,13 @@
 /* tablet_life.c: loading, unloading and splitting a tablet: see tablet.h.
  *
- * Load: open the files METADATA names -> replay the redo files (records of a dead server's log, sorted by tablet) into a memtable ->
- * flush it, which also takes the redo files out of METADATA -> serve. A crash at any step leaves the redo files named: the next
- * load does it again; numbers make it harmless.
- * Split: flush while serving -> keep writers out -> flush the little rest -> a second name for every file, one for each half -> one
- * write to METADATA's row (the right half, holding the left half's record until that has its own row): the commit point ->
- * the left half's row -> clear it from the right half's. The gap writers see is the second flush and three METADATA writes. */
+ * Load: open the files METADATA names -> replay the redo files (records of a dead server's log,
+ * sorted by tablet) into a memtable -> flush it, which also takes the redo files out of METADATA
+ * -> serve. A crash at any step leaves the redo files named: the next load does it again;
+ * numbers make it harmless. Split: flush while serving -> keep writers out -> flush the little
+ * rest -> a second name for every file, one for each half -> one write to METADATA's row (the
+ * right half, holding the left half's record until that has its own row): the commit point ->
+ * the left half's row -> clear it from the right half's. The gap writers see is the second flush
+ * and three METADATA writes. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,16 +25,20 @@ static ch_time step(const struct tab_store *store)
 
 /* ---- open ---- */
 
-static struct base_status open_files(struct tab_store *store, const Strata__Tablet__V1__TabletMeta *meta, struct tab_view *view,
-                                     ch_time deadline) CH_WAITS;
-static struct base_status open_files(struct tab_store *store, const Strata__Tablet__V1__TabletMeta *meta, struct tab_view *view,
-                                     ch_time deadline)
+static struct base_status open_files(struct tab_store *store,
+                                     const Strata__Tablet__V1__TabletMeta *meta,
+                                     struct tab_view *view, ch_time deadline) CH_WAITS;
+static struct base_status open_files(struct tab_store *store,
+                                     const Strata__Tablet__V1__TabletMeta *meta,
+                                     struct tab_view *view, ch_time deadline)
 {
     if (meta->n_files > TAB_FILES_MAX || meta->n_ranges > TAB_RANGES_MAX)
-        return base_status_make(BASE_DATA_LOSS, "METADATA names %zu files, %zu ranges", meta->n_files, meta->n_ranges);
+        return base_status_make(BASE_DATA_LOSS, "METADATA names %zu files, %zu ranges",
+                                meta->n_files, meta->n_ranges);
     for (size_t i = 0; i < meta->n_files; i++) {
-        struct base_status status = tab_sstable_open(store->env, store->blk, &store->files, store->cache, meta->files[i], deadline,
-                                                     &view->files[i]);
+        struct base_status status =
+            tab_sstable_open(store->env, store->blk, &store->files, store->cache, meta->files[i],
+                             deadline, &view->files[i]);
         if (base_failed(status))
             return status;
         view->file_count++;
@@ -40,15 +46,23 @@ static struct base_status open_files(struct tab_store *store, const Strata__Tabl
     return BASE_STATUS_OK;
 }
 
-struct base_status tab_tablet_open(struct tab_store *store, const Strata__Tablet__V1__TabletMeta *meta, const uint8_t *version,
-                                   struct tab_schema *schema, ch_time deadline, struct tab_tablet **result)
+struct base_status tab_tablet_open(struct tab_store *store,
+                                   const Strata__Tablet__V1__TabletMeta *meta,
+                                   const uint8_t *version, struct tab_schema *schema,
+                                   ch_time deadline, struct tab_tablet **result)
 {
     struct tab_tablet *tablet = calloc(1, sizeof(*tablet));
     struct tab_view *view = calloc(1, sizeof(*view));
     BASE_ASSERT(tablet != NULL && view != NULL);
-    *tablet = (struct tab_tablet){ .store = store, .refs = 1, .id = meta->id, .table = meta->table, .view = view,
-                                   .schema = tab_schema_ref(schema), .flushed_seq = meta->flushed_seq,
-                                   .applied_seq = meta->flushed_seq, .next_seq = meta->flushed_seq + 1 };
+    *tablet = (struct tab_tablet){ .store = store,
+                                   .refs = 1,
+                                   .id = meta->id,
+                                   .table = meta->table,
+                                   .view = view,
+                                   .schema = tab_schema_ref(schema),
+                                   .flushed_seq = meta->flushed_seq,
+                                   .applied_seq = meta->flushed_seq,
+                                   .next_seq = meta->flushed_seq + 1 };
     if (version)
         memcpy(tablet->version, version, sizeof(tablet->version));
     base_buf_put_bytes(&tablet->start, ch_bytes_of(meta->start));
@@ -61,13 +75,16 @@ struct base_status tab_tablet_open(struct tab_store *store, const Strata__Tablet
     view->memtable_count = 1;
     struct tab_range_delete ranges[TAB_RANGES_MAX];
     for (size_t i = 0; i < meta->n_ranges && i < TAB_RANGES_MAX; i++)
-        ranges[i] = (struct tab_range_delete){ ch_bytes_of(meta->ranges[i]->start), ch_bytes_of(meta->ranges[i]->end),
-                                               meta->ranges[i]->seq };
-    view->ranges = tab__ranges_new(ranges, meta->n_ranges < TAB_RANGES_MAX ? meta->n_ranges : TAB_RANGES_MAX);
+        ranges[i] =
+            (struct tab_range_delete){ ch_bytes_of(meta->ranges[i]->start),
+                                       ch_bytes_of(meta->ranges[i]->end), meta->ranges[i]->seq };
+    view->ranges =
+        tab__ranges_new(ranges, meta->n_ranges < TAB_RANGES_MAX ? meta->n_ranges : TAB_RANGES_MAX);
     tablet->redo = calloc(meta->n_redo + 1, sizeof(*tablet->redo));
     BASE_ASSERT(tablet->redo != NULL);
     for (size_t i = 0; i < meta->n_redo; i++)
-        tablet->redo[tablet->redo_count++] = strndup((const char *)meta->redo[i].data, meta->redo[i].len);
+        tablet->redo[tablet->redo_count++] =
+            strndup((const char *)meta->redo[i].data, meta->redo[i].len);
     struct base_status status = open_files(store, meta, view, deadline);
     if (base_failed(status)) {
         tab_tablet_unref(tablet);
@@ -94,19 +111,26 @@ static struct base_status replay(struct tab_tablet *tablet, ch_time deadline)
     struct base_status status = BASE_STATUS_OK;
     for (size_t i = 0; i < tablet->redo_count && !base_failed(status); i++) {
         bool moved;
-        status = tab_log_read(store->env, store->blk, tablet->redo[i], deadline, on_redo, tablet, &moved);
+        status = tab_log_read(store->env, store->blk, tablet->redo[i], deadline, on_redo, tablet,
+                              &moved);
     }
     if (base_failed(status) || tablet->redo_count == 0)
         return status;
-    ch_info(store->env, "tablet %llx: replayed %llu entries from %zu redo files", (unsigned long long)tablet->id,
-            (unsigned long long)tab_memtable_entries(tablet->view->memtables[0]), tablet->redo_count);
+    ch_info(store->env, "tablet %llx: replayed %llu entries from %zu redo files",
+            (unsigned long long)tablet->id,
+            (unsigned long long)tab_memtable_entries(tablet->view->memtables[0]),
+            tablet->redo_count);
     if (tab_memtable_empty(tablet->view->memtables[0]))
-        tab_memtable_note(tablet->view->memtables[0], tablet->flushed_seq, 0); /* so that the redo files are given up */
+        tab_memtable_note(tablet->view->memtables[0], tablet->flushed_seq,
+                          0); /* so that the redo files are given up */
     return tab_tablet_flush(tablet, true, deadline);
 }
 
-struct base_status tab_tablet_load(struct tab_store *store, const Strata__Tablet__V1__TabletMeta *meta, const uint8_t *version,
-                                   uint64_t root_version, struct tab_schema *schema, ch_time deadline, struct tab_tablet **result)
+struct base_status tab_tablet_load(struct tab_store *store,
+                                   const Strata__Tablet__V1__TabletMeta *meta,
+                                   const uint8_t *version, uint64_t root_version,
+                                   struct tab_schema *schema, ch_time deadline,
+                                   struct tab_tablet **result)
 {
     struct tab_tablet *tablet;
     struct base_status status = tab_tablet_open(store, meta, version, schema, deadline, &tablet);
@@ -135,12 +159,14 @@ static struct base_status quiesce(struct tab_tablet *tablet, ch_time deadline) C
 static struct base_status quiesce(struct tab_tablet *tablet, ch_time deadline)
 {
     if (tablet->splitting || tablet->state != TAB_SERVING)
-        return base_status_make(BASE_UNAVAILABLE, "tablet %llx is busy", (unsigned long long)tablet->id);
+        return base_status_make(BASE_UNAVAILABLE, "tablet %llx is busy",
+                                (unsigned long long)tablet->id);
     tablet->splitting = true;
     struct base_status status = tab_tablet_flush(tablet, true, deadline);
     while (!base_failed(status) && tablet->compacting)
         if (ch_cond_wait(&tablet->changed, deadline) != CH_OK)
-            status = base_status_make(BASE_UNAVAILABLE, "tablet %llx is being compacted", (unsigned long long)tablet->id);
+            status = base_status_make(BASE_UNAVAILABLE, "tablet %llx is being compacted",
+                                      (unsigned long long)tablet->id);
     if (!base_failed(status))
         status = tab_tablet_pause(tablet, deadline);
     if (base_failed(status)) {
@@ -172,14 +198,17 @@ struct base_status tab_tablet_unload(struct tab_tablet *tablet, ch_time deadline
     if (!base_failed(status))
         tab_tablet_end(tablet, false);
     tab_tablet_resume(tablet);
-    return base_failed(status) ? base_status_wrap(status, "unload tablet %llx", (unsigned long long)tablet->id) : status;
+    return base_failed(status)
+               ? base_status_wrap(status, "unload tablet %llx", (unsigned long long)tablet->id)
+               : status;
 }
 
 /* ---- split ---- */
 
 bool tab_tablet_middle(struct tab_tablet *tablet, struct base_buf *row)
 {
-    /* The median of keys sampled evenly from the largest file; rows of one size make it the middle of the bytes. */
+    /* The median of keys sampled evenly from the largest file; rows of one size make it the
+     * middle of the bytes. */
     struct tab_sstable *largest = NULL;
     for (size_t i = 0; i < tablet->view->file_count; i++)
         if (!largest || tablet->view->files[i]->length > largest->length)
@@ -193,7 +222,8 @@ bool tab_tablet_middle(struct tab_tablet *tablet, struct base_buf *row)
     struct tab_sstable *file = tab_sstable_ref(largest);
     struct tab_iter *iter = tab_sstable_iter(file, false);
     uint64_t low = tab_bridge_offset(file->table, start.data, start.len);
-    uint64_t high = end.len ? tab_bridge_offset(file->table, end.data, end.len) : file->table_length;
+    uint64_t high =
+        end.len ? tab_bridge_offset(file->table, end.data, end.len) : file->table_length;
     bool found = false;
     for (tab_iter_seek(iter, base_buf_bytes(&start)); iter->valid; tab_iter_next(iter)) {
         ch_yield_if_long();
@@ -201,7 +231,8 @@ bool tab_tablet_middle(struct tab_tablet *tablet, struct base_buf *row)
             break;
         struct base_bytes plain = tab_key_plain(tab_key_row(iter->key), true, &scratch);
         bool inside = base_bytes_cmp(plain, base_buf_bytes(&tablet->start)) > 0;
-        if (inside && tab_bridge_offset(file->table, iter->key.data, iter->key.len) >= low + (high - low) / 2) {
+        if (inside && tab_bridge_offset(file->table, iter->key.data, iter->key.len) >=
+                          low + (high - low) / 2) {
             base_buf_clear(row);
             base_buf_put_bytes(row, plain);
             found = true;
@@ -229,11 +260,14 @@ struct halves {
 };
 
 /* The two records, each with names of its own for the files its rows may be in. */
-static struct base_status make_halves(struct tab_tablet *tablet, struct base_bytes row, uint64_t left_id, uint64_t right_id,
+static struct base_status make_halves(struct tab_tablet *tablet, struct base_bytes row,
+                                      uint64_t left_id, uint64_t right_id,
                                       struct halves *halves) CH_WAITS;
-static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena, Strata__Tablet__V1__TabletMeta *half) CH_WAITS;
+static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena,
+                                     Strata__Tablet__V1__TabletMeta *half) CH_WAITS;
 
-static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena, Strata__Tablet__V1__TabletMeta *half)
+static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena,
+                                     Strata__Tablet__V1__TabletMeta *half)
 {
     size_t count = 0;
     struct base_bytes start = ch_bytes_of(half->start), end = ch_bytes_of(half->end);
@@ -244,8 +278,9 @@ static struct base_status link_files(struct tab_tablet *tablet, struct base_aren
             continue;
         char path[256];
         tab__file_path(tablet->store, path, sizeof(path));
-        struct base_status status = blk_link(tablet->store->blk, base_bytes_cstr(arena, ch_bytes_of(file->path)), path,
-                                             step(tablet->store));
+        struct base_status status =
+            blk_link(tablet->store->blk, base_bytes_cstr(arena, ch_bytes_of(file->path)), path,
+                     step(tablet->store));
         if (base_failed(status))
             return status;
         file->path = ch_data_str(base_arena_strdup(arena, path));
@@ -255,8 +290,8 @@ static struct base_status link_files(struct tab_tablet *tablet, struct base_aren
     return BASE_STATUS_OK;
 }
 
-static struct base_status make_halves(struct tab_tablet *tablet, struct base_bytes row, uint64_t left_id, uint64_t right_id,
-                                      struct halves *halves)
+static struct base_status make_halves(struct tab_tablet *tablet, struct base_bytes row,
+                                      uint64_t left_id, uint64_t right_id, struct halves *halves)
 {
     struct base_arena *arena = &halves->arena;
     tab__describe(tablet, tablet->view, tablet->flushed_seq, arena, &halves->left);
@@ -268,19 +303,24 @@ static struct base_status make_halves(struct tab_tablet *tablet, struct base_byt
     return base_failed(status) ? status : link_files(tablet, arena, &halves->right);
 }
 
-static void unlink_files(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *half) CH_WAITS;
+static void unlink_files(struct tab_tablet *tablet,
+                         const Strata__Tablet__V1__TabletMeta *half) CH_WAITS;
 static void unlink_files(struct tab_tablet *tablet, const Strata__Tablet__V1__TabletMeta *half)
 {
     struct base_arena arena = { 0 };
     for (size_t i = 0; i < half->n_files; i++)
-        base_status_drop(blk_delete(tablet->store->blk, base_bytes_cstr(&arena, ch_bytes_of(half->files[i]->path)),
+        base_status_drop(blk_delete(tablet->store->blk,
+                                    base_bytes_cstr(&arena, ch_bytes_of(half->files[i]->path)),
                                     step(tablet->store)));
     base_arena_free(&arena);
 }
 
-/* METADATA: the commit point, then the left half's own row, then the right half's without it. *decided: the first was made. */
-static struct base_status write_halves(struct tab_tablet *tablet, struct halves *halves, uint8_t *left_version, bool *decided) CH_WAITS;
-static struct base_status write_halves(struct tab_tablet *tablet, struct halves *halves, uint8_t *left_version, bool *decided)
+/* METADATA: the commit point, then the left half's own row, then the right half's without it.
+ * *decided: the first was made. */
+static struct base_status write_halves(struct tab_tablet *tablet, struct halves *halves,
+                                       uint8_t *left_version, bool *decided) CH_WAITS;
+static struct base_status write_halves(struct tab_tablet *tablet, struct halves *halves,
+                                       uint8_t *left_version, bool *decided)
 {
     halves->right.left = &halves->left;
     struct base_status status = tab__save(tablet, &halves->right, step(tablet->store));
@@ -305,16 +345,20 @@ static struct base_status write_halves(struct tab_tablet *tablet, struct halves 
     return status;
 }
 
-static struct base_status open_halves(struct tab_tablet *tablet, const struct halves *halves, const uint8_t *left_version,
-                                      struct tab_tablet **left, struct tab_tablet **right) CH_WAITS;
-static struct base_status open_halves(struct tab_tablet *tablet, const struct halves *halves, const uint8_t *left_version,
-                                      struct tab_tablet **left, struct tab_tablet **right)
+static struct base_status open_halves(struct tab_tablet *tablet, const struct halves *halves,
+                                      const uint8_t *left_version, struct tab_tablet **left,
+                                      struct tab_tablet **right) CH_WAITS;
+static struct base_status open_halves(struct tab_tablet *tablet, const struct halves *halves,
+                                      const uint8_t *left_version, struct tab_tablet **left,
+                                      struct tab_tablet **right)
 {
     struct tab_store *store = tablet->store;
-    struct base_status status = tab_tablet_open(store, &halves->left, left_version, tablet->schema, step(store), left);
+    struct base_status status =
+        tab_tablet_open(store, &halves->left, left_version, tablet->schema, step(store), left);
     if (base_failed(status))
         return status;
-    status = tab_tablet_open(store, &halves->right, tablet->version, tablet->schema, step(store), right);
+    status =
+        tab_tablet_open(store, &halves->right, tablet->version, tablet->schema, step(store), right);
     if (base_failed(status)) {
         tab_tablet_end(*left, false);
         tab_tablet_unref(*left);
@@ -323,18 +367,22 @@ static struct base_status open_halves(struct tab_tablet *tablet, const struct ha
     struct tab_tablet *both[2] = { *left, *right };
     for (int i = 0; i < 2; i++) {
         both[i]->state = TAB_SERVING;
-        both[i]->want_major = both[i]->view->file_count > 0; /* to let go of the other half's rows */
+        both[i]->want_major =
+            both[i]->view->file_count > 0; /* to let go of the other half's rows */
         both[i]->next_seq = tablet->next_seq;
         both[i]->applied_seq = tablet->applied_seq;
     }
     return BASE_STATUS_OK;
 }
 
-struct base_status tab_tablet_split(struct tab_tablet *tablet, struct base_bytes row, uint64_t left_id, uint64_t right_id,
-                                    ch_time deadline, struct tab_tablet **left, struct tab_tablet **right)
+struct base_status tab_tablet_split(struct tab_tablet *tablet, struct base_bytes row,
+                                    uint64_t left_id, uint64_t right_id, ch_time deadline,
+                                    struct tab_tablet **left, struct tab_tablet **right)
 {
-    if (!tab_tablet_holds(tablet, row) || base_bytes_eq(row, base_buf_bytes(&tablet->start)) || row.len == 0 || tablet->is_root)
-        return base_status_make(BASE_FAILED_PRECONDITION, "tablet %llx cannot be split there", (unsigned long long)tablet->id);
+    if (!tab_tablet_holds(tablet, row) || base_bytes_eq(row, base_buf_bytes(&tablet->start)) ||
+        row.len == 0 || tablet->is_root)
+        return base_status_make(BASE_FAILED_PRECONDITION, "tablet %llx cannot be split there",
+                                (unsigned long long)tablet->id);
     struct base_status status = quiesce(tablet, deadline);
     if (base_failed(status))
         return base_status_wrap(status, "split tablet %llx", (unsigned long long)tablet->id);
@@ -353,7 +401,8 @@ struct base_status tab_tablet_split(struct tab_tablet *tablet, struct base_bytes
     if (!base_failed(status)) {
         tab_tablet_end(tablet, true);
     } else if (decided) {
-        /* The halves exist, half-way: this server gives the old one up; whoever is asked to load a half finishes its record. */
+        /* The halves exist, half-way: this server gives the old one up; whoever is asked to load
+         * a half finishes its record. */
         tab_tablet_end(tablet, true);
     } else if (!attempted) {
         unlink_files(tablet, &halves.left);
@@ -361,5 +410,7 @@ struct base_status tab_tablet_split(struct tab_tablet *tablet, struct base_bytes
     }
     tab_tablet_resume(tablet);
     base_arena_free(&halves.arena);
-    return base_failed(status) ? base_status_wrap(status, "split tablet %llx", (unsigned long long)tablet->id) : status;
+    return base_failed(status)
+               ? base_status_wrap(status, "split tablet %llx", (unsigned long long)tablet->id)
+               : status;
 }

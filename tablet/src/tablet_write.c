@@ -1,7 +1,9 @@
-/* tablet_write.c: from a checked edit to the log and, once durable, into the memtable: see tablet.h invariants 1 and 2.
+/* tablet_write.c: from a checked edit to the log and, once durable, into the memtable: see
+ * tablet.h invariants 1 and 2.
  *
- * Happy path: tab_tablet_enter -> (row lock) -> tab_tablet_queue (gives numbers, hands to the log) -> the log calls on_applied in
- * order -> memtable, lock released, tablet left, waiter told. When the log ends, the same without the memtable. */
+ * Happy path: tab_tablet_enter -> (row lock) -> tab_tablet_queue (gives numbers, hands to the
+ * log) -> the log calls on_applied in order -> memtable, lock released, tablet left, waiter
+ * told. When the log ends, the same without the memtable. */
 #include <stdlib.h>
 
 #include "log_format.h"
@@ -43,7 +45,8 @@ struct base_status tab_wait_all(struct tab_wait *wait, ch_time deadline)
     while (wait->pending > 0) {
         enum ch_outcome outcome = ch_cond_wait(&wait->changed, deadline);
         if (wait->pending > 0 && outcome != CH_OK)
-            return ch_outcome_status(outcome, "waiting for the commit log (the outcome is unknown)");
+            return ch_outcome_status(outcome,
+                                     "waiting for the commit log (the outcome is unknown)");
     }
     return base_status_copy(&wait->status);
 }
@@ -62,7 +65,8 @@ static void add_range(struct tab_tablet *tablet, uint64_t seq, struct base_bytes
         const struct tab_range_delete *range = &old->list[i];
         bool covered = base_bytes_cmp(range->start, start) >= 0 &&
                        (end.len == 0 || (range->end.len && base_bytes_cmp(range->end, end) <= 0));
-        /* A covered older one says nothing more. Readers at an older snapshot hold their own view. */
+        /* A covered older one says nothing more. Readers at an older snapshot hold their own
+         * view. */
         if (range->seq != seq && !(covered && range->seq < seq))
             list[count++] = *range;
     }
@@ -75,7 +79,8 @@ static void add_range(struct tab_tablet *tablet, uint64_t seq, struct base_bytes
         tablet->want_major = true;
 }
 
-void tab__replay(struct tab_tablet *tablet, uint64_t seq, uint8_t kind, struct base_bytes body, uint64_t segment)
+void tab__replay(struct tab_tablet *tablet, uint64_t seq, uint8_t kind, struct base_bytes body,
+                 uint64_t segment)
 {
     struct tab_memtable *memtable = tablet->view->memtables[0];
     uint64_t last = seq;
@@ -141,12 +146,15 @@ static struct base_status back_pressure(struct tab_tablet *tablet, ch_time deadl
     bool full = tablet->view->memtable_count == TAB_MEMTABLES_MAX &&
                 tab_memtable_bytes(tablet->view->memtables[0]) >= store->memtable_bytes * 2;
     if (store->memory_bytes >= store->memory_bytes_max || full)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "memtables hold %llu bytes and are not flushed fast enough; try later",
-                                (unsigned long long)store->memory_bytes);
+        return base_status_make(
+            BASE_RESOURCE_EXHAUSTED,
+            "memtables hold %llu bytes and are not flushed fast enough; try later",
+            (unsigned long long)store->memory_bytes);
     if (store->memory_bytes <= soft)
         return BASE_STATUS_OK;
     uint64_t over = store->memory_bytes - soft;
-    ch_time until = ch_in(store->env, (ch_time)(over * SLOW_MS_MAX * CH_MS / (store->memory_bytes_max - soft)));
+    ch_time until =
+        ch_in(store->env, (ch_time)(over * SLOW_MS_MAX * CH_MS / (store->memory_bytes_max - soft)));
     ch_count(store->slowed, 1);
     ch_sleep_until(store->env, until < deadline ? until : deadline);
     return BASE_STATUS_OK;
@@ -163,7 +171,8 @@ struct base_status tab_tablet_enter(struct tab_tablet *tablet, ch_time deadline)
             return ch_outcome_status(outcome, "waiting for a tablet that splits or moves");
     }
     if (tablet->state != TAB_SERVING)
-        return base_status_make(BASE_OUT_OF_RANGE, "tablet %llx is not served here any more", (unsigned long long)tablet->id);
+        return base_status_make(BASE_OUT_OF_RANGE, "tablet %llx is not served here any more",
+                                (unsigned long long)tablet->id);
     if (!tab_store_alive(tablet->store))
         return base_status_make(BASE_UNAVAILABLE, "this server has lost its lock");
     tablet->inside++;
@@ -181,7 +190,8 @@ struct base_status tab_tablet_pause(struct tab_tablet *tablet, ch_time deadline)
 {
     while (tablet->paused)
         if (ch_cond_wait(&tablet->changed, deadline) != CH_OK)
-            return base_status_make(BASE_UNAVAILABLE, "tablet %llx is paused already", (unsigned long long)tablet->id);
+            return base_status_make(BASE_UNAVAILABLE, "tablet %llx is paused already",
+                                    (unsigned long long)tablet->id);
     tablet->paused = true;
     while (tablet->inside > 0) {
         enum ch_outcome outcome = ch_cond_wait(&tablet->changed, deadline);
@@ -201,13 +211,18 @@ void tab_tablet_resume(struct tab_tablet *tablet)
 
 /* ---- queueing ---- */
 
-static struct base_status queue_record(struct tab_tablet *tablet, struct tab_rowlock *lock, bool alone, uint8_t kind,
-                                       struct base_bytes body, uint32_t count, struct tab_wait *wait)
+static struct base_status queue_record(struct tab_tablet *tablet, struct tab_rowlock *lock,
+                                       bool alone, uint8_t kind, struct base_bytes body,
+                                       uint32_t count, struct tab_wait *wait)
 {
     struct write *write = calloc(1, sizeof(*write));
     BASE_ASSERT(write != NULL);
-    *write = (struct write){ .tablet = tab_tablet_ref(tablet), .lock = lock, .alone = alone, .wait = wait,
-                             .seq = tablet->next_seq, .count = count };
+    *write = (struct write){ .tablet = tab_tablet_ref(tablet),
+                             .lock = lock,
+                             .alone = alone,
+                             .wait = wait,
+                             .seq = tablet->next_seq,
+                             .count = count };
     write->op.apply = on_applied;
     base_buf_reserve(&write->op.record, body.len + 32);
     tab_record_put(&write->op.record, tablet->id, write->seq, kind, body);
@@ -229,18 +244,18 @@ static struct base_status queue_record(struct tab_tablet *tablet, struct tab_row
     return status;
 }
 
-struct base_status tab_tablet_queue(struct tab_tablet *tablet, struct tab_rowlock *lock, bool alone, struct tab_edit *edit,
-                                    struct tab_wait *wait)
+struct base_status tab_tablet_queue(struct tab_tablet *tablet, struct tab_rowlock *lock, bool alone,
+                                    struct tab_edit *edit, struct tab_wait *wait)
 {
     tab_edit_number(edit, tablet->next_seq);
-    struct base_status status =
-        queue_record(tablet, lock, alone, TAB_RECORD_ENTRIES, base_buf_bytes(&edit->bytes), edit->count, wait);
+    struct base_status status = queue_record(tablet, lock, alone, TAB_RECORD_ENTRIES,
+                                             base_buf_bytes(&edit->bytes), edit->count, wait);
     tab_edit_free(edit);
     return status;
 }
 
-struct base_status tab_tablet_drop_range(struct tab_tablet *tablet, struct base_bytes start, struct base_bytes end,
-                                         ch_time deadline)
+struct base_status tab_tablet_drop_range(struct tab_tablet *tablet, struct base_bytes start,
+                                         struct base_bytes end, ch_time deadline)
 {
     /* Nobody may be between reading a row and writing it. */
     struct base_status status = tab_tablet_pause(tablet, deadline);
@@ -248,13 +263,15 @@ struct base_status tab_tablet_drop_range(struct tab_tablet *tablet, struct base_
         return status;
     if (tablet->state != TAB_SERVING) {
         tab_tablet_resume(tablet);
-        return base_status_make(BASE_OUT_OF_RANGE, "tablet %llx is not served here any more", (unsigned long long)tablet->id);
+        return base_status_make(BASE_OUT_OF_RANGE, "tablet %llx is not served here any more",
+                                (unsigned long long)tablet->id);
     }
     if (tablet->view->ranges->count >= TAB_RANGES_MAX - 1) {
         tablet->want_major = true;
         ch_cond_broadcast(&tablet->store->work);
         tab_tablet_resume(tablet);
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "tablet %llx holds %d deleted ranges that are not compacted yet",
+        return base_status_make(BASE_RESOURCE_EXHAUSTED,
+                                "tablet %llx holds %d deleted ranges that are not compacted yet",
                                 (unsigned long long)tablet->id, TAB_RANGES_MAX - 1);
     }
     tablet->inside++;
@@ -267,6 +284,7 @@ struct base_status tab_tablet_drop_range(struct tab_tablet *tablet, struct base_
     if (!base_failed(status))
         status = tab_wait_all(wait, deadline);
     tab_wait_unref(wait);
-    tab_tablet_resume(tablet); /* only now: who reads a row and then writes it must see what was deleted */
+    tab_tablet_resume(
+        tablet); /* only now: who reads a row and then writes it must see what was deleted */
     return status;
 }

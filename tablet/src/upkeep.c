@@ -1,5 +1,6 @@
-/* upkeep.c: see upkeep.h. Two flushers, one merger, one fiber for the log and splits; each looks for the tablet that needs it
- * most, works, and waits for a change (or a second). A failure is logged and tried again later; the tablet serves meanwhile. */
+/* upkeep.c: see upkeep.h. Two flushers, one merger, one fiber for the log and splits; each looks
+ * for the tablet that needs it most, works, and waits for a change (or a second). A failure is
+ * logged and tried again later; the tablet serves meanwhile. */
 #include "upkeep.h"
 
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static struct tab_tablet *next_to_flush(struct tab_server *server)
     struct tab_tablet *best = NULL;
     for (size_t i = 0; i < server->tablet_count; i++) {
         struct tab_tablet *tablet = server->tablets[i];
-        if (tab_tablet_wants_flush(tablet) && (!best || tab_tablet_memory_bytes(tablet) > tab_tablet_memory_bytes(best)))
+        if (tab_tablet_wants_flush(tablet) &&
+            (!best || tab_tablet_memory_bytes(tablet) > tab_tablet_memory_bytes(best)))
             best = tablet;
     }
     return best ? tab_tablet_ref(best) : NULL;
@@ -45,8 +47,8 @@ static void flusher(void *arg)
             idle(server, false);
             continue;
         }
-        struct base_status status =
-            tab_tablet_flush(tablet, tablet->want_flush, ch_in(server->env, FLUSH_TIMEOUT_S * CH_S));
+        struct base_status status = tab_tablet_flush(tablet, tablet->want_flush,
+                                                     ch_in(server->env, FLUSH_TIMEOUT_S * CH_S));
         bool failed = base_failed(status);
         if (failed)
             ch_warn(server->env, "%s", base_status_text(&status));
@@ -67,7 +69,8 @@ static void merger(void *arg)
     while (going_on(server)) {
         bool any = false;
         for (size_t i = 0; i < server->tablet_count && going_on(server); i++) {
-            struct tab_tablet *tablet = tab_tablet_ref(server->tablets[(turn + i) % server->tablet_count]);
+            struct tab_tablet *tablet =
+                tab_tablet_ref(server->tablets[(turn + i) % server->tablet_count]);
             bool did = false;
             struct base_status status = tab_tablet_compact(tablet, false, &did);
             if (base_failed(status)) {
@@ -86,12 +89,14 @@ static void merger(void *arg)
     }
 }
 
-/* Segments that no memtable needs go; tablets that keep too many alive, or the largest when memory is short, are flushed. */
+/* Segments that no memtable needs go; tablets that keep too many alive, or the largest when
+ * memory is short, are flushed. */
 static void trim_log(struct tab_server *server) CH_WAITS;
 static void trim_log(struct tab_server *server)
 {
     struct tab_store *store = &server->store;
-    uint64_t current = tab_log_segment(store->log), least = current, most = (uint64_t)server->config->log_segments_max;
+    uint64_t current = tab_log_segment(store->log), least = current,
+             most = (uint64_t)server->config->log_segments_max;
     struct tab_tablet *largest = NULL;
     for (size_t i = 0; i < server->tablet_count; i++) {
         struct tab_tablet *tablet = server->tablets[i];
@@ -115,7 +120,8 @@ static void split_large(struct tab_server *server)
     uint64_t most = server->store.split_bytes;
     for (size_t i = 0; most && i < server->tablet_count; i++) {
         struct tab_tablet *tablet = server->tablets[i];
-        if (tablet->is_root || tablet->table == TAB_TABLE_METADATA || tablet->state != TAB_SERVING || tablet->splitting)
+        if (tablet->is_root || tablet->table == TAB_TABLE_METADATA ||
+            tablet->state != TAB_SERVING || tablet->splitting)
             continue;
         if (tab_tablet_file_bytes(tablet) < most)
             continue;
@@ -124,7 +130,8 @@ static void split_large(struct tab_server *server)
         tab_tablet_ref(tablet);
         struct base_status status = BASE_STATUS_OK;
         if (tab_tablet_middle(tablet, &row) && tablet->state == TAB_SERVING) {
-            status = tab_server_split(server, tablet, base_buf_bytes(&row), ch_in(server->env, FLUSH_TIMEOUT_S * CH_S), &left, &right);
+            status = tab_server_split(server, tablet, base_buf_bytes(&row),
+                                      ch_in(server->env, FLUSH_TIMEOUT_S * CH_S), &left, &right);
         }
         if (base_failed(status))
             ch_warn(server->env, "%s", base_status_text(&status));

@@ -91,7 +91,8 @@ static size_t lower_bound(const char *path)
 static struct inode *find(const char *path)
 {
     size_t at = lower_bound(path);
-    return at < store.count && strcmp(store.names[at].path, path) == 0 ? store.names[at].inode : NULL;
+    return at < store.count && strcmp(store.names[at].path, path) == 0 ? store.names[at].inode
+                                                                       : NULL;
 }
 
 static void add_name(const char *path, struct inode *inode)
@@ -121,7 +122,8 @@ static void remove_name(const char *path)
 size_t blk_double_names(const char *prefix)
 {
     size_t count = 0;
-    for (size_t i = lower_bound(prefix); i < store.count && strncmp(store.names[i].path, prefix, strlen(prefix)) == 0; i++)
+    for (size_t i = lower_bound(prefix);
+         i < store.count && strncmp(store.names[i].path, prefix, strlen(prefix)) == 0; i++)
         count++;
     return count;
 }
@@ -134,11 +136,13 @@ static bool chance(struct blk_client *client, uint32_t in_1000)
 static ch_time delay(struct blk_client *client)
 {
     ch_time range = store.faults.delay_max - store.faults.delay_min;
-    return store.faults.delay_min + (range > 0 ? (ch_time)ch_random_below(client->env, (uint64_t)range) : 0);
+    return store.faults.delay_min +
+           (range > 0 ? (ch_time)ch_random_below(client->env, (uint64_t)range) : 0);
 }
 
 /* The trip of a call that is no append. */
-static struct base_status trip(struct blk_client *client, const char *what, const char *path) CH_WAITS;
+static struct base_status trip(struct blk_client *client, const char *what,
+                               const char *path) CH_WAITS;
 static struct base_status trip(struct blk_client *client, const char *what, const char *path)
 {
     enum ch_outcome outcome = ch_sleep_until(client->env, ch_in(client->env, delay(client)));
@@ -163,8 +167,9 @@ void blk_client_free(struct blk_client *client)
 
 /* ---- writing ---- */
 
-struct base_status blk_open_append(struct blk_client *client, const char *path, const struct blk_append_options *options,
-                                   ch_time deadline, struct blk_writer **writer, uint64_t *length)
+struct base_status blk_open_append(struct blk_client *client, const char *path,
+                                   const struct blk_append_options *options, ch_time deadline,
+                                   struct blk_writer **writer, uint64_t *length)
 {
     struct base_status status = trip(client, "open", path);
     if (base_failed(status))
@@ -175,7 +180,8 @@ struct base_status blk_open_append(struct blk_client *client, const char *path, 
     if (inode && options->create && options->exclusive)
         return base_status_make(BASE_ALREADY_EXISTS, "%s exists", path);
     if (inode && (inode->sealed || options->fence < inode->fence))
-        return base_status_make(BASE_FAILED_PRECONDITION, "%s: %s", path, inode->sealed ? "sealed" : "fenced");
+        return base_status_make(BASE_FAILED_PRECONDITION, "%s: %s", path,
+                                inode->sealed ? "sealed" : "fenced");
     if (!inode) {
         inode = calloc(1, sizeof(*inode));
         add_name(path, inode);
@@ -192,7 +198,8 @@ struct base_status blk_open_append(struct blk_client *client, const char *path, 
 }
 
 /* Writes all (or `part` bytes) of the parts. */
-static void write_parts(struct inode *inode, const struct base_bytes *parts, size_t count, size_t most)
+static void write_parts(struct inode *inode, const struct base_bytes *parts, size_t count,
+                        size_t most)
 {
     for (size_t i = 0; i < count && most; i++) {
         size_t len = parts[i].len < most ? parts[i].len : most;
@@ -201,8 +208,8 @@ static void write_parts(struct inode *inode, const struct base_bytes *parts, siz
     }
 }
 
-struct base_status blk_append(struct blk_writer *writer, const struct base_bytes *parts, size_t part_count, ch_time deadline,
-                              uint64_t *offset)
+struct base_status blk_append(struct blk_writer *writer, const struct base_bytes *parts,
+                              size_t part_count, ch_time deadline, uint64_t *offset)
 {
     struct blk_client *client = writer->client;
     struct inode *inode = writer->inode;
@@ -214,11 +221,14 @@ struct base_status blk_append(struct blk_writer *writer, const struct base_bytes
     if (at <= inode->busy_until)
         at = inode->busy_until + 1;
     inode->busy_until = at;
-    enum ch_outcome outcome = ch_sleep_until(client->env, at); /* cancelled: a node dies, or a fiber that is stopped */
+    enum ch_outcome outcome =
+        ch_sleep_until(client->env, at); /* cancelled: a node dies, or a fiber that is stopped */
     bool dies = outcome != CH_TIMEOUT;
     if (writer->broken || inode->epoch != writer->epoch || inode->sealed) {
         writer->broken = true;
-        return base_status_make(inode->sealed || inode->epoch != writer->epoch ? BASE_FAILED_PRECONDITION : BASE_UNAVAILABLE,
+        return base_status_make(inode->sealed || inode->epoch != writer->epoch
+                                    ? BASE_FAILED_PRECONDITION
+                                    : BASE_UNAVAILABLE,
                                 "%s: a later writer has it, or this one is broken", writer->path);
     }
     if (dies || chance(client, store.faults.break_append)) {
@@ -250,7 +260,8 @@ struct base_status blk_writer_seal(struct blk_writer *writer, ch_time deadline)
     if (base_failed(status))
         return status;
     if (writer->broken || writer->inode->epoch != writer->epoch)
-        return base_status_make(BASE_FAILED_PRECONDITION, "%s: a later writer has it", writer->path);
+        return base_status_make(BASE_FAILED_PRECONDITION, "%s: a later writer has it",
+                                writer->path);
     writer->inode->sealed = true;
     return BASE_STATUS_OK;
 }
@@ -265,7 +276,8 @@ void blk_writer_close(struct blk_writer *writer)
 
 /* ---- reading ---- */
 
-struct base_status blk_open_read(struct blk_client *client, const char *path, ch_time deadline, struct blk_reader **reader)
+struct base_status blk_open_read(struct blk_client *client, const char *path, ch_time deadline,
+                                 struct blk_reader **reader)
 {
     struct base_status status = trip(client, "open", path);
     if (base_failed(status))
@@ -280,7 +292,8 @@ struct base_status blk_open_read(struct blk_client *client, const char *path, ch
     return BASE_STATUS_OK;
 }
 
-struct base_status blk_read(struct blk_reader *reader, uint64_t offset, void *data, size_t len, ch_time deadline, size_t *got)
+struct base_status blk_read(struct blk_reader *reader, uint64_t offset, void *data, size_t len,
+                            ch_time deadline, size_t *got)
 {
     struct base_status status = trip(reader->client, "read", "");
     *got = 0;
@@ -314,12 +327,14 @@ void blk_reader_close(struct blk_reader *reader)
 
 static void describe(const struct name *name, struct base_arena *arena, struct blk_stat *stat)
 {
-    *stat = (struct blk_stat){ .path = base_arena_strdup(arena, name->path), .length = name->inode->bytes.len,
-                               .epoch = name->inode->epoch, .sealed = name->inode->sealed };
+    *stat = (struct blk_stat){ .path = base_arena_strdup(arena, name->path),
+                               .length = name->inode->bytes.len,
+                               .epoch = name->inode->epoch,
+                               .sealed = name->inode->sealed };
 }
 
-struct base_status blk_stat(struct blk_client *client, const char *path, ch_time deadline, struct base_arena *arena,
-                            struct blk_stat *stat)
+struct base_status blk_stat(struct blk_client *client, const char *path, ch_time deadline,
+                            struct base_arena *arena, struct blk_stat *stat)
 {
     struct base_status status = trip(client, "stat", path);
     if (base_failed(status))
@@ -330,8 +345,9 @@ struct base_status blk_stat(struct blk_client *client, const char *path, ch_time
     return BASE_STATUS_OK;
 }
 
-struct base_status blk_list(struct blk_client *client, const char *prefix, const char *after, size_t limit, ch_time deadline,
-                            struct base_arena *arena, struct blk_stat **stats, size_t *count)
+struct base_status blk_list(struct blk_client *client, const char *prefix, const char *after,
+                            size_t limit, ch_time deadline, struct base_arena *arena,
+                            struct blk_stat **stats, size_t *count)
 {
     struct base_status status = trip(client, "list", prefix);
     *count = 0;
@@ -347,7 +363,8 @@ struct base_status blk_list(struct blk_client *client, const char *prefix, const
     return BASE_STATUS_OK;
 }
 
-struct base_status blk_seal(struct blk_client *client, const char *path, uint64_t fence, ch_time deadline, uint64_t *length)
+struct base_status blk_seal(struct blk_client *client, const char *path, uint64_t fence,
+                            ch_time deadline, uint64_t *length)
 {
     struct base_status status = trip(client, "seal", path);
     if (base_failed(status))
@@ -356,27 +373,30 @@ struct base_status blk_seal(struct blk_client *client, const char *path, uint64_
     if (!inode)
         return base_status_make(BASE_NOT_FOUND, "%s: no such file", path);
     if (fence < inode->fence)
-        return base_status_make(BASE_FAILED_PRECONDITION, "%s: fenced by %llu", path, (unsigned long long)inode->fence);
+        return base_status_make(BASE_FAILED_PRECONDITION, "%s: fenced by %llu", path,
+                                (unsigned long long)inode->fence);
     inode->fence = fence;
     inode->sealed = true;
     *length = inode->bytes.len;
     return BASE_STATUS_OK;
 }
 
-struct base_status blk_rename(struct blk_client *client, const char *from, const char *to, bool replace, ch_time deadline)
+struct base_status blk_rename(struct blk_client *client, const char *from, const char *to,
+                              bool replace, ch_time deadline)
 {
     return base_status_make(BASE_UNIMPLEMENTED, "rename");
 }
 
-struct base_status blk_link(struct blk_client *client, const char *existing, const char *name, ch_time deadline)
+struct base_status blk_link(struct blk_client *client, const char *existing, const char *name,
+                            ch_time deadline)
 {
     struct base_status status = trip(client, "link", name);
     if (base_failed(status))
         return status;
     struct inode *inode = find(existing);
     if (!inode || find(name) || !inode->sealed)
-        return base_status_make(inode ? BASE_FAILED_PRECONDITION : BASE_NOT_FOUND, "%s: no such sealed file, or %s exists", existing,
-                                name);
+        return base_status_make(inode ? BASE_FAILED_PRECONDITION : BASE_NOT_FOUND,
+                                "%s: no such sealed file, or %s exists", existing, name);
     add_name(name, inode);
     return BASE_STATUS_OK;
 }

@@ -1,6 +1,7 @@
-/* blk_double.h: blockstore.h in memory, for tests of this layer: one store for all clients of the process, with delays and faults,
- * honouring fences, seals and the order of appends. Its state outlives every client. A client whose node dies in an append
- * leaves all, nothing or a part of it. */
+/* blk_double.h: blockstore.h in memory, for tests of this layer: one store for all clients of
+ * the process, with delays and faults, honouring fences, seals and the order of appends. Its
+ * state outlives every client. A client whose node dies in an append leaves all, nothing or a
+ * part of it. */
 #ifndef TESTS_BLK_DOUBLE_H
 #define TESTS_BLK_DOUBLE_H
 
@@ -8,8 +9,10 @@
 
 struct blk_double_faults {
     ch_time delay_min, delay_max;
-    uint32_t break_append; /* chances in 1000: an append fails, with any part of it written; the writer is broken */
-    uint32_t fail_other;   /* any other call fails with UNAVAILABLE before its effect */
+    uint32_t
+        /* chances in 1000: an append fails, with any part of it written; the writer is broken */
+        break_append;
+    uint32_t fail_other; /* any other call fails with UNAVAILABLE before its effect */
 };
 /* One at a time is current. */
 void blk_double_new(void);

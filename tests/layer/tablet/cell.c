@@ -37,8 +37,8 @@ void cell_start(struct cell_node *node)
         ch_sim_start(node->node, node_main, node);
 }
 
-static void node_init(struct cell *cell, struct cell_node *node, const struct ch_service_def *def, const char *kind, int subnet,
-                      size_t i, const char *const *extra)
+static void node_init(struct cell *cell, struct cell_node *node, const struct ch_service_def *def,
+                      const char *kind, int subnet, size_t i, const char *const *extra)
 {
     node->cell = cell;
     node->def = def;
@@ -47,8 +47,17 @@ static void node_init(struct cell *cell, struct cell_node *node, const struct ch
     snprintf(node->address, sizeof(node->address), "%s:7000", node->host);
     snprintf(node->task, sizeof(node->task), "%s/%zu", kind, i);
     node->node = ch_sim_node(cell->sim, node->name, node->host);
-    const char *flags[] = { kind, "--listen", node->address, "--names", NAMES_ADDRESS, "--task", node->task, "--cell", "local",
-                            "--log-level", getenv("STRATA_TEST_LOG") ? getenv("STRATA_TEST_LOG") : "error" };
+    const char *flags[] = { kind,
+                            "--listen",
+                            node->address,
+                            "--names",
+                            NAMES_ADDRESS,
+                            "--task",
+                            node->task,
+                            "--cell",
+                            "local",
+                            "--log-level",
+                            getenv("STRATA_TEST_LOG") ? getenv("STRATA_TEST_LOG") : "error" };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++)
         node->argv[node->argc++] = (char *)flags[f];
     for (size_t e = 0; extra && extra[e]; e++)
@@ -74,7 +83,8 @@ struct cell *cell_new(uint64_t seed, size_t servers, size_t masters, const char 
     for (size_t i = 0; i < masters; i++)
         node_init(cell, &cell->masters[i], &tab_tabletmaster_def, "tabletmaster", 2, i, NULL);
     for (size_t i = 0; i < servers; i++)
-        node_init(cell, &cell->servers[i], &tab_tabletserver_def, "tabletserver", 1, i, cell->extra);
+        node_init(cell, &cell->servers[i], &tab_tabletserver_def, "tabletserver", 1, i,
+                  cell->extra);
     return cell;
 }
 
@@ -128,11 +138,12 @@ struct base_status cell_make_table(struct tab_client *client, struct ch_env *env
     return tab_ensure_table(client, CELL_INSTANCE, "t", families, 2, ch_in(env, 30 * CH_S));
 }
 
-struct base_status cell_set(struct tab_client *client, const char *row, const char *qualifier, int64_t timestamp_us,
-                            struct base_bytes value, ch_time deadline)
+struct base_status cell_set(struct tab_client *client, const char *row, const char *qualifier,
+                            int64_t timestamp_us, struct base_bytes value, ch_time deadline)
 {
     Google__Bigtable__V2__MutateRowRequest request = GOOGLE__BIGTABLE__V2__MUTATE_ROW_REQUEST__INIT;
-    Google__Bigtable__V2__Mutation mutation = GOOGLE__BIGTABLE__V2__MUTATION__INIT, *mutations = &mutation;
+    Google__Bigtable__V2__Mutation mutation = GOOGLE__BIGTABLE__V2__MUTATION__INIT,
+                                   *mutations = &mutation;
     Google__Bigtable__V2__Mutation__SetCell set = GOOGLE__BIGTABLE__V2__MUTATION__SET_CELL__INIT;
     request.table_name = ch_data_str(CELL_TABLE);
     request.row_key = ch_data_str(row);
@@ -147,12 +158,15 @@ struct base_status cell_set(struct tab_client *client, const char *row, const ch
     return tab_mutate_row(client, &request, deadline);
 }
 
-struct base_status cell_increment(struct tab_client *client, const char *row, const char *qualifier, int64_t amount, ch_time deadline,
-                                  int64_t *result)
+struct base_status cell_increment(struct tab_client *client, const char *row, const char *qualifier,
+                                  int64_t amount, ch_time deadline, int64_t *result)
 {
     struct base_arena arena = { 0 };
-    Google__Bigtable__V2__ReadModifyWriteRowRequest request = GOOGLE__BIGTABLE__V2__READ_MODIFY_WRITE_ROW_REQUEST__INIT;
-    Google__Bigtable__V2__ReadModifyWriteRule rule = GOOGLE__BIGTABLE__V2__READ_MODIFY_WRITE_RULE__INIT, *rules = &rule;
+    Google__Bigtable__V2__ReadModifyWriteRowRequest request =
+        GOOGLE__BIGTABLE__V2__READ_MODIFY_WRITE_ROW_REQUEST__INIT;
+    Google__Bigtable__V2__ReadModifyWriteRule
+        rule = GOOGLE__BIGTABLE__V2__READ_MODIFY_WRITE_RULE__INIT,
+        *rules = &rule;
     struct tab_row found;
     request.table_name = ch_data_str(CELL_TABLE);
     request.row_key = ch_data_str(row);
@@ -169,11 +183,13 @@ struct base_status cell_increment(struct tab_client *client, const char *row, co
     return status;
 }
 
-struct base_status cell_set_if_empty(struct tab_client *client, const char *row, struct base_bytes value, ch_time deadline,
-                                     bool *was_empty)
+struct base_status cell_set_if_empty(struct tab_client *client, const char *row,
+                                     struct base_bytes value, ch_time deadline, bool *was_empty)
 {
-    Google__Bigtable__V2__CheckAndMutateRowRequest request = GOOGLE__BIGTABLE__V2__CHECK_AND_MUTATE_ROW_REQUEST__INIT;
-    Google__Bigtable__V2__Mutation mutation = GOOGLE__BIGTABLE__V2__MUTATION__INIT, *mutations = &mutation;
+    Google__Bigtable__V2__CheckAndMutateRowRequest request =
+        GOOGLE__BIGTABLE__V2__CHECK_AND_MUTATE_ROW_REQUEST__INIT;
+    Google__Bigtable__V2__Mutation mutation = GOOGLE__BIGTABLE__V2__MUTATION__INIT,
+                                   *mutations = &mutation;
     Google__Bigtable__V2__Mutation__SetCell set = GOOGLE__BIGTABLE__V2__MUTATION__SET_CELL__INIT;
     bool matched = false;
     request.table_name = ch_data_str(CELL_TABLE);
@@ -190,8 +206,8 @@ struct base_status cell_set_if_empty(struct tab_client *client, const char *row,
     return status;
 }
 
-struct base_status cell_read_row(struct tab_client *client, const char *row, ch_time deadline, struct base_arena *arena,
-                                 struct tab_row **found)
+struct base_status cell_read_row(struct tab_client *client, const char *row, ch_time deadline,
+                                 struct base_arena *arena, struct tab_row **found)
 {
     Google__Bigtable__V2__ReadRowsRequest request = GOOGLE__BIGTABLE__V2__READ_ROWS_REQUEST__INIT;
     Google__Bigtable__V2__RowSet set = GOOGLE__BIGTABLE__V2__ROW_SET__INIT;
@@ -207,8 +223,8 @@ struct base_status cell_read_row(struct tab_client *client, const char *row, ch_
     return status;
 }
 
-struct base_status cell_read_all(struct tab_client *client, bool reversed, ch_time deadline, struct base_arena *arena,
-                                 struct tab_row **rows, size_t *count)
+struct base_status cell_read_all(struct tab_client *client, bool reversed, ch_time deadline,
+                                 struct base_arena *arena, struct tab_row **rows, size_t *count)
 {
     Google__Bigtable__V2__ReadRowsRequest request = GOOGLE__BIGTABLE__V2__READ_ROWS_REQUEST__INIT;
     request.table_name = ch_data_str(CELL_TABLE);
@@ -216,11 +232,13 @@ struct base_status cell_read_all(struct tab_client *client, bool reversed, ch_ti
     return tab_read_all(client, &request, deadline, arena, rows, count);
 }
 
-struct base_status cell_call(struct cell *cell, size_t server, const struct ch_method *method, const void *request, ch_time deadline,
-                             struct base_arena *arena, void **reply)
+struct base_status cell_call(struct cell *cell, size_t server, const struct ch_method *method,
+                             const void *request, ch_time deadline, struct base_arena *arena,
+                             void **reply)
 {
     struct ch_client_options client_options = { .no_retry = true };
-    struct ch_client *client = ch_client_new(ch_sim_tester_env(cell->sim), cell->servers[server].address, &client_options);
+    struct ch_client *client =
+        ch_client_new(ch_sim_tester_env(cell->sim), cell->servers[server].address, &client_options);
     struct ch_call_options options = { .deadline = deadline, .no_retry = true };
     struct base_status status = ch_client_call(client, method, request, &options, arena, reply);
     ch_client_free(client);

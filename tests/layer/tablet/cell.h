@@ -1,5 +1,6 @@
-/* cell.h: a simulated cell for tests of this layer: names, one or two tabletmasters, tabletservers, the blockstore double. The
- * tester's fibers are the clients. Server i is "tabletserver/<i>" at 10.0.1.<10+i>:7000, master i at 10.0.2.<10+i>:7000. */
+/* cell.h: a simulated cell for tests of this layer: names, one or two tabletmasters,
+ * tabletservers, the blockstore double. The tester's fibers are the clients. Server i is
+ * "tabletserver/<i>" at 10.0.1.<10+i>:7000, master i at 10.0.2.<10+i>:7000. */
 #ifndef TESTS_TABLET_CELL_H
 #define TESTS_TABLET_CELL_H
 
@@ -41,20 +42,27 @@ struct tab_client *cell_client_of(struct cell *cell, size_t server);
 ch_time cell_in(struct cell *cell, ch_time ns);
 
 /* ---- requests in few words, on the tester's fibers; strings are C strings ---- */
-struct base_status cell_make_table(struct tab_client *client, struct ch_env *env, int max_versions) CH_WAITS BASE_MUST_CHECK;
-struct base_status cell_set(struct tab_client *client, const char *row, const char *qualifier, int64_t timestamp_us,
-                            struct base_bytes value, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
-struct base_status cell_increment(struct tab_client *client, const char *row, const char *qualifier, int64_t amount, ch_time deadline,
+struct base_status cell_make_table(struct tab_client *client, struct ch_env *env,
+                                   int max_versions) CH_WAITS BASE_MUST_CHECK;
+struct base_status cell_set(struct tab_client *client, const char *row, const char *qualifier,
+                            int64_t timestamp_us, struct base_bytes value,
+                            ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+struct base_status cell_increment(struct tab_client *client, const char *row, const char *qualifier,
+                                  int64_t amount, ch_time deadline,
                                   int64_t *result) CH_WAITS BASE_MUST_CHECK;
 /* "Set value if the row has no cell in family f." */
-struct base_status cell_set_if_empty(struct tab_client *client, const char *row, struct base_bytes value, ch_time deadline,
+struct base_status cell_set_if_empty(struct tab_client *client, const char *row,
+                                     struct base_bytes value, ch_time deadline,
                                      bool *was_empty) CH_WAITS BASE_MUST_CHECK;
-struct base_status cell_read_row(struct tab_client *client, const char *row, ch_time deadline, struct base_arena *arena,
-                                 struct tab_row **found) CH_WAITS BASE_MUST_CHECK; /* NULL: no such row */
-struct base_status cell_read_all(struct tab_client *client, bool reversed, ch_time deadline, struct base_arena *arena,
-                                 struct tab_row **rows, size_t *count) CH_WAITS BASE_MUST_CHECK;
+struct base_status cell_read_row(struct tab_client *client, const char *row, ch_time deadline,
+                                 struct base_arena *arena, struct tab_row **found) CH_WAITS
+    BASE_MUST_CHECK; /* NULL: no such row */
+struct base_status cell_read_all(struct tab_client *client, bool reversed, ch_time deadline,
+                                 struct base_arena *arena, struct tab_row **rows,
+                                 size_t *count) CH_WAITS BASE_MUST_CHECK;
 /* Admin calls go to any server, as clients do. */
-struct base_status cell_call(struct cell *cell, size_t server, const struct ch_method *method, const void *request, ch_time deadline,
-                             struct base_arena *arena, void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status cell_call(struct cell *cell, size_t server, const struct ch_method *method,
+                             const void *request, ch_time deadline, struct base_arena *arena,
+                             void **reply) CH_WAITS BASE_MUST_CHECK;
 
 #endif

@@ -13,11 +13,11 @@ struct task {
     struct ch_naming *naming;
 };
 
-#define OK(expr)                                                                              \
-    do {                                                                                      \
-        struct base_status ok_status_ = (expr);                                               \
-        cr_assert(!base_failed(ok_status_), "%s: %s", #expr, base_status_text(&ok_status_));  \
-        base_status_free(&ok_status_);                                                        \
+#define OK(expr)                                                                             \
+    do {                                                                                     \
+        struct base_status ok_status_ = (expr);                                              \
+        cr_assert(!base_failed(ok_status_), "%s: %s", #expr, base_status_text(&ok_status_)); \
+        base_status_free(&ok_status_);                                                       \
     } while (0)
 
 static void open_client(struct task *task)
@@ -52,7 +52,8 @@ static void first_steps(void *arg)
     for (int i = 0; i < 50; i++) {
         char key[16];
         snprintf(key, sizeof(key), "row%03d", i);
-        OK(cell_set(task->client, key, "q", 1000, BASE_BYTES_LIT("value"), cell_in(cell, 10 * CH_S)));
+        OK(cell_set(task->client, key, "q", 1000, BASE_BYTES_LIT("value"),
+                    cell_in(cell, 10 * CH_S)));
     }
     OK(cell_read_row(task->client, "row007", cell_in(cell, 10 * CH_S), &arena, &row));
     cr_assert(row != NULL && row->cell_count == 1);
@@ -68,15 +69,18 @@ static void first_steps(void *arg)
         cr_assert_eq(result, i, "increment %lld gave %lld", (long long)i, (long long)result);
     }
     bool empty = false;
-    OK(cell_set_if_empty(task->client, "log1", BASE_BYTES_LIT("a"), cell_in(cell, 10 * CH_S), &empty));
+    OK(cell_set_if_empty(task->client, "log1", BASE_BYTES_LIT("a"), cell_in(cell, 10 * CH_S),
+                         &empty));
     cr_assert(empty);
-    OK(cell_set_if_empty(task->client, "log1", BASE_BYTES_LIT("b"), cell_in(cell, 10 * CH_S), &empty));
+    OK(cell_set_if_empty(task->client, "log1", BASE_BYTES_LIT("b"), cell_in(cell, 10 * CH_S),
+                         &empty));
     cr_assert(!empty);
     base_arena_free(&arena);
     close_client(task);
 }
 
-/* A new cell makes its own METADATA, a table, and keeps what it is given: the plain path through every part of the layer. */
+/* A new cell makes its own METADATA, a table, and keeps what it is given: the plain path through
+ * every part of the layer. */
 Test(tablet_cell, first_steps)
 {
     struct cell *cell = cell_new(1, 3, 1, NULL);

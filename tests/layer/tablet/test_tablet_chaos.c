@@ -1,7 +1,8 @@
-/* A tablet cell under crashes, pauses, cuts, splits and failing appends, from a seed. Clients write cells that nobody else writes,
- * count with ReadModifyWriteRow, and race for log positions with CheckAndMutateRow. Whatever happens: what was acknowledged is read
- * back; an acknowledged increment counts exactly once, and an unacknowledged one at most once; a position has one winner, for ever.
- * Replay: STRATA_SEED=n. */
+/* A tablet cell under crashes, pauses, cuts, splits and failing appends, from a seed. Clients
+ * write cells that nobody else writes, count with ReadModifyWriteRow, and race for log positions
+ * with CheckAndMutateRow. Whatever happens: what was acknowledged is read back; an acknowledged
+ * increment counts exactly once, and an unacknowledged one at most once; a position has one
+ * winner, for ever. Replay: STRATA_SEED=n. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,7 +12,14 @@
 #include "strata/tablet/v1/tablet.strata.h"
 #include "test.h"
 
-enum { WRITERS = 6, SETS_MAX = 4000, COUNTERS = 5, POSITIONS = 600, VALUE = 300, RESULTS_MAX = 6000 };
+enum {
+    WRITERS = 6,
+    SETS_MAX = 4000,
+    COUNTERS = 5,
+    POSITIONS = 600,
+    VALUE = 300,
+    RESULTS_MAX = 6000
+};
 
 struct fact {
     int writer, number;
@@ -39,7 +47,8 @@ struct chaos {
 static void set_key(char *key, size_t size, const struct fact *fact)
 {
     /* Spread over the table, so that splits matter. */
-    snprintf(key, size, "%02x-%d-%05d", (fact->number * 37 + fact->writer * 91) & 0xff, fact->writer, fact->number);
+    snprintf(key, size, "%02x-%d-%05d", (fact->number * 37 + fact->writer * 91) & 0xff,
+             fact->writer, fact->number);
 }
 
 static void fill_value(uint8_t *value, const struct fact *fact)
@@ -59,8 +68,8 @@ static void do_set(struct chaos *chaos, int writer, int number)
     uint8_t value[VALUE];
     set_key(key, sizeof(key), fact);
     fill_value(value, fact);
-    struct base_status status =
-        cell_set(chaos->client, key, "q", 1000, base_bytes(value, VALUE), cell_in(chaos->cell, 5 * CH_S));
+    struct base_status status = cell_set(chaos->client, key, "q", 1000, base_bytes(value, VALUE),
+                                         cell_in(chaos->cell, 5 * CH_S));
     fact->acknowledged = !base_failed(status);
     chaos->acknowledged += fact->acknowledged;
     chaos->failed += !fact->acknowledged;
@@ -74,7 +83,8 @@ static void do_increment(struct chaos *chaos)
     char key[32];
     int64_t result = 0;
     snprintf(key, sizeof(key), "%x0-counter", counter * 3);
-    struct base_status status = cell_increment(chaos->client, key, "n", 1, cell_in(chaos->cell, 5 * CH_S), &result);
+    struct base_status status =
+        cell_increment(chaos->client, key, "n", 1, cell_in(chaos->cell, 5 * CH_S), &result);
     if (base_failed(status)) {
         chaos->unknown[counter]++;
         chaos->failed++;
@@ -98,12 +108,13 @@ static void do_position(struct chaos *chaos, int writer)
     bool empty = false;
     snprintf(key, sizeof(key), "log-%05d", position);
     snprintf(value, sizeof(value), "w%d", writer);
-    struct base_status status =
-        cell_set_if_empty(chaos->client, key, base_bytes_str(value), cell_in(chaos->cell, 5 * CH_S), &empty);
+    struct base_status status = cell_set_if_empty(chaos->client, key, base_bytes_str(value),
+                                                  cell_in(chaos->cell, 5 * CH_S), &empty);
     if (!base_failed(status)) {
         chaos->acknowledged++;
         if (empty) {
-            cr_assert_eq(chaos->winner[position], 0, "position %d won by %d and by %d", position, chaos->winner[position] - 1, writer);
+            cr_assert_eq(chaos->winner[position], 0, "position %d won by %d and by %d", position,
+                         chaos->winner[position] - 1, writer);
             chaos->winner[position] = writer + 1;
         }
         if (position == chaos->next_position)
@@ -128,7 +139,8 @@ static void writer_fiber(void *arg)
         default:
             do_set(chaos, writer, number);
         }
-        ch_sleep_until(chaos->env, ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 20 * CH_MS)));
+        ch_sleep_until(chaos->env,
+                       ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 20 * CH_MS)));
     }
 }
 
@@ -146,8 +158,9 @@ static void split_somewhere(struct chaos *chaos)
     request.row = ch_data_str(row);
     struct base_status status =
         cell_call(chaos->cell, ch_random_below(chaos->env, chaos->cell->server_count),
-                  &strata__tablet__v1__tabletmaster__service.methods[STRATA__TABLET__V1__TABLETMASTER__SPLIT_TABLET], &request,
-                  cell_in(chaos->cell, 3 * CH_S), &arena, &reply);
+                  &strata__tablet__v1__tabletmaster__service
+                       .methods[STRATA__TABLET__V1__TABLETMASTER__SPLIT_TABLET],
+                  &request, cell_in(chaos->cell, 3 * CH_S), &arena, &reply);
     base_status_drop(status);
     base_arena_free(&arena);
 }
@@ -165,8 +178,9 @@ static void move_somewhere(struct chaos *chaos)
     request.row = ch_data_str(row);
     struct base_status status =
         cell_call(chaos->cell, ch_random_below(chaos->env, chaos->cell->server_count),
-                  &strata__tablet__v1__tabletmaster__service.methods[STRATA__TABLET__V1__TABLETMASTER__MOVE_TABLET], &request,
-                  cell_in(chaos->cell, 3 * CH_S), &arena, &reply);
+                  &strata__tablet__v1__tabletmaster__service
+                       .methods[STRATA__TABLET__V1__TABLETMASTER__MOVE_TABLET],
+                  &request, cell_in(chaos->cell, 3 * CH_S), &arena, &reply);
     base_status_drop(status);
     base_arena_free(&arena);
 }
@@ -199,7 +213,8 @@ static void one_trouble(struct chaos *chaos)
         break;
     case 3:
         ch_sim_pause(server->node, true);
-        ch_sleep_until(chaos->env, ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 8 * CH_S)));
+        ch_sleep_until(chaos->env,
+                       ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 8 * CH_S)));
         ch_sim_pause(server->node, false);
         break;
     case 4:
@@ -229,7 +244,8 @@ static void chaos_fiber(void *arg)
     struct chaos *chaos = arg;
     struct cell *cell = chaos->cell;
     while (!chaos->stop) {
-        ch_sleep_until(chaos->env, ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 2 * CH_S)));
+        ch_sleep_until(chaos->env,
+                       ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, 2 * CH_S)));
         one_trouble(chaos);
         ch_sleep_until(chaos->env, ch_in(chaos->env, (ch_time)ch_random_below(chaos->env, CH_S)));
         for (size_t i = 0; i < cell->server_count; i++)
@@ -273,19 +289,22 @@ static void check_rows(struct chaos *chaos, const struct tab_row *rows, size_t c
         fill_value(value, &chaos->sets[i]);
         const struct tab_row *row = find_row(rows, count, key);
         cr_assert(row || !chaos->sets[i].acknowledged, "acknowledged row %s is lost", key);
-        cr_assert(!row || (row->cell_count == 1 && base_bytes_eq(row->cells[0].value, base_bytes(value, VALUE))),
+        cr_assert(!row || (row->cell_count == 1 &&
+                           base_bytes_eq(row->cells[0].value, base_bytes(value, VALUE))),
                   "row %s holds something else", key);
     }
     for (int i = 0; i < COUNTERS; i++) {
         snprintf(key, sizeof(key), "%x0-counter", i * 3);
         const struct tab_row *row = find_row(rows, count, key);
-        int64_t value = row && row->cell_count ? (int64_t)base_get_be64(row->cells[0].value.data) : 0;
+        int64_t value =
+            row && row->cell_count ? (int64_t)base_get_be64(row->cells[0].value.data) : 0;
         cr_assert(value >= chaos->counted[i] && value <= chaos->counted[i] + chaos->unknown[i],
-                  "counter %d is %lld: %lld were acknowledged, %lld unknown", i, (long long)value, (long long)chaos->counted[i],
-                  (long long)chaos->unknown[i]);
+                  "counter %d is %lld: %lld were acknowledged, %lld unknown", i, (long long)value,
+                  (long long)chaos->counted[i], (long long)chaos->unknown[i]);
         qsort(chaos->results[i], chaos->result_count[i], sizeof(int64_t), by_number);
         for (size_t r = 1; r < chaos->result_count[i]; r++)
-            cr_assert(chaos->results[i][r] != chaos->results[i][r - 1], "counter %d: two increments both made it %lld", i,
+            cr_assert(chaos->results[i][r] != chaos->results[i][r - 1],
+                      "counter %d: two increments both made it %lld", i,
                       (long long)chaos->results[i][r]);
     }
     for (int i = 0; i < POSITIONS; i++) {
@@ -295,8 +314,8 @@ static void check_rows(struct chaos *chaos, const struct tab_row *rows, size_t c
         snprintf(key, sizeof(key), "log-%05d", i);
         snprintf(value, sizeof(value), "w%d", chaos->winner[i] - 1);
         const struct tab_row *row = find_row(rows, count, key);
-        cr_assert(row && row->cell_count == 1 && base_bytes_eq_str(row->cells[0].value, value), "position %d: %s won but is not there",
-                  i, value);
+        cr_assert(row && row->cell_count == 1 && base_bytes_eq_str(row->cells[0].value, value),
+                  "position %d: %s won but is not there", i, value);
     }
 }
 
@@ -332,10 +351,12 @@ static void chaos_task(void *arg)
     check_rows(chaos, rows, count);
     size_t backwards;
     struct tab_row *again;
-    status = cell_read_all(chaos->client, true, cell_in(cell, 40 * CH_S), &arena, &again, &backwards);
+    status =
+        cell_read_all(chaos->client, true, cell_in(cell, 40 * CH_S), &arena, &again, &backwards);
     cr_assert(!base_failed(status), "backwards: %s", base_status_text(&status));
     cr_assert_eq(count, backwards, "%zu rows forwards, %zu backwards", count, backwards);
-    cr_assert(chaos->acknowledged > 200, "only %llu operations were acknowledged", (unsigned long long)chaos->acknowledged);
+    cr_assert(chaos->acknowledged > 200, "only %llu operations were acknowledged",
+              (unsigned long long)chaos->acknowledged);
     base_arena_free(&arena);
     tab_client_free(chaos->client);
     ch_naming_free(chaos->naming);
@@ -343,20 +364,25 @@ static void chaos_task(void *arg)
 
 static void one_seed(uint64_t seed)
 {
-    static const char *const small[] = { "--memtable-bytes=24KiB", "--log-segment-bytes=64KiB", "--tablet-split-bytes=300KiB",
+    static const char *const small[] = { "--memtable-bytes=24KiB", "--log-segment-bytes=64KiB",
+                                         "--tablet-split-bytes=300KiB",
                                          "--block-cache-bytes=256KiB", NULL };
     struct chaos *chaos = calloc(1, sizeof(*chaos));
     chaos->cell = cell_new(seed, 4, 2, small);
     ch_sim_do(chaos->cell->sim, chaos_task, chaos, cell_in(chaos->cell, 400 * CH_S));
     struct blk_double_counts counts = blk_double_counts();
-    fprintf(stderr, "seed %llu: %llu acknowledged, %llu failed, %zu rows set; %llu files, %llu appends, %llu broken\n",
-            (unsigned long long)seed, (unsigned long long)chaos->acknowledged, (unsigned long long)chaos->failed, chaos->set_count,
-            (unsigned long long)counts.files, (unsigned long long)counts.appends, (unsigned long long)counts.broken);
+    fprintf(stderr,
+            "seed %llu: %llu acknowledged, %llu failed, %zu rows set; %llu files, %llu appends, "
+            "%llu broken\n",
+            (unsigned long long)seed, (unsigned long long)chaos->acknowledged,
+            (unsigned long long)chaos->failed, chaos->set_count, (unsigned long long)counts.files,
+            (unsigned long long)counts.appends, (unsigned long long)counts.broken);
     cell_free(chaos->cell);
     free(chaos);
 }
 
-/* Nothing acknowledged is lost, nothing happens twice, one winner a position: over several seeds of everything at once. */
+/* Nothing acknowledged is lost, nothing happens twice, one winner a position: over several seeds
+ * of everything at once. */
 Test(tablet_chaos, seeds)
 {
     uint64_t first = ch_sim_seed(1000);

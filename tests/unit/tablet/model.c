@@ -20,14 +20,17 @@ struct tab_schema *model_schema(const struct tab_gc *gc)
     schema->family_count = MODEL_FAMILIES;
     schema->families = BASE_NEW_ARRAY(&schema->arena, struct tab_family, MODEL_FAMILIES);
     for (int i = 0; i < MODEL_FAMILIES; i++)
-        schema->families[i] = (struct tab_family){ .name = base_bytes_str(families[i]), .id = (uint32_t)i + 1, .gc = gc[i] };
+        schema->families[i] = (struct tab_family){ .name = base_bytes_str(families[i]),
+                                                   .id = (uint32_t)i + 1,
+                                                   .gc = gc[i] };
     return schema;
 }
 
 static void put(struct tab_memtable *memtable, const struct model_action *action)
 {
     struct base_buf key = { 0 };
-    struct base_bytes row = model_row(action->row), family = base_bytes_str(families[action->family]);
+    struct base_bytes row = model_row(action->row),
+                      family = base_bytes_str(families[action->family]);
     struct base_bytes column = base_bytes_str(columns[action->column]);
     uint32_t id = (uint32_t)action->family + 1;
     uint8_t value[16];
@@ -58,21 +61,29 @@ static void put(struct tab_memtable *memtable, const struct model_action *action
     base_buf_free(&key);
 }
 
-void model_act(struct model *model, uint64_t random, struct tab_memtable *memtable, struct tab_range_delete *ranges,
-               size_t *range_count)
+void model_act(struct model *model, uint64_t random, struct tab_memtable *memtable,
+               struct tab_range_delete *ranges, size_t *range_count)
 {
     struct model_action *action = &model->actions[model->count];
     unsigned kind = random % 40;
-    *action = (struct model_action){ .row = (int)((random >> 8) & 0xfff) % MODEL_ROWS, .family = (int)((random >> 16) & 0xfff) % MODEL_FAMILIES,
-                                     .column = (int)((random >> 24) & 0xfff) % MODEL_COLUMNS, .time = (int)((random >> 32) & 0xfff) % MODEL_TIMES,
+    *action = (struct model_action){ .row = (int)((random >> 8) & 0xfff) % MODEL_ROWS,
+                                     .family = (int)((random >> 16) & 0xfff) % MODEL_FAMILIES,
+                                     .column = (int)((random >> 24) & 0xfff) % MODEL_COLUMNS,
+                                     .time = (int)((random >> 32) & 0xfff) % MODEL_TIMES,
                                      .seq = model->count + 1 };
-    action->until = (int)((random >> 40) & 0xfff) % 3 ? action->time + 1 + (int)((random >> 44) & 0xfff) % 3 : 0;
-    action->kind = kind < 30 ? MODEL_SET : kind < 34 ? MODEL_DELETE_COLUMN : kind < 37 ? MODEL_DELETE_FAMILY : MODEL_DELETE_ROW;
+    action->until = (int)((random >> 40) & 0xfff) % 3
+                        ? action->time + 1 + (int)((random >> 44) & 0xfff) % 3
+                        : 0;
+    action->kind = kind < 30   ? MODEL_SET
+                   : kind < 34 ? MODEL_DELETE_COLUMN
+                   : kind < 37 ? MODEL_DELETE_FAMILY
+                               : MODEL_DELETE_ROW;
     if (kind == 39 && *range_count < 8) {
         action->kind = MODEL_DELETE_RANGE;
         action->until = action->row + 1 + (int)((random >> 44) & 0xfff) % 3;
         ranges[(*range_count)++] = (struct tab_range_delete){
-            model_row(action->row), action->until < MODEL_ROWS ? model_row(action->until) : BASE_BYTES_EMPTY, action->seq
+            model_row(action->row),
+            action->until < MODEL_ROWS ? model_row(action->until) : BASE_BYTES_EMPTY, action->seq
         };
     }
     put(memtable, action);
@@ -89,14 +100,15 @@ static bool deletes(const struct model_action *action, int row, int family, int 
     case MODEL_DELETE_FAMILY:
         return row == action->row && family == action->family;
     case MODEL_DELETE_COLUMN:
-        return row == action->row && family == action->family && column == action->column && time >= action->time &&
-               (action->until == 0 || time < action->until);
+        return row == action->row && family == action->family && column == action->column &&
+               time >= action->time && (action->until == 0 || time < action->until);
     default:
         return false;
     }
 }
 
-uint64_t model_visible(const struct model *model, uint64_t snapshot, int row, int family, int column, int time)
+uint64_t model_visible(const struct model *model, uint64_t snapshot, int row, int family,
+                       int column, int time)
 {
     for (size_t i = model->count; i-- > 0;) {
         const struct model_action *action = &model->actions[i];
@@ -104,8 +116,8 @@ uint64_t model_visible(const struct model *model, uint64_t snapshot, int row, in
             continue;
         if (deletes(action, row, family, column, time))
             return 0;
-        if (action->kind == MODEL_SET && action->row == row && action->family == family && action->column == column &&
-            action->time == time)
+        if (action->kind == MODEL_SET && action->row == row && action->family == family &&
+            action->column == column && action->time == time)
             return action->seq;
     }
     return 0;

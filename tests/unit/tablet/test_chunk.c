@@ -1,5 +1,5 @@
-/* Rows become chunks and rows again: whatever their size, in messages that stay far below gRPC's limit; and a reader refuses what
- * breaks the protocol. */
+/* Rows become chunks and rows again: whatever their size, in messages that stay far below gRPC's
+ * limit; and a reader refuses what breaks the protocol. */
 #include <stdlib.h>
 
 #include "chassis/sim.h"
@@ -28,7 +28,8 @@ static bool on_row(void *self, const struct tab_row *row)
     tally->good &= row->cell_count == (size_t)cells && row->key.data[0] == 'a' + number;
     for (int i = 0; i < cells && tally->good; i++) {
         struct base_bytes value = row->cells[i].value;
-        tally->good = value.len == value_size(number, i) && row->cells[i].timestamp_us == 1000 * (5 - i) &&
+        tally->good = value.len == value_size(number, i) &&
+                      row->cells[i].timestamp_us == 1000 * (5 - i) &&
                       base_bytes_eq_str(row->cells[i].family, i < 2 ? "f" : "g") &&
                       base_bytes_eq_str(row->cells[i].qualifier, i % 2 ? "" : "q");
         for (size_t b = 0; b < value.len && tally->good; b += 997)
@@ -38,12 +39,15 @@ static bool on_row(void *self, const struct tab_row *row)
     return true;
 }
 
-static void take(struct tab_chunker *chunker, bool all, struct tab_chunk_reader *reader, struct tally *tally) CH_WAITS;
-static void take(struct tab_chunker *chunker, bool all, struct tab_chunk_reader *reader, struct tally *tally)
+static void take(struct tab_chunker *chunker, bool all, struct tab_chunk_reader *reader,
+                 struct tally *tally) CH_WAITS;
+static void take(struct tab_chunker *chunker, bool all, struct tab_chunk_reader *reader,
+                 struct tally *tally)
 {
     const Google__Bigtable__V2__ReadRowsResponse *message;
     while ((message = tab_chunker_take(chunker, all))) {
-        cr_assert(ch_proto_size(&message->base) < 3500000, "a message of %zu bytes", ch_proto_size(&message->base));
+        cr_assert(ch_proto_size(&message->base) < 3500000, "a message of %zu bytes",
+                  ch_proto_size(&message->base));
         struct base_status status = tab_chunk_reader_take(reader, message, on_row, tally);
         cr_assert(!base_failed(status), "%s", base_status_text(&status));
     }
@@ -63,8 +67,10 @@ static void round_trip(void *arg)
         tab_chunker_begin_row(&chunker, base_bytes(&key, 1));
         for (int i = 0; i < 1 + row % 5; i++) {
             memset(value, row + i, value_size(row, i));
-            struct tab_out_cell cell = { .family = base_bytes_str(i < 2 ? "f" : "g"), .qualifier = base_bytes_str(i % 2 ? "" : "q"),
-                                         .value = base_bytes(value, value_size(row, i)), .timestamp_us = 1000 * (5 - i) };
+            struct tab_out_cell cell = { .family = base_bytes_str(i < 2 ? "f" : "g"),
+                                         .qualifier = base_bytes_str(i % 2 ? "" : "q"),
+                                         .value = base_bytes(value, value_size(row, i)),
+                                         .timestamp_us = 1000 * (5 - i) };
             tab_chunker_cell(&chunker, &cell);
             take(&chunker, false, &reader, &tally);
         }
@@ -86,7 +92,8 @@ static void in_fiber(ch_fiber_fn *fn)
     ch_sim_free(sim);
 }
 
-/* Small rows share messages, large values are split over several; what is read is what was written. */
+/* Small rows share messages, large values are split over several; what is read is what was
+ * written. */
 Test(chunk, rows_come_back_whole)
 {
     in_fiber(round_trip);
@@ -96,7 +103,9 @@ static void dropped_row(void *arg)
 {
     CH_FIBER_ENTRY();
     struct tab_chunker chunker;
-    struct tab_out_cell cell = { .family = BASE_BYTES_LIT("f"), .qualifier = BASE_BYTES_LIT("q"), .value = BASE_BYTES_LIT("v") };
+    struct tab_out_cell cell = { .family = BASE_BYTES_LIT("f"),
+                                 .qualifier = BASE_BYTES_LIT("q"),
+                                 .value = BASE_BYTES_LIT("v") };
     tab_chunker_init(&chunker);
     tab_chunker_begin_row(&chunker, BASE_BYTES_LIT("a"));
     tab_chunker_cell(&chunker, &cell);
@@ -105,12 +114,14 @@ static void dropped_row(void *arg)
     tab_chunker_cell(&chunker, &cell);
     tab_chunker_drop_row(&chunker);
     const Google__Bigtable__V2__ReadRowsResponse *message = tab_chunker_take(&chunker, true);
-    cr_assert(message && message->n_chunks == 1 && message->chunks[0]->commit_row, "the committed row alone is sent");
+    cr_assert(message && message->n_chunks == 1 && message->chunks[0]->commit_row,
+              "the committed row alone is sent");
     cr_assert(tab_chunker_take(&chunker, true) == NULL);
     tab_chunker_destroy(&chunker);
 }
 
-/* A row whose reading failed half-way leaves nothing of itself behind, and takes nothing of the row before with it. */
+/* A row whose reading failed half-way leaves nothing of itself behind, and takes nothing of the
+ * row before with it. */
 Test(chunk, a_dropped_row_leaves_nothing)
 {
     in_fiber(dropped_row);
@@ -124,7 +135,8 @@ struct bad {
 static void one_bad(const struct bad *bad) CH_WAITS;
 static void one_bad(const struct bad *bad)
 {
-    Google__Bigtable__V2__ReadRowsResponse__CellChunk chunks[3], *list[3] = { &chunks[0], &chunks[1], &chunks[2] };
+    Google__Bigtable__V2__ReadRowsResponse__CellChunk chunks[3],
+        *list[3] = { &chunks[0], &chunks[1], &chunks[2] };
     Google__Protobuf__StringValue family = GOOGLE__PROTOBUF__STRING_VALUE__INIT;
     Google__Protobuf__BytesValue qualifier = GOOGLE__PROTOBUF__BYTES_VALUE__INIT;
     Google__Bigtable__V2__ReadRowsResponse message = GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__INIT;
@@ -136,17 +148,20 @@ static void one_bad(const struct bad *bad)
         chunks[i].family_name = &family;
         chunks[i].qualifier = &qualifier;
         chunks[i].value = ch_data_str("v");
-        chunks[i].row_status_case = GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS_COMMIT_ROW;
+        chunks[i].row_status_case =
+            GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS_COMMIT_ROW;
         chunks[i].commit_row = true;
     }
     chunks[0].commit_row = false;
-    chunks[0].row_status_case = GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS__NOT_SET;
+    chunks[0].row_status_case =
+        GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS__NOT_SET;
     if (bad->no_key)
         chunks[0].row_key.len = 0;
     if (bad->no_family)
         chunks[2].family_name = NULL;
     if (bad->reset_with_data)
-        chunks[1].row_status_case = GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS_RESET_ROW;
+        chunks[1].row_status_case =
+            GOOGLE__BIGTABLE__V2__READ_ROWS_RESPONSE__CELL_CHUNK__ROW_STATUS_RESET_ROW;
     if (bad->commit_inside)
         chunks[1].value_size = 10;
     if (bad->wrong_size) {
@@ -156,7 +171,8 @@ static void one_bad(const struct bad *bad)
     message.n_chunks = 3;
     message.chunks = list;
     tab_chunk_reader_init(&reader, false);
-    struct base_status status = tab_chunk_reader_take(&reader, &message, (tab_row_fn *)on_row, &tally);
+    struct base_status status =
+        tab_chunk_reader_take(&reader, &message, (tab_row_fn *)on_row, &tally);
     cr_assert_eq(status.code, BASE_INTERNAL, "%s was taken", bad->name);
     base_status_free(&status);
     tab_chunk_reader_destroy(&reader);
@@ -166,9 +182,12 @@ static void bad_streams(void *arg)
 {
     CH_FIBER_ENTRY();
     static const struct bad all[] = {
-        { .name = "a row without a key", .no_key = true },       { .name = "a row without a family", .no_family = true },
-        { .name = "a reset with data", .reset_with_data = true }, { .name = "a commit inside a value", .commit_inside = true },
-        { .name = "a key twice", .key_again = true },             { .name = "a value of another size", .wrong_size = true },
+        { .name = "a row without a key", .no_key = true },
+        { .name = "a row without a family", .no_family = true },
+        { .name = "a reset with data", .reset_with_data = true },
+        { .name = "a commit inside a value", .commit_inside = true },
+        { .name = "a key twice", .key_again = true },
+        { .name = "a value of another size", .wrong_size = true },
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         one_bad(&all[i]);

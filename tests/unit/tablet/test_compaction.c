@@ -1,4 +1,5 @@
-/* Which files are merged is decided by their sizes alone, and keeps both the number of files and the rewriting small. */
+/* Which files are merged is decided by their sizes alone, and keeps both the number of files and
+ * the rewriting small. */
 #include "compaction.h"
 #include "test.h"
 
@@ -10,7 +11,8 @@ static struct tab_pick pick(const uint64_t *megabytes, size_t count, bool major,
     return tab_compaction_pick(files, count, major, picked);
 }
 
-/* Nothing is rewritten without need; four alike are merged; a large one is left alone by small ones; all only when wanted. */
+/* Nothing is rewritten without need; four alike are merged; a large one is left alone by small
+ * ones; all only when wanted. */
 Test(compaction, picks)
 {
     static const struct {
@@ -25,12 +27,17 @@ Test(compaction, picks)
         { { 1, 4, 16, 64, 256, 1024 }, 6, 0, false, false },
         { { 100, 1, 1, 1, 1, 1, 100, 100, 100 }, 9, 5, false, false },
         { { 1000, 10 }, 2, 2, true, true },
-        { { 1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049, 177147, 531441, 1594323 }, 14, 3, false, false },
+        { { 1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049, 177147, 531441, 1594323 },
+          14,
+          3,
+          false,
+          false },
     };
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         size_t picked[64];
         struct tab_pick got = pick(cases[c].sizes, cases[c].count, cases[c].want_major, picked);
-        cr_assert_eq(got.count, cases[c].merged, "case %zu: %zu files, not %zu", c, got.count, cases[c].merged);
+        cr_assert_eq(got.count, cases[c].merged, "case %zu: %zu files, not %zu", c, got.count,
+                     cases[c].merged);
         cr_assert_eq(got.major, cases[c].major, "case %zu", c);
         for (size_t i = 1; i < got.count; i++)
             cr_assert(picked[i - 1] < picked[i], "case %zu: not ascending", c);
@@ -71,5 +78,6 @@ Test(compaction, stays_small_over_many_flushes)
         most = count > most ? count : most;
     }
     cr_assert(most <= 16, "%zu files at once", most);
-    cr_assert(rewritten < 10ULL * 1000 * (8 << 20), "each byte was written %llu times", (unsigned long long)(rewritten / 1000 / (8 << 20)));
+    cr_assert(rewritten < 10ULL * 1000 * (8 << 20), "each byte was written %llu times",
+              (unsigned long long)(rewritten / 1000 / (8 << 20)));
 }

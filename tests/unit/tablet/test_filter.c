@@ -1,5 +1,6 @@
-/* Every kind of RowFilter does what google.bigtable.v2 says, over one row written out below; and what is wrong is refused by name.
- * Rows of the table: a filter as a small tree, and the cells it lets through, in order. */
+/* Every kind of RowFilter does what google.bigtable.v2 says, over one row written out below; and
+ * what is wrong is refused by name. Rows of the table: a filter as a small tree, and the cells
+ * it lets through, in order. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,7 +24,8 @@ static F *make(int kind)
 static F *regex(int kind, const char *pattern)
 {
     F *filter = make(kind);
-    filter->column_qualifier_regex_filter = BYTES(pattern); /* all four regexes share the union's place */
+    filter->column_qualifier_regex_filter =
+        BYTES(pattern); /* all four regexes share the union's place */
     return filter;
 }
 
@@ -46,24 +48,28 @@ static F *list(int kind, size_t count, F **members)
     F *filter = make(kind);
     F **copy = base_arena_memdup(&arena, members, count * sizeof(*members));
     if (kind == CASE(CHAIN)) {
-        filter->chain = CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Chain, google__bigtable__v2__row_filter__chain);
+        filter->chain = CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Chain,
+                                   google__bigtable__v2__row_filter__chain);
         filter->chain->n_filters = count;
         filter->chain->filters = copy;
     } else {
-        filter->interleave =
-            CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Interleave, google__bigtable__v2__row_filter__interleave);
+        filter->interleave = CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Interleave,
+                                        google__bigtable__v2__row_filter__interleave);
         filter->interleave->n_filters = count;
         filter->interleave->filters = copy;
     }
     return filter;
 }
-#define CHAIN(...) list(CASE(CHAIN), sizeof((F *[]){ __VA_ARGS__ }) / sizeof(F *), (F *[]){ __VA_ARGS__ })
-#define INTERLEAVE(...) list(CASE(INTERLEAVE), sizeof((F *[]){ __VA_ARGS__ }) / sizeof(F *), (F *[]){ __VA_ARGS__ })
+#define CHAIN(...) \
+    list(CASE(CHAIN), sizeof((F *[]){ __VA_ARGS__ }) / sizeof(F *), (F *[]){ __VA_ARGS__ })
+#define INTERLEAVE(...) \
+    list(CASE(INTERLEAVE), sizeof((F *[]){ __VA_ARGS__ }) / sizeof(F *), (F *[]){ __VA_ARGS__ })
 
 static F *condition(F *predicate, F *yes, F *no)
 {
     F *filter = make(CASE(CONDITION));
-    filter->condition = CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Condition, google__bigtable__v2__row_filter__condition);
+    filter->condition = CH_MESSAGE(&arena, Google__Bigtable__V2__RowFilter__Condition,
+                                   google__bigtable__v2__row_filter__condition);
     filter->condition->predicate_filter = predicate;
     filter->condition->true_filter = yes;
     filter->condition->false_filter = no;
@@ -73,11 +79,14 @@ static F *condition(F *predicate, F *yes, F *no)
 static F *column_range(const char *family, const char *start, const char *end)
 {
     F *filter = make(CASE(COLUMN_RANGE_FILTER));
-    Google__Bigtable__V2__ColumnRange *range = CH_MESSAGE(&arena, Google__Bigtable__V2__ColumnRange, google__bigtable__v2__column_range);
+    Google__Bigtable__V2__ColumnRange *range =
+        CH_MESSAGE(&arena, Google__Bigtable__V2__ColumnRange, google__bigtable__v2__column_range);
     range->family_name = BYTES(family);
-    range->start_qualifier_case = GOOGLE__BIGTABLE__V2__COLUMN_RANGE__START_QUALIFIER_START_QUALIFIER_CLOSED;
+    range->start_qualifier_case =
+        GOOGLE__BIGTABLE__V2__COLUMN_RANGE__START_QUALIFIER_START_QUALIFIER_CLOSED;
     range->start_qualifier_closed = BYTES(start);
-    range->end_qualifier_case = GOOGLE__BIGTABLE__V2__COLUMN_RANGE__END_QUALIFIER_END_QUALIFIER_OPEN;
+    range->end_qualifier_case =
+        GOOGLE__BIGTABLE__V2__COLUMN_RANGE__END_QUALIFIER_END_QUALIFIER_OPEN;
     range->end_qualifier_open = BYTES(end);
     filter->column_range_filter = range;
     return filter;
@@ -86,7 +95,8 @@ static F *column_range(const char *family, const char *start, const char *end)
 static F *value_range(const char *start, const char *end)
 {
     F *filter = make(CASE(VALUE_RANGE_FILTER));
-    Google__Bigtable__V2__ValueRange *range = CH_MESSAGE(&arena, Google__Bigtable__V2__ValueRange, google__bigtable__v2__value_range);
+    Google__Bigtable__V2__ValueRange *range =
+        CH_MESSAGE(&arena, Google__Bigtable__V2__ValueRange, google__bigtable__v2__value_range);
     range->start_value_case = GOOGLE__BIGTABLE__V2__VALUE_RANGE__START_VALUE_START_VALUE_CLOSED;
     range->start_value_closed = BYTES(start);
     range->end_value_case = GOOGLE__BIGTABLE__V2__VALUE_RANGE__END_VALUE_END_VALUE_CLOSED;
@@ -98,8 +108,8 @@ static F *value_range(const char *start, const char *end)
 static F *times(int64_t start, int64_t end)
 {
     F *filter = make(CASE(TIMESTAMP_RANGE_FILTER));
-    filter->timestamp_range_filter =
-        CH_MESSAGE(&arena, Google__Bigtable__V2__TimestampRange, google__bigtable__v2__timestamp_range);
+    filter->timestamp_range_filter = CH_MESSAGE(&arena, Google__Bigtable__V2__TimestampRange,
+                                                google__bigtable__v2__timestamp_range);
     filter->timestamp_range_filter->start_timestamp_micros = start;
     filter->timestamp_range_filter->end_timestamp_micros = end;
     return filter;
@@ -114,22 +124,25 @@ static F *label(const char *text)
 
 /* ---- the row: family:qualifier@milliseconds=value ---- */
 
-static const struct tab_family families[] = { { .name = { (const uint8_t *)"f", 1 }, .id = 1 }, { .name = { (const uint8_t *)"g", 1 }, .id = 2 } };
+static const struct tab_family families[] = { { .name = { (const uint8_t *)"f", 1 }, .id = 1 },
+                                              { .name = { (const uint8_t *)"g", 1 }, .id = 2 } };
 static const struct {
     int family;
     const char *qualifier;
     int64_t ms;
     const char *value;
-} row[] = { { 0, "a", 3, "x" }, { 0, "a", 2, "y" }, { 0, "b", 2, "xy" }, { 0, "ba", 1, "z" }, { 1, "a", 2, "x" }, { 1, "c\n", 1, "" } };
+} row[] = { { 0, "a", 3, "x" },  { 0, "a", 2, "y" }, { 0, "b", 2, "xy" },
+            { 0, "ba", 1, "z" }, { 1, "a", 2, "x" }, { 1, "c\n", 1, "" } };
 
 static char shown[1024];
 
 static void show(void *self, const struct tab_out_cell *cell)
 {
     size_t len = strlen(shown);
-    snprintf(shown + len, sizeof(shown) - len, "%s%.*s:%.*s@%lld=%.*s%s%.*s", len ? " " : "", BASE_FMT(cell->family),
-             BASE_FMT(cell->qualifier), (long long)cell->timestamp_us / 1000, BASE_FMT(cell->value), cell->label.len ? "#" : "",
-             BASE_FMT(cell->label));
+    snprintf(shown + len, sizeof(shown) - len, "%s%.*s:%.*s@%lld=%.*s%s%.*s", len ? " " : "",
+             BASE_FMT(cell->family), BASE_FMT(cell->qualifier),
+             (long long)cell->timestamp_us / 1000, BASE_FMT(cell->value),
+             cell->label.len ? "#" : "", BASE_FMT(cell->label));
 }
 
 static const char *through(F *proto)
@@ -145,8 +158,9 @@ static const char *through(F *proto)
         if (!tab_filter_begin(filter, BASE_BYTES_LIT("row1"), 0, show, NULL))
             continue;
         for (size_t i = 0; i < sizeof(row) / sizeof(row[0]) && !done; i++) {
-            struct tab_cell_view cell = { &families[row[i].family], base_bytes_str(row[i].qualifier), base_bytes_str(row[i].value),
-                                          row[i].ms * 1000 };
+            struct tab_cell_view cell = { &families[row[i].family],
+                                          base_bytes_str(row[i].qualifier),
+                                          base_bytes_str(row[i].value), row[i].ms * 1000 };
             status = tab_filter_push(filter, &cell, &done);
             cr_assert(!base_failed(status));
         }
@@ -186,36 +200,57 @@ Test(filter, simple_kinds)
     check("times without end", times(2000, 0), "f:a@3=x f:a@2=y f:b@2=xy g:a@2=x");
     check("row offset", number(CASE(CELLS_PER_ROW_OFFSET_FILTER), 4), "g:a@2=x g:c\n@1=");
     check("row limit", number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 2), "f:a@3=x f:a@2=y");
-    check("column limit", number(CASE(CELLS_PER_COLUMN_LIMIT_FILTER), 1), "f:a@3=x f:b@2=xy f:ba@1=z g:a@2=x g:c\n@1=");
-    check("strip", flag(CASE(STRIP_VALUE_TRANSFORMER)), "f:a@3= f:a@2= f:b@2= f:ba@1= g:a@2= g:c\n@1=");
+    check("column limit", number(CASE(CELLS_PER_COLUMN_LIMIT_FILTER), 1),
+          "f:a@3=x f:b@2=xy f:ba@1=z g:a@2=x g:c\n@1=");
+    check("strip", flag(CASE(STRIP_VALUE_TRANSFORMER)),
+          "f:a@3= f:a@2= f:b@2= f:ba@1= g:a@2= g:c\n@1=");
     check("label", CHAIN(number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 1), label("l-1")), "f:a@3=x#l-1");
     base_arena_free(&arena);
 }
 
-/* Composition: chains narrow, interleaves keep duplicates and count each, conditions choose, sinks bypass what follows. */
+/* Composition: chains narrow, interleaves keep duplicates and count each, conditions choose,
+ * sinks bypass what follows. */
 Test(filter, composition)
 {
-    check("chain", CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "f"), number(CASE(CELLS_PER_COLUMN_LIMIT_FILTER), 1)),
+    check("chain",
+          CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "f"),
+                number(CASE(CELLS_PER_COLUMN_LIMIT_FILTER), 1)),
           "f:a@3=x f:b@2=xy f:ba@1=z");
-    check("offset in a chain", CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "g"), number(CASE(CELLS_PER_ROW_OFFSET_FILTER), 1)), "g:c\n@1=");
-    check("interleave", INTERLEAVE(regex(CASE(COLUMN_QUALIFIER_REGEX_FILTER), "b"), regex(CASE(VALUE_REGEX_FILTER), "xy|z")),
+    check("offset in a chain",
+          CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "g"),
+                number(CASE(CELLS_PER_ROW_OFFSET_FILTER), 1)),
+          "g:c\n@1=");
+    check("interleave",
+          INTERLEAVE(regex(CASE(COLUMN_QUALIFIER_REGEX_FILTER), "b"),
+                     regex(CASE(VALUE_REGEX_FILTER), "xy|z")),
           "f:b@2=xy f:b@2=xy f:ba@1=z");
     check("limit after an interleave",
-          CHAIN(INTERLEAVE(flag(CASE(PASS_ALL_FILTER)), flag(CASE(PASS_ALL_FILTER))), number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 3)),
+          CHAIN(INTERLEAVE(flag(CASE(PASS_ALL_FILTER)), flag(CASE(PASS_ALL_FILTER))),
+                number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 3)),
           "f:a@3=x f:a@3=x f:a@2=y");
-    check("condition true", condition(regex(CASE(VALUE_REGEX_FILTER), "z"), regex(CASE(FAMILY_NAME_REGEX_FILTER), "g"), flag(CASE(PASS_ALL_FILTER))),
+    check("condition true",
+          condition(regex(CASE(VALUE_REGEX_FILTER), "z"),
+                    regex(CASE(FAMILY_NAME_REGEX_FILTER), "g"), flag(CASE(PASS_ALL_FILTER))),
           "g:a@2=x g:c\n@1=");
-    check("condition false", condition(regex(CASE(VALUE_REGEX_FILTER), "none"), flag(CASE(PASS_ALL_FILTER)), times(3000, 0)), "f:a@3=x");
-    check("condition without a false branch", condition(regex(CASE(VALUE_REGEX_FILTER), "none"), flag(CASE(PASS_ALL_FILTER)), NULL), "");
+    check("condition false",
+          condition(regex(CASE(VALUE_REGEX_FILTER), "none"), flag(CASE(PASS_ALL_FILTER)),
+                    times(3000, 0)),
+          "f:a@3=x");
+    check("condition without a false branch",
+          condition(regex(CASE(VALUE_REGEX_FILTER), "none"), flag(CASE(PASS_ALL_FILTER)), NULL),
+          "");
     check("what follows a condition",
-          CHAIN(condition(regex(CASE(VALUE_REGEX_FILTER), "z"), flag(CASE(PASS_ALL_FILTER)), NULL), number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 2)),
+          CHAIN(condition(regex(CASE(VALUE_REGEX_FILTER), "z"), flag(CASE(PASS_ALL_FILTER)), NULL),
+                number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 2)),
           "f:a@3=x f:a@2=y");
     check("a condition within a branch",
           condition(regex(CASE(VALUE_REGEX_FILTER), "none"), NULL,
-                    condition(regex(CASE(VALUE_REGEX_FILTER), "also none"), NULL, regex(CASE(COLUMN_QUALIFIER_REGEX_FILTER), "ba"))),
+                    condition(regex(CASE(VALUE_REGEX_FILTER), "also none"), NULL,
+                              regex(CASE(COLUMN_QUALIFIER_REGEX_FILTER), "ba"))),
           "f:ba@1=z");
     check("sink",
-          CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "f"), INTERLEAVE(flag(CASE(PASS_ALL_FILTER)), CHAIN(label("s"), flag(CASE(SINK)))),
+          CHAIN(regex(CASE(FAMILY_NAME_REGEX_FILTER), "f"),
+                INTERLEAVE(flag(CASE(PASS_ALL_FILTER)), CHAIN(label("s"), flag(CASE(SINK)))),
                 regex(CASE(COLUMN_QUALIFIER_REGEX_FILTER), "b")),
           "f:a@3=x#s f:a@2=y#s f:b@2=xy f:b@2=xy#s f:ba@1=z#s");
     base_arena_free(&arena);
@@ -226,23 +261,30 @@ static void refused(const char *name, F *filter, enum base_code code, const char
     struct tab_filter *compiled;
     struct base_status status = tab_filter_compile(filter, NULL, &arena, &compiled);
     cr_assert_eq(status.code, code, "%s: %s", name, base_status_text(&status));
-    cr_assert(strstr(base_status_text(&status), says), "%s: \"%s\" does not say \"%s\"", name, base_status_text(&status), says);
+    cr_assert(strstr(base_status_text(&status), says), "%s: \"%s\" does not say \"%s\"", name,
+              base_status_text(&status), says);
     base_status_free(&status);
 }
 
-/* What the service refuses is refused, with the culprit's name; nothing a client sends makes the tree deep or large. */
+/* What the service refuses is refused, with the culprit's name; nothing a client sends makes the
+ * tree deep or large. */
 Test(filter, refusals)
 {
-    refused("chain of one", list(CASE(CHAIN), 1, (F *[]){ flag(CASE(PASS_ALL_FILTER)) }), BASE_INVALID_ARGUMENT, "chain");
+    refused("chain of one", list(CASE(CHAIN), 1, (F *[]){ flag(CASE(PASS_ALL_FILTER)) }),
+            BASE_INVALID_ARGUMENT, "chain");
     refused("pass false", make(CASE(PASS_ALL_FILTER)), BASE_INVALID_ARGUMENT, "pass_all_filter");
-    refused("regex", regex(CASE(VALUE_REGEX_FILTER), "a("), BASE_INVALID_ARGUMENT, "value_regex_filter");
+    refused("regex", regex(CASE(VALUE_REGEX_FILTER), "a("), BASE_INVALID_ARGUMENT,
+            "value_regex_filter");
     refused("micros", times(1500, 0), BASE_INVALID_ARGUMENT, "granularity");
     refused("times inverted", times(2000, 1000), BASE_INVALID_ARGUMENT, "timestamp_range_filter");
-    refused("columns inverted", column_range("f", "b", "a"), BASE_INVALID_ARGUMENT, "column_range_filter");
-    refused("limit 0", number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 0), BASE_INVALID_ARGUMENT, "cells_per_row_limit_filter");
+    refused("columns inverted", column_range("f", "b", "a"), BASE_INVALID_ARGUMENT,
+            "column_range_filter");
+    refused("limit 0", number(CASE(CELLS_PER_ROW_LIMIT_FILTER), 0), BASE_INVALID_ARGUMENT,
+            "cells_per_row_limit_filter");
     refused("label", label("Upper"), BASE_INVALID_ARGUMENT, "apply_label_transformer");
     refused("two labels", CHAIN(label("a"), label("b")), BASE_INVALID_ARGUMENT, "label");
-    refused("sink in a condition", condition(flag(CASE(SINK)), flag(CASE(PASS_ALL_FILTER)), NULL), BASE_INVALID_ARGUMENT, "sink");
+    refused("sink in a condition", condition(flag(CASE(SINK)), flag(CASE(PASS_ALL_FILTER)), NULL),
+            BASE_INVALID_ARGUMENT, "sink");
     refused("nothing set", make(0), BASE_UNIMPLEMENTED, "RowFilter");
     F *deep = flag(CASE(PASS_ALL_FILTER));
     for (int i = 0; i < 40; i++)

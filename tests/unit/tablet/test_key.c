@@ -8,7 +8,8 @@ static int compare(const struct base_buf *a, const struct base_buf *b)
     return base_bytes_cmp(base_buf_bytes(a), base_buf_bytes(b));
 }
 
-/* What may delete comes before what it deletes; newer before older; columns and families in order: readers go once through. */
+/* What may delete comes before what it deletes; newer before older; columns and families in
+ * order: readers go once through. */
 Test(key, order_of_a_rows_story)
 {
     struct base_buf k[16] = { { 0 } };
@@ -54,19 +55,22 @@ Test(key, says_again_what_was_put_in)
     cr_assert(tab_key_parse(base_buf_bytes(&buf), &key));
     cr_assert_eq(key.seq, 99);
     for (size_t len = 0; len < buf.len; len++)
-        cr_assert(!tab_key_parse(base_bytes(buf.data, len), &key), "a key cut at %zu was taken", len);
+        cr_assert(!tab_key_parse(base_bytes(buf.data, len), &key), "a key cut at %zu was taken",
+                  len);
     base_buf_free(&buf);
     base_buf_free(&scratch);
 }
 
-/* The first METADATA row at or after the seek key of a row is that of the tablet which holds the row. */
+/* The first METADATA row at or after the seek key of a row is that of the tablet which holds the
+ * row. */
 Test(key, metadata_rows_find_their_tablet)
 {
     static const char *const ends[] = { "b", "b\xff", "m", "" };
     static const struct {
         const char *row;
         int tablet;
-    } cases[] = { { "", 0 }, { "a", 0 }, { "azzz", 0 }, { "b", 1 }, { "ba", 1 }, { "b\xff", 2 }, { "l", 2 }, { "m", 3 }, { "zz", 3 } };
+    } cases[] = { { "", 0 },      { "a", 0 }, { "azzz", 0 }, { "b", 1 }, { "ba", 1 },
+                  { "b\xff", 2 }, { "l", 2 }, { "m", 3 },    { "zz", 3 } };
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         struct base_buf seek = { 0 };
         int found = -1;
@@ -78,7 +82,8 @@ Test(key, metadata_rows_find_their_tablet)
                 found = i;
             base_buf_free(&key);
         }
-        cr_assert_eq(found, cases[c].tablet, "row \"%s\": tablet %d, not %d", cases[c].row, found, cases[c].tablet);
+        cr_assert_eq(found, cases[c].tablet, "row \"%s\": tablet %d, not %d", cases[c].row, found,
+                     cases[c].tablet);
         base_buf_free(&seek);
     }
 }

@@ -8,7 +8,8 @@
 #include "schema.h"
 #include "test.h"
 
-/* A frame says its own offset: the same bytes elsewhere (a copy inside a value) are no frame; a cut or flipped one is none. */
+/* A frame says its own offset: the same bytes elsewhere (a copy inside a value) are no frame; a
+ * cut or flipped one is none. */
 Test(log_format, frames)
 {
     struct base_buf out = { 0 };
@@ -20,10 +21,12 @@ Test(log_format, frames)
     cr_assert(base_bytes_eq_str(frame.payload, "payload"));
     cr_assert_eq(tab_frame_parse(base_buf_bytes(&out), 1001, &frame), TAB_FRAME_NONE);
     for (size_t len = 0; len < out.len; len++)
-        cr_assert_eq(tab_frame_parse(base_bytes(out.data, len), 1000, &frame), TAB_FRAME_SHORT, "cut at %zu", len);
+        cr_assert_eq(tab_frame_parse(base_bytes(out.data, len), 1000, &frame), TAB_FRAME_SHORT,
+                     "cut at %zu", len);
     for (size_t i = 0; i < out.len; i++) {
         out.data[i] ^= 0x40;
-        cr_assert_neq(tab_frame_parse(base_buf_bytes(&out), 1000, &frame), TAB_FRAME_GOOD, "flipped at %zu", i);
+        cr_assert_neq(tab_frame_parse(base_buf_bytes(&out), 1000, &frame), TAB_FRAME_GOOD,
+                      "flipped at %zu", i);
         out.data[i] ^= 0x40;
     }
     base_buf_free(&out);
@@ -40,7 +43,8 @@ Test(log_format, large_payloads_are_cut)
     size_t at = 0, total = 0;
     for (int piece = 0; piece < 3; piece++) {
         struct tab_frame frame;
-        cr_assert_eq(tab_frame_parse(base_bytes(out.data + at, out.len - at), at, &frame), TAB_FRAME_GOOD);
+        cr_assert_eq(tab_frame_parse(base_bytes(out.data + at, out.len - at), at, &frame),
+                     TAB_FRAME_GOOD);
         cr_assert_eq(frame.piece, piece);
         cr_assert_eq(frame.pieces, 3);
         total += frame.payload.len;
@@ -58,7 +62,8 @@ Test(log_format, edits_are_numbered)
     struct tab_edit edit = { 0 };
     uint8_t large[300] = { 0 };
     for (int i = 0; i < 20; i++)
-        tab_edit_set_cell(&edit, BASE_BYTES_LIT("row"), &family, base_bytes(large, (size_t)i), 1000, base_bytes(large, (size_t)i * 15));
+        tab_edit_set_cell(&edit, BASE_BYTES_LIT("row"), &family, base_bytes(large, (size_t)i), 1000,
+                          base_bytes(large, (size_t)i * 15));
     tab_edit_number(&edit, 500);
     struct base_bytes rest = base_buf_bytes(&edit.bytes), key, value;
     uint64_t seq = 500;
@@ -85,7 +90,8 @@ Test(log_format, bloom_filter)
     tab_bloom_build(hashes, N, &filter);
     int wrong = 0;
     for (uint64_t i = 0; i < 2 * N; i++) {
-        bool may = tab_bloom_may_hold(base_buf_bytes(&filter), tab_bloom_hash(base_bytes(&i, sizeof(i))));
+        bool may =
+            tab_bloom_may_hold(base_buf_bytes(&filter), tab_bloom_hash(base_bytes(&i, sizeof(i))));
         cr_assert(may || i >= N, "row %llu is denied", (unsigned long long)i);
         wrong += may && i >= N;
     }

@@ -8,9 +8,11 @@
 
 static struct base_arena arena;
 
-static Google__Bigtable__V2__RowRange *range(const char *start, bool open, const char *end, bool closed)
+static Google__Bigtable__V2__RowRange *range(const char *start, bool open, const char *end,
+                                             bool closed)
 {
-    Google__Bigtable__V2__RowRange *r = CH_MESSAGE(&arena, Google__Bigtable__V2__RowRange, google__bigtable__v2__row_range);
+    Google__Bigtable__V2__RowRange *r =
+        CH_MESSAGE(&arena, Google__Bigtable__V2__RowRange, google__bigtable__v2__row_range);
     if (start) {
         r->start_key_case = open ? GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_OPEN
                                  : GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_CLOSED;
@@ -28,8 +30,10 @@ static const char *show(const struct tab_span *spans, size_t count)
 {
     struct base_buf out = { 0 };
     for (size_t i = 0; i < count; i++)
-        base_buf_printf(&out, "%s[%s,%s)%s", i ? " " : "", base_bytes_show(&arena, spans[i].start, 50),
-                        spans[i].end.len ? base_bytes_show(&arena, spans[i].end, 50) : "*", spans[i].point ? "." : "");
+        base_buf_printf(&out, "%s[%s,%s)%s", i ? " " : "",
+                        base_bytes_show(&arena, spans[i].start, 50),
+                        spans[i].end.len ? base_bytes_show(&arena, spans[i].end, 50) : "*",
+                        spans[i].point ? "." : "");
     char *text = base_bytes_cstr(&arena, base_buf_bytes(&out));
     base_buf_free(&out);
     return text;
@@ -38,8 +42,11 @@ static const char *show(const struct tab_span *spans, size_t count)
 /* Keys and ranges in any order, overlapping, twice: each row once, in order. */
 Test(rowset, spans)
 {
-    ProtobufCBinaryData keys[] = { ch_data_str("m"), ch_data_str("b"), ch_data_str("m"), ch_data_str("z") };
-    Google__Bigtable__V2__RowRange *ranges[] = { range("c", false, "e", false), range("a", true, "b", true), range("d", false, "f", true) };
+    ProtobufCBinaryData keys[] = { ch_data_str("m"), ch_data_str("b"), ch_data_str("m"),
+                                   ch_data_str("z") };
+    Google__Bigtable__V2__RowRange *ranges[] = { range("c", false, "e", false),
+                                                 range("a", true, "b", true),
+                                                 range("d", false, "f", true) };
     Google__Bigtable__V2__RowSet set = GOOGLE__BIGTABLE__V2__ROW_SET__INIT;
     struct tab_span *spans;
     size_t count;
@@ -49,7 +56,8 @@ Test(rowset, spans)
     set.row_ranges = ranges;
     struct base_status status = tab_rowset_spans(&set, &arena, &spans, &count);
     cr_assert(!base_failed(status));
-    cr_assert_str_eq(show(spans, count), "[a\\x00,b\\x00) [c,f\\x00) [m,m\\x00). [z,z\\x00).", "%s", show(spans, count));
+    cr_assert_str_eq(show(spans, count), "[a\\x00,b\\x00) [c,f\\x00) [m,m\\x00). [z,z\\x00).", "%s",
+                     show(spans, count));
     status = tab_rowset_spans(NULL, &arena, &spans, &count);
     cr_assert(!base_failed(status));
     cr_assert_str_eq(show(spans, count), "[,*)");
@@ -62,10 +70,12 @@ Test(rowset, empty_ranges)
     static const struct {
         const char *start, *end;
         bool open, closed, good;
-    } cases[] = { { "b", "a", false, false, false }, { "a", "a", false, false, false }, { "a", "a", true, true, false },
-                  { "a", "a", false, true, true },   { "a", NULL, true, false, true },  { NULL, "a", false, false, true } };
+    } cases[] = { { "b", "a", false, false, false }, { "a", "a", false, false, false },
+                  { "a", "a", true, true, false },   { "a", "a", false, true, true },
+                  { "a", NULL, true, false, true },  { NULL, "a", false, false, true } };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        Google__Bigtable__V2__RowRange *r = range(cases[i].start, cases[i].open, cases[i].end, cases[i].closed);
+        Google__Bigtable__V2__RowRange *r =
+            range(cases[i].start, cases[i].open, cases[i].end, cases[i].closed);
         Google__Bigtable__V2__RowSet set = GOOGLE__BIGTABLE__V2__ROW_SET__INIT;
         struct tab_span *spans;
         size_t count;
@@ -78,13 +88,15 @@ Test(rowset, empty_ranges)
     base_arena_free(&arena);
 }
 
-/* After row "d" of [b,f) and key "z": what is left, forwards and backwards; a limit counts what was read; at the end nothing is asked. */
+/* After row "d" of [b,f) and key "z": what is left, forwards and backwards; a limit counts what
+ * was read; at the end nothing is asked. */
 Test(rowset, resuming)
 {
     ProtobufCBinaryData key = ch_data_str("z");
     Google__Bigtable__V2__RowRange *r = range("b", false, "f", false);
     Google__Bigtable__V2__RowSet set = GOOGLE__BIGTABLE__V2__ROW_SET__INIT;
-    Google__Bigtable__V2__ReadRowsRequest request = GOOGLE__BIGTABLE__V2__READ_ROWS_REQUEST__INIT, rest;
+    Google__Bigtable__V2__ReadRowsRequest request = GOOGLE__BIGTABLE__V2__READ_ROWS_REQUEST__INIT,
+                                          rest;
     struct tab_span *spans;
     size_t count;
     set.n_row_ranges = 1;
