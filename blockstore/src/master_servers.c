@@ -55,7 +55,8 @@ static void give_orders(struct blk__master *master, struct blk__heard *heard, co
     for (size_t i = 0; i < recheck; i++)
         give_order(master, heard, heard->recheck[i], out, arena);
     heard->recheck_count -= recheck;
-    memmove(heard->recheck, heard->recheck + recheck, heard->recheck_count * sizeof *heard->recheck);
+    for (size_t i = 0; i < heard->recheck_count; i++)
+        heard->recheck[i] = heard->recheck[i + recheck];
 }
 
 /* ---- heartbeats ---- */

@@ -46,7 +46,7 @@ static uint64_t mix(uint64_t x)
  * server that is slightly emptier is not given everything. */
 static uint64_t cost_of(const struct blk__candidate *c, uint64_t random)
 {
-    uint64_t full = c->bytes_total ? 1000 - c->bytes_free / (c->bytes_total / 1000 + 1) : 500;
+    uint64_t full = c->bytes_total >= c->bytes_free && c->bytes_total ? 1000 - c->bytes_free * 1000 / c->bytes_total : 500;
     return full / 50 * 100 + (uint64_t)c->load * 20 + mix(random ^ c->server) % 200;
 }
 

@@ -497,8 +497,9 @@ void blk__store_report(struct blk__store *store, size_t max, struct base_arena *
         info_of(r, &(*infos)[(*count)++]);
     }
     *gone_count = store->gone_count < max ? store->gone_count : max;
-    *gone = base_arena_memdup(arena, store->gone, *gone_count * sizeof **gone);
-    memmove(store->gone, store->gone + *gone_count, (store->gone_count - *gone_count) * sizeof **gone);
+    *gone = BASE_NEW_ARRAY(arena, uint64_t, *gone_count);
+    for (size_t i = 0; i < store->gone_count; i++)
+        *(i < *gone_count ? &(*gone)[i] : &store->gone[i - *gone_count]) = store->gone[i];
     store->gone_count -= *gone_count;
     *more = !TAILQ_EMPTY(&store->reports);
 }
