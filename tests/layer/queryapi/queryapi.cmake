@@ -10,3 +10,8 @@ if(TARGET queryapi_core)
     strata_test(test_qry_${test} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_${test}.c DEPS qry_bed LABEL layer)
   endforeach()
 endif()
+# The daemon over the double, for runs of real clients against this layer alone: what it stores dies with it.
+if(TARGET queryapi_core)
+  strata_daemon(queryserver_double SOURCES ${CMAKE_SOURCE_DIR}/queryapi/src/main_queryserver.c DEPS queryapi_core txn_double)
+  target_include_directories(queryserver_double PRIVATE ${CMAKE_SOURCE_DIR}/queryapi/src)
+endif()
