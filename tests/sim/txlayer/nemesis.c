@@ -122,7 +122,7 @@ static void run(void *arg)
     CH_FIBER_ENTRY();
     struct nemesis *nemesis = arg;
     rest(nemesis, 10 * CH_MS, 5 * CH_S);
-    while (ch_now(env_of(nemesis)) < nemesis->until) {
+    while (nemesis->kinds && ch_now(env_of(nemesis)) < nemesis->until) {
         unsigned kind = 1u << below(nemesis, 9);
         if (!(nemesis->kinds & kind))
             continue;

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SEEDS = 24 };
+/* STRATA_SEEDS=n runs n times as many. */
+enum { SEEDS = 150 };
 
 struct run {
     struct world *world;
@@ -55,7 +56,8 @@ static void run_seed(uint64_t seed, unsigned kinds)
 /* A random subset of faults a seed. */
 static void run_seeds(uint64_t first, size_t count, unsigned always)
 {
-    const char *only = getenv("STRATA_SEED");
+    const char *only = getenv("STRATA_SEED"), *times = getenv("STRATA_SEEDS");
+    count *= times ? strtoull(times, NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + count; seed++) {
         uint64_t s = only ? strtoull(only, NULL, 10) : seed;
         uint64_t mix = s * 0x9e3779b97f4a7c15ULL;
@@ -74,17 +76,17 @@ Test(txlayer_sim, in_fair_weather)
 Test(txlayer_sim, leaders_crash_and_pause)
 {
     /* A leader that died, or slept through its successor's beginning, acknowledges nothing afterwards. */
-    run_seeds(100, SEEDS / 3, NEMESIS_CRASH | NEMESIS_PAUSE);
+    run_seeds(100000, SEEDS / 3, NEMESIS_CRASH | NEMESIS_PAUSE);
 }
 
 Test(txlayer_sim, the_tablet_layer_answers_with_unknown_outcomes)
 {
     /* Lost requests, lost answers, effects that come late, also from leaders long deposed. */
-    run_seeds(200, SEEDS / 3, NEMESIS_TABLET | NEMESIS_PAUSE);
+    run_seeds(200000, SEEDS / 3, NEMESIS_TABLET | NEMESIS_PAUSE);
 }
 
 Test(txlayer_sim, everything_at_once)
 {
     /* Partitions on every side, clocks that jump, and all of the above. */
-    run_seeds(300, SEEDS / 3, NEMESIS_ALL);
+    run_seeds(300000, SEEDS / 3, NEMESIS_ALL);
 }
