@@ -104,8 +104,22 @@ struct base_status cli_lock(struct cli *cli, struct ch_file **lock) CH_WAITS BAS
 
 /* ---- subcommands ---- */
 typedef int cli_fn(struct cli *cli, int argc, char **argv);
-cli_fn cli_up, cli_down, cli_status, cli_ps, cli_why, cli_logs, cli_job, cli_names, cli_locks, cli_env, cli_kill, cli_machine,
-    cli_machine_init, cli_sample, cli_index;
+#define CLI_COMMAND(name) int name(struct cli *cli, int argc, char **argv) CH_WAITS
+CLI_COMMAND(cli_up);
+CLI_COMMAND(cli_down);
+CLI_COMMAND(cli_status);
+CLI_COMMAND(cli_ps);
+CLI_COMMAND(cli_why);
+CLI_COMMAND(cli_logs);
+CLI_COMMAND(cli_job);
+CLI_COMMAND(cli_names);
+CLI_COMMAND(cli_locks);
+CLI_COMMAND(cli_env);
+CLI_COMMAND(cli_kill);
+CLI_COMMAND(cli_machine);
+CLI_COMMAND(cli_machine_init);
+CLI_COMMAND(cli_sample);
+CLI_COMMAND(cli_index);
 /* Without a cell or an env. */
 int cli_new_service(int argc, char **argv);
 

@@ -12,6 +12,8 @@ static void print(struct base_bytes data, bool middle)
     const uint8_t *newline = middle && data.len ? memchr(data.data, '\n', data.len) : NULL;
     size_t skip = newline ? (size_t)(newline - data.data) + 1 : 0;
 
+    if (data.len == 0)
+        return;
     fwrite(data.data + skip, 1, data.len - skip, stdout);
     fflush(stdout);
 }

@@ -205,7 +205,7 @@ int cli_machine_init(struct cli *cli, int argc, char **argv)
 
 /* ---- the power button ---- */
 
-static int stop(struct cli *cli, const char *name, bool at_once)
+static CH_WAITS int stop(struct cli *cli, const char *name, bool at_once)
 {
     if (!cli_stop(cli, name, at_once)) {
         fprintf(stderr, "strata: something of machine %s is left running\n", name);

@@ -9,7 +9,7 @@
 
 struct command {
     const char *name, *args, *about;
-    cli_fn *fn;
+    cli_fn *fn CH_WAITS_SLOT;
     int (*plain)(int argc, char **argv); /* needs no cell */
     bool hidden;
 };

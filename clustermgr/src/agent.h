@@ -112,6 +112,6 @@ void clu__agent_usage_read(struct clu_agent *agent) CH_WAITS;
 
 /* ---- agent_log.c ---- */
 ch_fiber_fn clu__agent_logs_fiber; /* rotates */
-ch_unary_fn clu__agent_read_log;
+struct base_status clu__agent_read_log(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
 
 #endif

@@ -65,7 +65,7 @@ static bool at_most_one(void *arg)
     for (size_t i = 0; i < CLIENTS; i++)
         sure += world.locks[i] && ch_lock_valid_until(world.locks[i]) > ch_sim_now(world.sim);
     cr_assert(sure <= 1, "seed %" PRIu64 " at %" PRId64 " ms: %zu clients are sure of the lock", world.seed,
-              ch_sim_now(world.sim) / CH_MS, sure);
+              (int64_t)(ch_sim_now(world.sim) / CH_MS), sure);
     return false;
 }
 
