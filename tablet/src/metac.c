@@ -11,7 +11,7 @@
 #include "chassis/proto.h"
 #include "strata/tablet/v1/tablet.strata.h"
 
-enum { PEERS_MAX = 1024, RETRY_MS = 30, RPC_TIMEOUT_S = 5, SCAN_PAGE = 500 };
+enum { PEERS_MAX = 65536, RETRY_MS = 30, RPC_TIMEOUT_S = 5, SCAN_PAGE = 500 };
 
 struct peer {
     char address[TAB_ADDRESS_BYTES];

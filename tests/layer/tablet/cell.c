@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cell_store.h"
 #include "chassis/service.h"
 #include "master.h"
 #include "server.h"
@@ -71,13 +72,13 @@ static void node_init(struct cell *cell, struct cell_node *node, const struct ch
 struct cell *cell_new(uint64_t seed, size_t servers, size_t masters, const char *const *extra)
 {
     struct cell *cell = calloc(1, sizeof(*cell));
-    blk_double_new();
     cell->sim = ch_sim_new(seed);
     for (size_t i = 0; extra && extra[i] && i < 7; i++)
         cell->extra[i] = extra[i];
     cell->names = cell_names_new();
     cell->names_node = ch_sim_node(cell->sim, "names", NAMES_HOST);
     ch_sim_start(cell->names_node, names_main, cell);
+    cell_store_new(cell);
     cell->server_count = servers;
     cell->master_count = masters;
     for (size_t i = 0; i < masters; i++)
@@ -104,7 +105,7 @@ void cell_free(struct cell *cell)
     ch_sim_stop(cell->names_node);
     ch_sim_free(cell->sim);
     cell_names_free(cell->names);
-    blk_double_free();
+    cell_store_free(cell);
     free(cell);
 }
 

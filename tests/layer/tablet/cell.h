@@ -4,9 +4,9 @@
 #ifndef TESTS_TABLET_CELL_H
 #define TESTS_TABLET_CELL_H
 
-#include "blk_double.h"
 #include "cell_names.h"
 #include "chassis/sim.h"
+#include "base/codec.h"
 #include "tablet/tablet.h"
 
 enum { CELL_NODES_MAX = 8 };

@@ -7,10 +7,14 @@
 #include <stdlib.h>
 
 #include "base/codec.h"
-#include "cell.h"
+#include "cell_store.h"
 #include "google/bigtable/admin/v2/bigtable_table_admin.strata.h"
 #include "strata/tablet/v1/tablet.strata.h"
 #include "test.h"
+
+#ifndef CHAOS_SEEDS
+#define CHAOS_SEEDS 6
+#endif
 
 enum {
     WRITERS = 6,
@@ -202,7 +206,6 @@ static void one_trouble(struct chaos *chaos)
     struct cell *cell = chaos->cell;
     struct cell_node *server = &cell->servers[ch_random_below(chaos->env, cell->server_count)];
     struct cell_node *master = &cell->masters[ch_random_below(chaos->env, cell->master_count)];
-    struct blk_double_faults faults = { 100 * CH_US, 400 * CH_US, 0, 0 };
     switch (ch_random_below(chaos->env, 10)) {
     case 0:
     case 1:
@@ -225,13 +228,8 @@ static void one_trouble(struct chaos *chaos)
         move_somewhere(chaos);
         break;
     case 7:
-        faults.break_append = 30;
-        faults.fail_other = 20;
-        faults.delay_max = 20 * CH_MS;
-        blk_double_faults(&faults);
-        break;
     case 8:
-        blk_double_faults(&faults);
+        cell_store_trouble(cell);
         break;
     default:
         cut_somewhere(chaos);
@@ -339,8 +337,7 @@ static void chaos_task(void *arg)
     chaos->stop = true;
     ch_gate_join_always(&trouble);
     ch_gate_join_always(&chaos->gate);
-    struct blk_double_faults calm = { 100 * CH_US, 400 * CH_US, 0, 0 };
-    blk_double_faults(&calm);
+    cell_store_calm(cell);
     ch_sim_net_heal(cell->sim);
     struct base_arena arena = { 0 };
     struct tab_row *rows;
@@ -370,13 +367,10 @@ static void one_seed(uint64_t seed)
     struct chaos *chaos = calloc(1, sizeof(*chaos));
     chaos->cell = cell_new(seed, 4, 2, small);
     ch_sim_do(chaos->cell->sim, chaos_task, chaos, cell_in(chaos->cell, 400 * CH_S));
-    struct blk_double_counts counts = blk_double_counts();
-    fprintf(stderr,
-            "seed %llu: %llu acknowledged, %llu failed, %zu rows set; %llu files, %llu appends, "
-            "%llu broken\n",
+    fprintf(stderr, "seed %llu: %llu acknowledged, %llu failed, %zu rows set\n",
             (unsigned long long)seed, (unsigned long long)chaos->acknowledged,
-            (unsigned long long)chaos->failed, chaos->set_count, (unsigned long long)counts.files,
-            (unsigned long long)counts.appends, (unsigned long long)counts.broken);
+            (unsigned long long)chaos->failed, chaos->set_count);
+    cell_store_tell(chaos->cell);
     cell_free(chaos->cell);
     free(chaos);
 }
@@ -387,7 +381,7 @@ Test(tablet_chaos, seeds)
 {
     uint64_t first = ch_sim_seed(1000);
     const char *many = getenv("STRATA_SEEDS");
-    uint64_t count = getenv("STRATA_SEED") ? 1 : many ? strtoull(many, NULL, 10) : 6;
+    uint64_t count = getenv("STRATA_SEED") ? 1 : many ? strtoull(many, NULL, 10) : CHAOS_SEEDS;
     for (uint64_t seed = first; seed < first + count; seed++)
         one_seed(seed);
 }
