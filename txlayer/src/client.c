@@ -128,32 +128,6 @@ static struct base_status result_of(const struct attempt *attempt, const char *w
     return base_status_wrap(attempt->status, "%s in database %s", what, attempt->database);
 }
 
-struct base_status txn_read_timestamp(struct txn_client *client, const char *database, ch_time deadline, uint64_t *timestamp)
-{
-    Strata__Txlayer__V1__ReadTimestampRequest request;
-    struct base_arena arena;
-    struct attempt attempt;
-    struct base_status trip;
-    const Strata__Txlayer__V1__ReadTimestampReply *reply = NULL;
-    void *raw;
-    strata__txlayer__v1__read_timestamp_request__init(&request);
-    request.database = ch_data_str(database);
-    attempt_init(&attempt, client, database, deadline);
-    base_arena_init(&arena);
-    do {
-        if (!attempt_begin(&attempt))
-            break;
-        struct ch_call_options options = { .deadline = attempt.until, .no_retry = true };
-        trip = ch_client_call(attempt.leader->client,
-                              &strata__txlayer__v1__tx_layer__service.methods[STRATA__TXLAYER__V1__TX_LAYER__READ_TIMESTAMP],
-                              &request, &options, &arena, &raw);
-        reply = base_failed(trip) ? NULL : raw;
-    } while (attempt_again(&attempt, trip, reply ? reply->outcome : NULL));
-    *timestamp = base_failed(attempt.status) ? 0 : reply->timestamp;
-    base_arena_free(&arena);
-    return result_of(&attempt, "read timestamp");
-}
-
 static Strata__Txlayer__V1__Key **keys_of(struct base_arena *arena, const struct txn_key *keys, size_t count, size_t *bytes)
 {
     Strata__Txlayer__V1__Key **out = BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Key *, count);
@@ -198,6 +172,17 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
     if (read_at)
         *read_at = result->read_at;
     return BASE_STATUS_OK;
+}
+
+/* A read of nothing: it shares messages with other reads. */
+struct base_status txn_read_timestamp(struct txn_client *client, const char *database, ch_time deadline, uint64_t *timestamp)
+{
+    struct base_arena arena;
+    base_arena_init(&arena);
+    *timestamp = 0;
+    struct base_status status = txn_get(client, database, 0, NULL, 0, deadline, &arena, NULL, timestamp);
+    base_arena_free(&arena);
+    return status;
 }
 
 static void put_rows(const Strata__Txlayer__V1__ScanReply *reply, struct base_arena *arena, struct txn_row **rows, size_t *count)
