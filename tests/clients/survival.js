@@ -112,8 +112,8 @@ async function main() {
   const guard = promise => promise.catch(error => { failure = failure || error; running = false; console.log(String(error)); });
   for (let i = 0; i < 8; i++) workers.push(guard(inserter()));
   for (let i = 0; i < LISTS; i++) workers.push(guard(appender(i)));
-  await sleep(2000);
-  assert(acked.size > 50, `the load runs: ${acked.size}`);
+  for (const begin = Date.now(); acked.size < 200 && Date.now() - begin < 20000; ) await sleep(50);
+  assert(acked.size >= 200, `the load runs: ${acked.size}`);
   const tasks = ['queryserver/0', 'txserver/0', 'txserver/1', 'tabletserver/0', 'tabletserver/1', 'tabletserver/2', 'tabletmaster/0',
     'blockserver/0', 'blockserver/1', 'blockserver/2', 'blockmaster/0'];
   for (const task of tasks) await disturb(`kill -9 ${task}`, () => strata('kill', task, '-9'));
