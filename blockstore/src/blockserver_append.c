@@ -17,6 +17,7 @@ struct stream {
     uint64_t block, epoch;
     uint64_t durable, told;
     size_t outstanding;
+    bool begun, greeted; /* the first message has come; has been answered */
     bool ended, disk_failed;
     struct base_status status;
 };
@@ -40,6 +41,8 @@ static struct base_status take(struct stream *s, const BLK_PB(AppendRequest) * m
     if (m->block) {
         s->block = m->block;
         s->epoch = m->epoch;
+        s->begun = true;
+        ch_cond_broadcast(&s->changed);
     }
     if (m->committed)
         blk__store_committed(s->self->store, s->block, s->epoch, m->committed);
@@ -88,6 +91,7 @@ static struct base_status tell(struct stream *s)
     BLK_PB(AppendReply) reply;
     strata__blockstore__v1__append_reply__init(&reply);
     reply.length = s->told = s->durable;
+    s->greeted = true;
     return ch_call_send(s->call, &reply);
 }
 
@@ -102,7 +106,7 @@ struct base_status blk__serve_append(void *self, struct ch_call *call)
         return status;
     s.self->streams++;
     while (!base_failed(status) && !(s.ended && s.outstanding == 0 && s.told == s.durable)) {
-        if (s.told != s.durable) {
+        if (s.told != s.durable || (s.begun && !s.greeted)) {
             status = tell(&s);
             continue;
         }

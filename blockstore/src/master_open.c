@@ -85,12 +85,13 @@ struct base_status blk__serve_seal(void *self, struct ch_call *call, const void 
 
 /* ---- the writer's calls ---- */
 
-static bool among(const uint64_t *ids, size_t count, uint64_t id)
+/* 0: not in the list; else the greater the nearer to its front. */
+static uint32_t rank_in(const uint64_t *ids, size_t count, uint64_t id)
 {
     for (size_t i = 0; i < count; i++)
         if (ids[i] == id)
-            return true;
-    return false;
+            return (uint32_t)(count - i);
+    return 0;
 }
 
 struct blk__candidate *blk__master_candidates(struct blk__master *master, const struct blk__block *block, const uint64_t *avoid,
@@ -108,7 +109,7 @@ struct blk__candidate *blk__master_candidates(struct blk__master *master, const 
         c->bytes_free = heard ? heard->bytes_free : 0;
         c->bytes_total = heard ? heard->bytes_total : 0;
         c->load = heard ? heard->streams : 0;
-        c->avoid = among(avoid, avoid_count, s->id);
+        c->avoid = rank_in(avoid, avoid_count, s->id);
     }
     return out;
 }

@@ -81,7 +81,7 @@ size_t blk__placement_choose(const struct blk__candidate *candidates, size_t cou
                 again = again || chosen[k] == c->server;
             if (again)
                 continue;
-            if (!best || (best->avoid && !c->avoid) || (best->avoid == c->avoid && better(c, best, used, n, random)))
+            if (!best || c->avoid < best->avoid || (best->avoid == c->avoid && better(c, best, used, n, random)))
                 best = c;
         }
         if (!best)

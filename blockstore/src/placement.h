@@ -12,7 +12,7 @@ struct blk__candidate {
     uint64_t bytes_free, bytes_total;
     uint32_t load;  /* appends open */
     bool usable;    /* lives, disk works, has room */
-    bool avoid;     /* only when there is no other way to `least` */
+    uint32_t avoid; /* not 0: only when there is no other way to `least`; the greater, the later */
     bool taken;     /* holds a replica already: its machine and zone count, it is not chosen */
 };
 

@@ -78,7 +78,7 @@ void blk__writer_break(struct blk_writer *w, struct base_status why)
     ch_cond_broadcast(&w->changed);
 }
 
-void blk__writer_suspect(struct blk_writer *w, uint64_t server)
+void blk__writer_suspect(struct blk_writer *w, uint64_t server, bool failed)
 {
     size_t oldest = 0;
     for (size_t i = 0; i < BLK_SUSPECTS_MAX; i++) {
@@ -91,6 +91,8 @@ void blk__writer_suspect(struct blk_writer *w, uint64_t server)
     }
     for (size_t i = 0; w->spare && i < w->spare->count; i++)
         w->spare_stale = w->spare_stale || w->spare->replicas[i].server == server;
+    w->suspects[oldest].failed = failed || (w->suspects[oldest].server == server && w->suspects[oldest].failed &&
+                                            w->suspects[oldest].until > ch_now(w->env));
     w->suspects[oldest].server = server;
     w->suspects[oldest].until = ch_in(w->env, BLK_SUSPECT_MS * CH_MS);
 }

@@ -73,9 +73,18 @@ void blk__wreplica_fail(struct blk__wreplica *r)
     if (r->failed)
         return;
     r->failed = true;
-    blk__writer_suspect(r->block->writer, r->server);
+    if (!r->block->ended) /* the stream of a block that was given up ends because it was */
+        blk__writer_suspect(r->block->writer, r->server, true);
     blk__writer_trim(r->block->writer);
     ch_cond_broadcast(&r->block->writer->changed);
+}
+
+size_t blk__wblock_ready(const struct blk__wblock *block)
+{
+    size_t ready = 0;
+    for (size_t i = 0; i < block->count; i++)
+        ready += !block->replicas[i].failed && block->replicas[i].ready;
+    return ready;
 }
 
 static void stream_failed(struct blk__wreplica *r, struct base_status status)
@@ -203,6 +212,12 @@ static struct base_status take_answer(struct blk__wreplica *r, uint64_t length)
 {
     struct blk__wblock *block = r->block;
     uint64_t acked = block->start + length;
+    if (!r->ready) {
+        r->ready = true;
+        ch_cond_broadcast(&block->writer->changed);
+        if (length == 0)
+            return BASE_STATUS_OK;
+    }
     if (!block->used || acked < r->acked || acked > r->sent)
         return base_status_make(BASE_INTERNAL, "an answer for bytes that were not sent");
     r->acked = acked;

@@ -20,6 +20,8 @@ enum {
     BLK_SPARE_BYTES = 256 << 10,     /* a file that has grown so much gets a spare block */
     BLK_LINGER_MS = 1000,            /* an ended block's slower replicas may still catch up */
     BLK_SUSPECTS_MAX = 16,
+    BLK_READY_MS = 250,              /* a server that has not answered a new block's stream by then is passed over */
+    BLK_UNREPORTED_MAX = 10,         /* used blocks whose bytes are not all acknowledged: no more switches for mere slowness */
 };
 
 struct blk__wblock;
@@ -33,7 +35,7 @@ struct blk__wreplica {
     uint32_t unanswered;
     uint64_t message_ends[BLK_PIPELINE]; /* ring of the ends of unanswered messages */
     uint32_t ring_head;
-    bool failed;
+    bool failed, ready; /* ready: its server has answered */
     ch_time behind_since; /* it has not reached `behind_mark` since then; 0: it is not behind */
     uint64_t behind_mark;
 };
@@ -80,10 +82,11 @@ struct blk_writer {
     struct {
         uint64_t server;
         ch_time until;
+        bool failed; /* worse than slow */
     } suspects[BLK_SUSPECTS_MAX];
     bool fetching, closing, spare_stale;
     ch_time fetch_after;  /* not before */
-    ch_time fetch_backoff;
+    ch_time fetch_backoff, spare_backoff;
     ch_time ack_ns;       /* smoothed time of an append */
     ch_time stall;        /* patience after stalls without progress; 0: none lately */
     ch_time wake_at;      /* when the manager looks again */
@@ -96,6 +99,7 @@ void blk__wblock_free(struct blk__wblock *block) CH_WAITS; /* stops its fibers *
 void blk__wblock_begin(struct blk__wblock *block, uint64_t start); /* it is the current one from now on */
 void blk__wreplica_fail(struct blk__wreplica *replica);
 size_t blk__wblock_live(const struct blk__wblock *block);
+size_t blk__wblock_ready(const struct blk__wblock *block); /* live, and their servers have answered */
 
 /* writer_run.c */
 void blk__writer_main(void *writer); /* the manager's fiber */
@@ -108,6 +112,6 @@ void blk__wblock_end(struct blk__wblock *block, uint64_t end);
 void blk__writer_acked(struct blk_writer *writer); /* some replica of the current block answered */
 void blk__writer_break(struct blk_writer *writer, struct base_status why);
 void blk__writer_trim(struct blk_writer *writer);
-void blk__writer_suspect(struct blk_writer *writer, uint64_t server);
+void blk__writer_suspect(struct blk_writer *writer, uint64_t server, bool failed);
 
 #endif

@@ -47,6 +47,28 @@ static void mark_reported(struct blk_writer *w, const BLK_PB(ExtendRequest) * re
             block->reported = block->reported || request->ends[i]->block == block->id;
 }
 
+/* Those that failed before those that were slow, the latest first. */
+static size_t suspects_of(const struct blk_writer *w, uint64_t *servers)
+{
+    bool put[BLK_SUSPECTS_MAX] = { false };
+    size_t n = 0;
+    ch_time now = ch_now(w->env);
+    while (true) {
+        size_t worst = BLK_SUSPECTS_MAX;
+        for (size_t i = 0; i < BLK_SUSPECTS_MAX; i++) {
+            if (put[i] || !w->suspects[i].server || w->suspects[i].until <= now)
+                continue;
+            if (worst == BLK_SUSPECTS_MAX || w->suspects[i].failed > w->suspects[worst].failed ||
+                (w->suspects[i].failed == w->suspects[worst].failed && w->suspects[i].until > w->suspects[worst].until))
+                worst = i;
+        }
+        if (worst == BLK_SUSPECTS_MAX)
+            return n;
+        put[worst] = true;
+        servers[n++] = w->suspects[worst].server;
+    }
+}
+
 struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal_file, ch_time deadline,
                                       struct blk__wblock **block)
 {
@@ -61,9 +83,7 @@ struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal
     request->ends = BASE_NEW_ARRAY(&arena, BLK_PB(BlockEnd) *, BLK_TAIL_MAX);
     request->n_ends = reportable(w, request->ends, &arena);
     request->avoid = BASE_NEW_ARRAY(&arena, uint64_t, BLK_SUSPECTS_MAX);
-    for (size_t i = 0; i < BLK_SUSPECTS_MAX; i++)
-        if (w->suspects[i].server && w->suspects[i].until > ch_now(w->env))
-            request->avoid[request->n_avoid++] = w->suspects[i].server;
+    request->n_avoid = suspects_of(w, request->avoid);
     struct base_status status = BASE_STATUS_OK;
     void *reply;
     if (want || seal_file || request->n_ends)
@@ -80,6 +100,15 @@ struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal
     return status;
 }
 
+/* The master is asked less and less often while it does not answer, or what it gives does not last. */
+static void back_off(struct blk_writer *w, ch_time now)
+{
+    w->fetch_backoff = w->fetch_backoff ? 2 * w->fetch_backoff : BACKOFF_MS_MIN * CH_MS;
+    if (w->fetch_backoff > BACKOFF_MS_MAX * CH_MS)
+        w->fetch_backoff = BACKOFF_MS_MAX * CH_MS;
+    w->fetch_after = now + w->fetch_backoff;
+}
+
 static void fetch_main(void *arg)
 {
     CH_FIBER_ENTRY();
@@ -89,10 +118,7 @@ static void fetch_main(void *arg)
     struct base_status status = blk__writer_extend(w, want, false, ch_in(w->env, FETCH_MS * CH_MS), &block);
     w->fetching = false;
     if (base_failed(status)) {
-        w->fetch_backoff = w->fetch_backoff ? 2 * w->fetch_backoff : BACKOFF_MS_MIN * CH_MS;
-        if (w->fetch_backoff > BACKOFF_MS_MAX * CH_MS)
-            w->fetch_backoff = BACKOFF_MS_MAX * CH_MS;
-        w->fetch_after = ch_in(w->env, w->fetch_backoff);
+        back_off(w, ch_now(w->env));
         if (status.code == BASE_FAILED_PRECONDITION || status.code == BASE_NOT_FOUND) {
             status.code = BASE_FAILED_PRECONDITION;
             blk__writer_break(w, base_status_wrap(status, "%s: this writer has it no more", w->path));
@@ -100,12 +126,9 @@ static void fetch_main(void *arg)
         } else if (!ch_cancelled()) {
             ch_info(w->env, "%s: next block: %s", w->path, base_status_text(&status));
         }
-    } else {
-        w->fetch_backoff = 0;
-        if (block) {
-            w->spare = block;
-            w->spare_stale = false;
-        }
+    } else if (block) {
+        w->spare = block;
+        w->spare_stale = false;
     }
     base_status_free(&status);
     ch_cond_broadcast(&w->changed);
@@ -167,10 +190,18 @@ static void judge_spare(struct blk_writer *w, ch_time now)
     struct blk__wblock *spare = w->spare;
     if (!spare)
         return;
+    for (size_t i = 0; i < spare->count && now - spare->made_at > BLK_READY_MS * CH_MS; i++)
+        if (!spare->replicas[i].ready)
+            blk__wreplica_fail(&spare->replicas[i]);
     bool small = spare->count < w->replicas && now - spare->made_at > BLK_SUSPECT_MS * CH_MS;
     if (w->spare_stale || blk__wblock_live(spare) < spare->count || small) {
         blk__wblock_end(spare, 0);
         w->spare = 0;
+        w->spare_backoff = w->spare_backoff ? 2 * w->spare_backoff : BACKOFF_MS_MIN * CH_MS;
+        if (w->spare_backoff > BACKOFF_MS_MAX * CH_MS)
+            w->spare_backoff = BACKOFF_MS_MAX * CH_MS;
+        if (w->fetch_after < now + w->spare_backoff)
+            w->fetch_after = now + w->spare_backoff;
     }
 }
 
@@ -192,7 +223,18 @@ static void switch_block(struct blk_writer *w, struct blk__wblock *block, bool h
     blk__wblock_end(block, block->acked);
     w->current = w->spare;
     w->spare = 0;
+    w->spare_backoff = 0;
     blk__wblock_begin(w->current, w->acked);
+}
+
+/* Used blocks that cannot be reported yet: the file has room for BLK_TAIL_MAX. */
+static size_t unreported(const struct blk_writer *w)
+{
+    const struct blk__wblock *block;
+    size_t n = 0;
+    TAILQ_FOREACH(block, &w->blocks, link)
+        n += block->used && !block->reported;
+    return n;
 }
 
 static void judge_current(struct blk_writer *w, ch_time now)
@@ -208,13 +250,15 @@ static void judge_current(struct blk_writer *w, ch_time now)
         /* Whoever does not answer is avoided for the next block. Not failed: it may yet answer. */
         for (size_t i = 0; i < block->count; i++)
             if (block->replicas[i].acked < block->sent_max)
-                blk__writer_suspect(w, block->replicas[i].server);
+                blk__writer_suspect(w, block->replicas[i].server, false);
         w->stall = 2 * patience(w);
     }
     judge_spare(w, now);
-    if (!w->spare)
+    if (!w->spare || blk__wblock_ready(w->spare) < w->spare->quorum)
         return;
-    bool better = blk__wblock_live(w->spare) > live;
+    bool better = blk__wblock_ready(w->spare) > live;
+    if (live >= block->quorum && unreported(w) >= BLK_UNREPORTED_MAX)
+        hard = false;
     if (hard && (live < block->quorum || stall || block->sent_max > block->acked)) {
         switch_block(w, block, true, now);
     } else if (full || better || block->draining) {
@@ -277,6 +321,8 @@ static ch_time next_look(const struct blk_writer *w, ch_time now)
     TAILQ_FOREACH(block, &w->blocks, link)
         busy = busy || block->ended;
     ch_time soon = now + LOOK_MS * CH_MS;
+    if (w->spare && blk__wblock_ready(w->spare) < w->spare->count)
+        busy = true;
     if (w->fetch_after > now && w->fetch_after < soon)
         soon = w->fetch_after;
     if (c->sent_max > c->acked && c->progress_at + patience(w) + 1 < soon)

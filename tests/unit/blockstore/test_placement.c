@@ -54,10 +54,13 @@ Test(placement, only_usable_servers_and_avoided_ones_last)
         cr_assert_eq(blk__placement_choose(c, 4, 3, 2, random, chosen), 2);
         cr_assert(chosen[0] >= 3 && chosen[1] >= 3 && chosen[0] != chosen[1]);
     }
-    c[2].avoid = true;
+    c[2].avoid = 1;
     cr_assert_eq(blk__placement_choose(c, 4, 3, 1, 1, chosen), 1, "an avoided one is not used when `least` is there");
     cr_assert_eq(chosen[0], 4);
     cr_assert_eq(blk__placement_choose(c, 4, 3, 2, 1, chosen), 2, "it is when it is not");
+    c[3].avoid = 2;
+    cr_assert_eq(blk__placement_choose(c, 4, 3, 1, 1, chosen), 1);
+    cr_assert_eq(chosen[0], 3, "of two avoided ones the less bad");
     cr_assert_eq(blk__placement_choose(c, 1, 3, 2, 1, chosen), 0);
 }
 

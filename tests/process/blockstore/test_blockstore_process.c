@@ -1,0 +1,224 @@
+/* One blockmaster and three blockservers as real processes. Killed with SIGKILL in the middle of a stream of appends, one
+ * after the other and all at once, they must come back with every acknowledged byte, and the writer must not stop for long:
+ * the simulation shows this for many more faults; this shows that it holds with real files, sockets and processes. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "blockstore/blockstore.h"
+#include "chassis/env.h"
+#include "test.h"
+
+enum { SERVERS = 3 };
+
+static struct {
+    char dir[128], bin[512], masters[64];
+    pid_t pids[SERVERS + 1]; /* 0: the master */
+} cell;
+
+#define OK(expr)                                                                       \
+    do {                                                                               \
+        struct base_status status_ = (expr);                                           \
+        cr_assert(!base_failed(status_), "%s: %s", #expr, base_status_text(&status_)); \
+    } while (0)
+
+static void spawn(int i)
+{
+    char listen[100], data[200], masters[100], port_file[200], log[200];
+    snprintf(listen, sizeof listen, "--listen=127.0.0.%d:0", i + 1);
+    if (i == 0 && cell.masters[0])
+        snprintf(listen, sizeof listen, "--listen=%s", cell.masters);
+    snprintf(data, sizeof data, "--data-dir=%s/%d", cell.dir, i);
+    snprintf(masters, sizeof masters, i == 0 ? "--dead-after=2s" : "--masters=%s", cell.masters);
+    snprintf(port_file, sizeof port_file, "--port-file=%s/%d.port", cell.dir, i);
+    snprintf(log, sizeof log, "%s/%d.log", cell.dir, i);
+    const char *program = i == 0 ? "blockmaster" : "blockserver";
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", cell.bin, program);
+    char beat[] = "--heartbeat=100ms", block[] = "--block-bytes=1MiB", admin[] = "--admin=";
+    char *argv[] = { (char *)program, listen, data, masters, port_file, admin, i == 0 ? block : beat, 0 };
+    cell.pids[i] = fork();
+    if (cell.pids[i] == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0644);
+        dup2(fd, 1);
+        dup2(fd, 2);
+        execv(path, argv);
+        _exit(127);
+    }
+}
+
+static void kill_hard(int i)
+{
+    kill(cell.pids[i], SIGKILL);
+    waitpid(cell.pids[i], 0, 0);
+    cell.pids[i] = 0;
+}
+
+/* The address a process wrote when it served. Waits for it. */
+static void wait_served(struct ch_env *env, int i, char *address, size_t size) CH_WAITS;
+static void wait_served(struct ch_env *env, int i, char *address, size_t size)
+{
+    char path[200];
+    ch_time until = ch_in(env, 20 * CH_S);
+    snprintf(path, sizeof path, "%s/%d.port", cell.dir, i);
+    struct base_buf text = { 0 };
+    while (true) {
+        struct base_status status = ch_file_read_all(env, path, 200, &text);
+        bool there = !base_failed(status) && memchr(text.data, '\n', text.len);
+        base_status_free(&status);
+        if (there)
+            break;
+        cr_assert(ch_now(env) < until, "process %d does not serve", i);
+        base_buf_clear(&text);
+        (void)ch_sleep_until(env, ch_in(env, 10 * CH_MS));
+    }
+    if (address)
+        snprintf(address, size, "%.*s", (int)(strchr((char *)text.data, '\n') - (char *)text.data), text.data);
+    base_buf_free(&text);
+}
+
+static void start_again(struct ch_env *env, int i) CH_WAITS;
+static void start_again(struct ch_env *env, int i)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%d.port", cell.dir, i);
+    unlink(path);
+    spawn(i);
+    wait_served(env, i, i == 0 ? cell.masters : 0, sizeof cell.masters);
+}
+
+static void start_all(struct ch_env *env) CH_WAITS;
+static void start_all(struct ch_env *env)
+{
+    for (int i = 0; i <= SERVERS; i++)
+        start_again(env, i);
+}
+
+static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client, const char *path, uint64_t *length) CH_WAITS;
+static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client, const char *path, uint64_t *length)
+{
+    struct blk_writer *writer;
+    struct base_status status;
+    ch_time until = ch_in(env, 20 * CH_S);
+    while (base_failed(status = blk_open_append(client, path, &(struct blk_append_options){ .create = true },
+                                                ch_in(env, 5 * CH_S), &writer, length))) {
+        cr_assert(ch_now(env) < until, "open: %s", base_status_text(&status)); /* servers have to be heard of first */
+        base_status_free(&status);
+        (void)ch_sleep_until(env, ch_in(env, 50 * CH_MS));
+    }
+    return writer;
+}
+
+static uint8_t byte_at(uint64_t x)
+{
+    return (uint8_t)((x * 0x9e3779b97f4a7c15ULL) >> 40);
+}
+
+/* Appends until `until`; returns the longest time one append took. */
+static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at, ch_time until) CH_WAITS;
+static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at, ch_time until)
+{
+    static uint8_t data[20000];
+    ch_time worst = 0;
+    while (ch_now(env) < until) {
+        size_t len = 1 + ch_random_below(env, sizeof data);
+        for (size_t i = 0; i < len; i++)
+            data[i] = byte_at(*at + i);
+        struct base_bytes part = base_bytes(data, len);
+        uint64_t offset;
+        ch_time begin = ch_now(env);
+        OK(blk_append(writer, &part, 1, ch_in(env, 20 * CH_S), &offset));
+        cr_assert_eq(offset, *at);
+        *at += len;
+        if (ch_now(env) - begin > worst)
+            worst = ch_now(env) - begin;
+    }
+    return worst;
+}
+
+static void check_file(struct ch_env *env, struct blk_client *client, const char *path, uint64_t length) CH_WAITS;
+static void check_file(struct ch_env *env, struct blk_client *client, const char *path, uint64_t length)
+{
+    struct blk_reader *reader;
+    uint64_t end;
+    size_t got;
+    uint8_t *data = malloc(length + 1);
+    OK(blk_open_read(client, path, ch_in(env, 10 * CH_S), &reader));
+    OK(blk_reader_length(reader, ch_in(env, 10 * CH_S), &end));
+    cr_assert_eq(end, length);
+    OK(blk_read(reader, 0, data, length + 1, ch_in(env, 30 * CH_S), &got));
+    cr_assert_eq(got, length);
+    for (uint64_t i = 0; i < length; i++)
+        cr_assert(data[i] == byte_at(i), "byte %llu", (unsigned long long)i);
+    blk_reader_close(reader);
+    free(data);
+}
+
+static int survive(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    start_all(env);
+    struct blk_client *client = blk_client_new(env, &(struct blk_client_options){ .masters = cell.masters });
+    uint64_t at = 0, length;
+    struct blk_writer *writer = open_writer(env, client, "/survivor", &length);
+    append_until(env, writer, &at, ch_in(env, 500 * CH_MS));
+    for (int i = 1; i <= SERVERS; i++) {
+        kill_hard(i);
+        ch_time worst = append_until(env, writer, &at, ch_in(env, 700 * CH_MS));
+        cr_assert(worst < 3 * CH_S, "server %d killed: an append took %lld ms", i, (long long)(worst / CH_MS));
+        fprintf(stderr, "server %d killed: the slowest append took %.1f ms\n", i, (double)worst / 1e6);
+        start_again(env, i);
+        append_until(env, writer, &at, ch_in(env, 700 * CH_MS));
+    }
+    kill_hard(0); /* appends need no master */
+    append_until(env, writer, &at, ch_in(env, 100 * CH_MS));
+    start_again(env, 0);
+    append_until(env, writer, &at, ch_in(env, 500 * CH_MS));
+    check_file(env, client, "/survivor", at);
+
+    /* All at once, in the middle of it. */
+    for (int i = 0; i <= SERVERS; i++)
+        kill_hard(i);
+    blk_writer_close(writer);
+    start_all(env);
+    writer = open_writer(env, client, "/survivor", &length);
+    cr_assert(length == at, "%llu bytes, %llu acknowledged", (unsigned long long)length, (unsigned long long)at);
+    append_until(env, writer, &at, ch_in(env, 200 * CH_MS));
+    OK(blk_writer_seal(writer, ch_in(env, 10 * CH_S)));
+    blk_writer_close(writer);
+    check_file(env, client, "/survivor", at);
+    fprintf(stderr, "%llu bytes\n", (unsigned long long)at);
+    blk_client_free(client);
+    return 0;
+}
+
+static void setup(void)
+{
+    ssize_t n = readlink("/proc/self/exe", cell.bin, sizeof cell.bin - 1);
+    cr_assert(n > 0);
+    *strrchr(cell.bin, '/') = 0;
+    snprintf(cell.dir, sizeof cell.dir, "/tmp/process_blockstore.XXXXXX");
+    cr_assert(mkdtemp(cell.dir) != 0);
+}
+
+static void teardown(void)
+{
+    char command[200];
+    for (int i = 0; i <= SERVERS; i++)
+        if (cell.pids[i] > 0)
+            kill_hard(i);
+    snprintf(command, sizeof command, "rm -rf '%s'", cell.dir);
+    cr_assert_eq(system(command), 0);
+}
+
+Test(blockstore_process, survives_kill_nine, .init = setup, .fini = teardown)
+{
+    cr_assert_eq(ch_env_run(survive, 0), 0);
+}
