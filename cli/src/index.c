@@ -1,4 +1,5 @@
-/* index.c: strata index load FILE.yaml, strata index list: composite indexes of a database; and what sample.c shares with it. */
+/* index.c: strata index load FILE.yaml, strata index list: composite indexes of a database; and
+ * what sample.c shares with it. */
 #include <string.h>
 
 #include "datastore.h"
@@ -16,25 +17,30 @@ struct ch_client *cli_datastore(struct cli *cli)
     return NULL;
 }
 
-static struct base_status call(struct cli *cli, struct ch_client *client, const struct ch_method *method, const void *request,
+static struct base_status call(struct cli *cli, struct ch_client *client,
+                               const struct ch_method *method, const void *request,
                                struct base_arena *arena, void *reply) CH_WAITS;
-static struct base_status call(struct cli *cli, struct ch_client *client, const struct ch_method *method, const void *request,
+static struct base_status call(struct cli *cli, struct ch_client *client,
+                               const struct ch_method *method, const void *request,
                                struct base_arena *arena, void *reply)
 {
     struct ch_call_options options = { .deadline = ch_in(cli->env, LOAD_MS * CH_MS) };
     return ch_client_call(client, method, request, &options, arena, reply);
 }
 
-struct base_status cli_datastore_call(struct cli *cli, struct ch_client *client, const struct ch_method *method, const char *json,
+struct base_status cli_datastore_call(struct cli *cli, struct ch_client *client,
+                                      const struct ch_method *method, const char *json,
                                       struct base_arena *arena, void *reply)
 {
     ProtobufCMessage *request;
-    struct base_status status = ch_proto_from_json(method->request, base_bytes_str(json), arena, &request);
+    struct base_status status =
+        ch_proto_from_json(method->request, base_bytes_str(json), arena, &request);
     return base_failed(status) ? status : call(cli, client, method, request, arena, reply);
 }
 
-struct base_status cli_index_load(struct cli *cli, struct ch_client *client, const char *project, const char *database,
-                                  struct base_bytes yaml, Strata__Queryapi__V1__LoadReply **reply)
+struct base_status cli_index_load(struct cli *cli, struct ch_client *client, const char *project,
+                                  const char *database, struct base_bytes yaml,
+                                  Strata__Queryapi__V1__LoadReply **reply)
 {
     Strata__Queryapi__V1__LoadRequest request = STRATA__QUERYAPI__V1__LOAD_REQUEST__INIT;
     Strata__Queryapi__V1__LoadReply *ignored;
@@ -44,15 +50,18 @@ struct base_status cli_index_load(struct cli *cli, struct ch_client *client, con
     return call(cli, client, CLI_INDEXES(LOAD), &request, &cli->arena, reply ? reply : &ignored);
 }
 
-static void add_rows(struct cli *cli, struct cli_table *table, Strata__Queryapi__V1__Index **indexes, size_t count, const char *what)
+static void add_rows(struct cli *cli, struct cli_table *table,
+                     Strata__Queryapi__V1__Index **indexes, size_t count, const char *what)
 {
     for (size_t i = 0; i < count; i++) {
         struct base_buf properties = { 0 };
         for (size_t k = 0; k < indexes[i]->n_properties; k++)
-            base_buf_printf(&properties, "%s%s%s", k ? ", " : "", cli_str(cli, indexes[i]->properties[k]->name),
+            base_buf_printf(&properties, "%s%s%s", k ? ", " : "",
+                            cli_str(cli, indexes[i]->properties[k]->name),
                             indexes[i]->properties[k]->descending ? " desc" : "");
         base_buf_put_u8(&properties, 0);
-        const char *cells[] = { cli_str(cli, indexes[i]->kind), (const char *)properties.data, indexes[i]->ancestor ? "yes" : "no",
+        const char *cells[] = { cli_str(cli, indexes[i]->kind), (const char *)properties.data,
+                                indexes[i]->ancestor ? "yes" : "no",
                                 indexes[i]->ready ? "ready" : "building", what };
         cli_table_row(table, cells);
         base_buf_free(&properties);
@@ -61,10 +70,10 @@ static void add_rows(struct cli *cli, struct cli_table *table, Strata__Queryapi_
 
 static const char *const heads[] = { "KIND", "PROPERTIES", "ANCESTOR", "STATE", "" };
 
-static struct base_status load(struct cli *cli, struct ch_client *client, const char *project, const char *database,
-                               const char *path) CH_WAITS;
-static struct base_status load(struct cli *cli, struct ch_client *client, const char *project, const char *database,
-                               const char *path)
+static struct base_status load(struct cli *cli, struct ch_client *client, const char *project,
+                               const char *database, const char *path) CH_WAITS;
+static struct base_status load(struct cli *cli, struct ch_client *client, const char *project,
+                               const char *database, const char *path)
 {
     Strata__Queryapi__V1__LoadReply *reply;
     struct base_buf yaml = { 0 };
@@ -82,8 +91,10 @@ static struct base_status load(struct cli *cli, struct ch_client *client, const 
     return status;
 }
 
-static struct base_status list(struct cli *cli, struct ch_client *client, const char *project, const char *database) CH_WAITS;
-static struct base_status list(struct cli *cli, struct ch_client *client, const char *project, const char *database)
+static struct base_status list(struct cli *cli, struct ch_client *client, const char *project,
+                               const char *database) CH_WAITS;
+static struct base_status list(struct cli *cli, struct ch_client *client, const char *project,
+                               const char *database)
 {
     Strata__Queryapi__V1__ListRequest request = STRATA__QUERYAPI__V1__LIST_REQUEST__INIT;
     Strata__Queryapi__V1__ListReply *reply;
@@ -102,7 +113,8 @@ static struct base_status list(struct cli *cli, struct ch_client *client, const 
 int cli_index(struct cli *cli, int argc, char **argv)
 {
     static const char usage[] = "index load FILE.yaml | index list [--project P] [--database D]";
-    const char *project = cli_take_flag(&argc, argv, "--project"), *database = cli_take_flag(&argc, argv, "--database");
+    const char *project = cli_take_flag(&argc, argv, "--project"),
+               *database = cli_take_flag(&argc, argv, "--database");
     if (!cli_args_end(argc, argv, 1, 2, usage))
         return CLI_USAGE;
     bool loads = strcmp(argv[1], "load") == 0 && argc == 3;
@@ -113,7 +125,8 @@ int cli_index(struct cli *cli, int argc, char **argv)
         return CLI_FAILED;
     project = project ? project : "strata";
     database = database ? database : "";
-    struct base_status status = loads ? load(cli, client, project, database, argv[2]) : list(cli, client, project, database);
+    struct base_status status = loads ? load(cli, client, project, database, argv[2])
+                                      : list(cli, client, project, database);
     ch_client_free(client);
     return base_failed(status) ? cli_fail(cli, status) : CLI_OK;
 }

@@ -1,6 +1,6 @@
-/* sample.c: strata sample FILE.tsv: stores the cities of a file as entities, unless they are there, loads a composite index, and
- * shows three queries with their times. The file: a header, then id, name, country, admin, population, latitude, longitude,
- * feature, a tab between. */
+/* sample.c: strata sample FILE.tsv: stores the cities of a file as entities, unless they are
+ * there, loads a composite index, and shows three queries with their times. The file: a header,
+ * then id, name, country, admin, population, latitude, longitude, feature, a tab between. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ struct sample {
     struct ch_client *client;
     const char *project;
     struct base_bytes *lines;
-    size_t count, next; /* of lines; the first that no writer took */
+    size_t count, next;         /* of lines; the first that no writer took */
     struct base_status failure; /* the first */
 };
 
@@ -39,7 +39,8 @@ static PathElement *element(struct base_arena *arena, const char *kind)
 
 static Value *add(struct base_arena *arena, Entity *entity, const char *name, int type)
 {
-    Property *property = CH_MESSAGE(arena, Property, google__datastore__v1__entity__properties_entry);
+    Property *property =
+        CH_MESSAGE(arena, Property, google__datastore__v1__entity__properties_entry);
     property->key = ch_data_str(name);
     property->value = CH_MESSAGE(arena, Value, google__datastore__v1__value);
     property->value->value_type_case = type;
@@ -61,14 +62,17 @@ static Entity *city(struct base_arena *arena, const char *const *columns)
     entity->key->path[1]->id = strtoll(columns[ID], NULL, 10);
     entity->properties = BASE_NEW_ARRAY(arena, Property *, PROPERTIES);
     add(arena, entity, "name", VALUE(STRING_VALUE))->string_value = ch_data_str(columns[NAME]);
-    add(arena, entity, "country", VALUE(STRING_VALUE))->string_value = ch_data_str(columns[COUNTRY]);
+    add(arena, entity, "country", VALUE(STRING_VALUE))->string_value =
+        ch_data_str(columns[COUNTRY]);
     add(arena, entity, "admin", VALUE(STRING_VALUE))->string_value = ch_data_str(columns[ADMIN]);
-    add(arena, entity, "population", VALUE(INTEGER_VALUE))->integer_value = strtoll(columns[POPULATION], NULL, 10);
+    add(arena, entity, "population", VALUE(INTEGER_VALUE))->integer_value =
+        strtoll(columns[POPULATION], NULL, 10);
     Google__Type__LatLng *point = CH_MESSAGE(arena, Google__Type__LatLng, google__type__lat_lng);
     point->latitude = strtod(columns[LATITUDE], NULL);
     point->longitude = strtod(columns[LONGITUDE], NULL);
     add(arena, entity, "location", VALUE(GEO_POINT_VALUE))->geo_point_value = point;
-    add(arena, entity, "feature", VALUE(STRING_VALUE))->string_value = ch_data_str(columns[FEATURE]);
+    add(arena, entity, "feature", VALUE(STRING_VALUE))->string_value =
+        ch_data_str(columns[FEATURE]);
     return entity;
 }
 
@@ -84,10 +88,13 @@ static bool split(struct base_arena *arena, struct base_bytes line, const char *
 
 /* ---- storing ---- */
 
-static struct base_status store_batch(struct sample *s, size_t from, size_t count, struct base_arena *arena) CH_WAITS;
-static struct base_status store_batch(struct sample *s, size_t from, size_t count, struct base_arena *arena)
+static struct base_status store_batch(struct sample *s, size_t from, size_t count,
+                                      struct base_arena *arena) CH_WAITS;
+static struct base_status store_batch(struct sample *s, size_t from, size_t count,
+                                      struct base_arena *arena)
 {
-    CommitRequest *request = CH_MESSAGE(arena, CommitRequest, google__datastore__v1__commit_request);
+    CommitRequest *request =
+        CH_MESSAGE(arena, CommitRequest, google__datastore__v1__commit_request);
     struct ch_call_options options = { .deadline = ch_in(s->cli->env, 60 * CH_S) };
     void *reply;
     request->project_id = ch_data_str(s->project);
@@ -96,7 +103,9 @@ static struct base_status store_batch(struct sample *s, size_t from, size_t coun
     for (size_t i = 0; i < count; i++) {
         const char *columns[COLUMNS];
         if (!split(arena, s->lines[from + i], columns))
-            return base_status_make(BASE_INVALID_ARGUMENT, "line %zu of the file has not %d columns", from + i + 2, COLUMNS);
+            return base_status_make(BASE_INVALID_ARGUMENT,
+                                    "line %zu of the file has not %d columns", from + i + 2,
+                                    COLUMNS);
         Mutation *mutation = CH_MESSAGE(arena, Mutation, google__datastore__v1__mutation);
         mutation->operation_case = GOOGLE__DATASTORE__V1__MUTATION__OPERATION_UPSERT;
         mutation->upsert = city(arena, columns);
@@ -134,22 +143,27 @@ static struct base_status store(struct sample *s)
     ch_gather_wait(&writers);
     double seconds = (double)(ch_now(s->cli->env) - begin) / 1e9;
     if (!base_failed(s->failure))
-        printf("stored %zu cities in %.1f s (%.0f a second)\n", s->count, seconds, (double)s->count / seconds);
+        printf("stored %zu cities in %.1f s (%.0f a second)\n", s->count, seconds,
+               (double)s->count / seconds);
     return s->failure;
 }
 
-static struct base_status count_cities(struct sample *s, const char *filter, int64_t *count) CH_WAITS;
+static struct base_status count_cities(struct sample *s, const char *filter,
+                                       int64_t *count) CH_WAITS;
 static struct base_status count_cities(struct sample *s, const char *filter, int64_t *count)
 {
     Google__Datastore__V1__RunAggregationQueryResponse *reply;
-    const char *json = base_arena_printf(&s->cli->arena,
-        "{\"projectId\":\"%s\",\"aggregationQuery\":{\"aggregations\":[{\"count\":{}}],\"nestedQuery\":{\"kind\":[{\"name\":\"City\"}]%s}}}",
-        s->project, filter);
-    struct base_status status =
-        cli_datastore_call(s->cli, s->client, CLI_DATASTORE(RUN_AGGREGATION_QUERY), json, &s->cli->arena, &reply);
+    const char *json =
+        base_arena_printf(&s->cli->arena,
+                          "{\"projectId\":\"%s\",\"aggregationQuery\":{\"aggregations\":[{"
+                          "\"count\":{}}],\"nestedQuery\":{\"kind\":[{\"name\":\"City\"}]%s}}}",
+                          s->project, filter);
+    struct base_status status = cli_datastore_call(
+        s->cli, s->client, CLI_DATASTORE(RUN_AGGREGATION_QUERY), json, &s->cli->arena, &reply);
     if (base_failed(status))
         return status;
-    if (!reply->batch || reply->batch->n_aggregation_results != 1 || reply->batch->aggregation_results[0]->n_aggregate_properties != 1)
+    if (!reply->batch || reply->batch->n_aggregation_results != 1 ||
+        reply->batch->aggregation_results[0]->n_aggregate_properties != 1)
         return base_status_make(BASE_INTERNAL, "a count was answered without a number");
     *count = reply->batch->aggregation_results[0]->aggregate_properties[0]->value->integer_value;
     return status;
@@ -157,10 +171,12 @@ static struct base_status count_cities(struct sample *s, const char *filter, int
 
 /* ---- the queries ---- */
 
-static void show_row(struct sample *s, struct cli_table *table, const char *what, const char *answer, ch_time begin)
+static void show_row(struct sample *s, struct cli_table *table, const char *what,
+                     const char *answer, ch_time begin)
 {
     const char *cells[] = { what, answer,
-                            base_arena_printf(&s->cli->arena, "%.1f ms", (double)(ch_now(s->cli->env) - begin) / 1e6) };
+                            base_arena_printf(&s->cli->arena, "%.1f ms",
+                                              (double)(ch_now(s->cli->env) - begin) / 1e6) };
     cli_table_row(table, cells);
 }
 
@@ -172,59 +188,79 @@ static const Value *property_of(const Entity *entity, const char *name)
     return NULL;
 }
 
-static struct base_status run_query(struct sample *s, const char *query, Google__Datastore__V1__RunQueryResponse **reply) CH_WAITS;
-static struct base_status run_query(struct sample *s, const char *query, Google__Datastore__V1__RunQueryResponse **reply)
+static struct base_status run_query(struct sample *s, const char *query,
+                                    Google__Datastore__V1__RunQueryResponse **reply) CH_WAITS;
+static struct base_status run_query(struct sample *s, const char *query,
+                                    Google__Datastore__V1__RunQueryResponse **reply)
 {
-    const char *json = base_arena_printf(&s->cli->arena, "{\"projectId\":\"%s\",\"query\":%s}", s->project, query);
-    return cli_datastore_call(s->cli, s->client, CLI_DATASTORE(RUN_QUERY), json, &s->cli->arena, reply);
+    const char *json =
+        base_arena_printf(&s->cli->arena, "{\"projectId\":\"%s\",\"query\":%s}", s->project, query);
+    return cli_datastore_call(s->cli, s->client, CLI_DATASTORE(RUN_QUERY), json, &s->cli->arena,
+                              reply);
 }
 
-#define COUNTRY_IS "\"filter\":{\"propertyFilter\":{\"property\":{\"name\":\"country\"},\"op\":\"EQUAL\",\"value\":{\"stringValue\":\"%s\"}}}"
+#define COUNTRY_IS                                                                          \
+    "\"filter\":{\"propertyFilter\":{\"property\":{\"name\":\"country\"},\"op\":\"EQUAL\"," \
+    "\"value\":{\"stringValue\":\"%s\"}}}"
 
-static struct base_status show_largest(struct sample *s, struct cli_table *table, const char *country) CH_WAITS;
-static struct base_status show_largest(struct sample *s, struct cli_table *table, const char *country)
+static struct base_status show_largest(struct sample *s, struct cli_table *table,
+                                       const char *country) CH_WAITS;
+static struct base_status show_largest(struct sample *s, struct cli_table *table,
+                                       const char *country)
 {
     Google__Datastore__V1__RunQueryResponse *reply;
     struct base_buf names = { 0 };
     ch_time begin = ch_now(s->cli->env);
-    const char *query = base_arena_printf(&s->cli->arena, "{\"kind\":[{\"name\":\"City\"}]," COUNTRY_IS ",\"order\":[{\"property\":{\"name\":"
-                                          "\"population\"},\"direction\":\"DESCENDING\"}],\"limit\":5}", country);
+    const char *query = base_arena_printf(
+        &s->cli->arena,
+        "{\"kind\":[{\"name\":\"City\"}]," COUNTRY_IS ",\"order\":[{\"property\":{\"name\":"
+        "\"population\"},\"direction\":\"DESCENDING\"}],\"limit\":5}",
+        country);
     struct base_status status = run_query(s, query, &reply);
     if (base_failed(status))
         return status;
     for (size_t i = 0; i < reply->batch->n_entity_results; i++) {
         const Value *name = property_of(reply->batch->entity_results[i]->entity, "name");
-        const Value *population = property_of(reply->batch->entity_results[i]->entity, "population");
+        const Value *population =
+            property_of(reply->batch->entity_results[i]->entity, "population");
         if (name && population)
-            base_buf_printf(&names, "%s%s %" PRId64, i ? ", " : "", cli_str(s->cli, name->string_value), population->integer_value);
+            base_buf_printf(&names, "%s%s %" PRId64, i ? ", " : "",
+                            cli_str(s->cli, name->string_value), population->integer_value);
     }
     base_buf_put_u8(&names, 0);
-    show_row(s, table, base_arena_printf(&s->cli->arena, "largest cities of %s", country), (const char *)names.data, begin);
+    show_row(s, table, base_arena_printf(&s->cli->arena, "largest cities of %s", country),
+             (const char *)names.data, begin);
     base_buf_free(&names);
     return status;
 }
 
-static struct base_status show_count(struct sample *s, struct cli_table *table, const char *country) CH_WAITS;
+static struct base_status show_count(struct sample *s, struct cli_table *table,
+                                     const char *country) CH_WAITS;
 static struct base_status show_count(struct sample *s, struct cli_table *table, const char *country)
 {
     int64_t count;
     ch_time begin = ch_now(s->cli->env);
-    struct base_status status = count_cities(s, base_arena_printf(&s->cli->arena, "," COUNTRY_IS, country), &count);
+    struct base_status status =
+        count_cities(s, base_arena_printf(&s->cli->arena, "," COUNTRY_IS, country), &count);
     if (!base_failed(status))
         show_row(s, table, base_arena_printf(&s->cli->arena, "how many there are in %s", country),
                  base_arena_printf(&s->cli->arena, "%" PRId64, count), begin);
     return status;
 }
 
-static struct base_status show_below(struct sample *s, struct cli_table *table, const char *country) CH_WAITS;
+static struct base_status show_below(struct sample *s, struct cli_table *table,
+                                     const char *country) CH_WAITS;
 static struct base_status show_below(struct sample *s, struct cli_table *table, const char *country)
 {
     Google__Datastore__V1__RunQueryResponse *reply;
     ch_time begin = ch_now(s->cli->env);
-    const char *query = base_arena_printf(&s->cli->arena,
-        "{\"kind\":[{\"name\":\"City\"}],\"projection\":[{\"property\":{\"name\":\"__key__\"}}],\"limit\":1000,\"filter\":{\"propertyFilter\":{"
-        "\"property\":{\"name\":\"__key__\"},\"op\":\"HAS_ANCESTOR\",\"value\":{\"keyValue\":{\"path\":[{\"kind\":\"Country\",\"name\":\"%s\"}]}}}}}",
-        country);
+    const char *query =
+        base_arena_printf(&s->cli->arena,
+                          "{\"kind\":[{\"name\":\"City\"}],\"projection\":[{\"property\":{\"name\":"
+                          "\"__key__\"}}],\"limit\":1000,\"filter\":{\"propertyFilter\":{"
+                          "\"property\":{\"name\":\"__key__\"},\"op\":\"HAS_ANCESTOR\",\"value\":{"
+                          "\"keyValue\":{\"path\":[{\"kind\":\"Country\",\"name\":\"%s\"}]}}}}}",
+                          country);
     struct base_status status = run_query(s, query, &reply);
     if (!base_failed(status))
         show_row(s, table, base_arena_printf(&s->cli->arena, "keys below Country %s", country),
@@ -270,7 +306,8 @@ static void cut_lines(struct sample *s, struct base_bytes text)
 static struct base_status run(struct sample *s, const char *path) CH_WAITS;
 static struct base_status run(struct sample *s, const char *path)
 {
-    static const char yaml[] = "indexes:\n- kind: City\n  properties:\n  - name: country\n  - name: population\n    direction: desc\n";
+    static const char yaml[] = "indexes:\n- kind: City\n  properties:\n  - name: country\n  - "
+                               "name: population\n    direction: desc\n";
     struct base_buf text = { 0 };
     int64_t there = 0;
     struct base_status status = ch_file_read_all(s->cli->env, path, FILE_MAX, &text);
@@ -293,7 +330,9 @@ static struct base_status run(struct sample *s, const char *path)
 int cli_sample(struct cli *cli, int argc, char **argv)
 {
     const char *project = cli_take_flag(&argc, argv, "--project");
-    struct sample s = { .cli = cli, .project = project ? project : "strata", .failure = BASE_STATUS_OK };
+    struct sample s = { .cli = cli,
+                        .project = project ? project : "strata",
+                        .failure = BASE_STATUS_OK };
     if (!cli_args_end(argc, argv, 1, 1, "sample FILE.tsv [--project P]"))
         return CLI_USAGE;
     s.client = cli_datastore(cli);

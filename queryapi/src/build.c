@@ -1,7 +1,9 @@
-/* build.c: see build.h. Why nothing is missed: every commit after the one that stored the definition makes the index's entries
- * itself (the version row is in its read set, commit.c). An entity of before is either met by the walk below, whose commits
- * have it in their read set, or was changed after the definition came and has its entries from that commit. The walk runs over
- * the kind's rows, page by page, each page at a fresh snapshot: an entity created behind it has its entries already. */
+/* build.c: see build.h. Why nothing is missed: every commit after the one that stored the
+ * definition makes the index's entries itself (the version row is in its read set, commit.c). An
+ * entity of before is either met by the walk below, whose commits have it in their read set, or
+ * was changed after the definition came and has its entries from that commit. The walk runs over
+ * the kind's rows, page by page, each page at a fresh snapshot: an entity created behind it has
+ * its entries already. */
 #include "build.h"
 
 #include <stdlib.h>
@@ -13,7 +15,7 @@
 enum { PAGE = 200, PAGE_TRIES = 50, BUILD_S = 24 * 3600 };
 
 struct build {
-    struct qry_request request; /* its own: outlives the caller's */
+    struct qry_request request;    /* its own: outlives the caller's */
     struct base_arena arena, page; /* of the whole; of a page */
     char *database;
     struct ch_done done;
@@ -31,8 +33,9 @@ struct page {
     uint64_t read_at;
 };
 
-static struct base_status add_entries(struct qry_request *request, const struct qry_index *index, const struct txn_key *key,
-                                      const struct txn_value *value, struct txn_write **writes, size_t *count)
+static struct base_status add_entries(struct qry_request *request, const struct qry_index *index,
+                                      const struct txn_key *key, const struct txn_value *value,
+                                      struct txn_write **writes, size_t *count)
 {
     struct qry_stored stored;
     struct qry_entries entries, none = { 0 };
@@ -45,7 +48,8 @@ static struct base_status add_entries(struct qry_request *request, const struct 
         status = qry_entries_of_index(entity, index, request->arena, &entries);
     if (base_failed(status))
         return base_status_wrap(status, "index %llu", (unsigned long long)index->id);
-    struct txn_write *more = BASE_NEW_ARRAY(request->arena, struct txn_write, *count + entries.count + 1);
+    struct txn_write *more =
+        BASE_NEW_ARRAY(request->arena, struct txn_write, *count + entries.count + 1);
     if (*count)
         memcpy(more, *writes, *count * sizeof(*more));
     *writes = more;
@@ -53,8 +57,10 @@ static struct base_status add_entries(struct qry_request *request, const struct 
     return status;
 }
 
-static struct base_status write_page(struct qry_request *request, const struct qry_index *index, struct page *page) CH_WAITS;
-static struct base_status write_page(struct qry_request *request, const struct qry_index *index, struct page *page)
+static struct base_status write_page(struct qry_request *request, const struct qry_index *index,
+                                     struct page *page) CH_WAITS;
+static struct base_status write_page(struct qry_request *request, const struct qry_index *index,
+                                     struct page *page)
 {
     struct base_arena *arena = request->arena;
     struct txn_key *keys = BASE_NEW_ARRAY(arena, struct txn_key, page->count + 1);
@@ -64,32 +70,44 @@ static struct base_status write_page(struct qry_request *request, const struct q
     uint8_t id[16];
     uint64_t at;
     for (size_t i = 0; i < page->count; i++) {
-        struct base_bytes path = base_bytes(page->rows[i].key.data + page->prefix_len, page->rows[i].key.len - page->prefix_len);
+        struct base_bytes path = base_bytes(page->rows[i].key.data + page->prefix_len,
+                                            page->rows[i].key.len - page->prefix_len);
         qry_key *key;
-        qry_partition *partition = CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
+        qry_partition *partition =
+            CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
         partition->namespace_id = ch_data_of(page->name_space);
         if (!qry_take_path(path, partition, arena, &key))
             return base_status_make(BASE_DATA_LOSS, "a kind's row has no path");
         keys[i] = qry_row_of(arena, key);
     }
-    struct base_status status = txn_get(request->server->txn, request->database, page->read_at, keys, page->count,
-                                        request->deadline, arena, values, &page->read_at);
+    struct base_status status =
+        txn_get(request->server->txn, request->database, page->read_at, keys, page->count,
+                request->deadline, arena, values, &page->read_at);
     for (size_t i = 0; i < page->count && !base_failed(status); i++)
         status = add_entries(request, index, &keys[i], &values[i], &writes, &count);
     if (base_failed(status) || count == 0)
         return status;
     base_put_le64(id, ch_random(request->server->env));
     base_put_le64(id + 8, ch_random(request->server->env));
-    struct txn_commit commit = { .read_timestamp = page->read_at, .read_keys = keys, .read_key_count = page->count,
-                                 .writes = writes, .write_count = count, .idempotency_id = base_bytes(id, 16) };
+    struct txn_commit commit = { .read_timestamp = page->read_at,
+                                 .read_keys = keys,
+                                 .read_key_count = page->count,
+                                 .writes = writes,
+                                 .write_count = count,
+                                 .idempotency_id = base_bytes(id, 16) };
     return txn_commit(request->server->txn, request->database, &commit, request->deadline, &at);
 }
 
-/* One page of a kind's rows from `start`; *after: where the next begins, in a buffer that outlives the page; empty at the end. */
-static struct base_status build_page(struct build *b, const struct qry_index *index, struct base_bytes name_space,
-                                     struct base_bytes start, struct base_bytes end, size_t prefix_len, struct base_buf *after) CH_WAITS;
-static struct base_status build_page(struct build *b, const struct qry_index *index, struct base_bytes name_space,
-                                     struct base_bytes start, struct base_bytes end, size_t prefix_len, struct base_buf *after)
+/* One page of a kind's rows from `start`; *after: where the next begins, in a buffer that outlives
+ * the page; empty at the end. */
+static struct base_status build_page(struct build *b, const struct qry_index *index,
+                                     struct base_bytes name_space, struct base_bytes start,
+                                     struct base_bytes end, size_t prefix_len,
+                                     struct base_buf *after) CH_WAITS;
+static struct base_status build_page(struct build *b, const struct qry_index *index,
+                                     struct base_bytes name_space, struct base_bytes start,
+                                     struct base_bytes end, size_t prefix_len,
+                                     struct base_buf *after)
 {
     struct qry_request request = b->request;
     for (int tries = 1;; tries++) {
@@ -98,11 +116,13 @@ static struct base_status build_page(struct build *b, const struct qry_index *in
         bool more;
         base_arena_reset(&b->page);
         request.arena = &b->page;
-        struct base_status status = txn_scan(request.server->txn, request.database, 0, &scan, request.deadline,
-                                             request.arena, &page.rows, &page.count, &more, &page.read_at);
+        struct base_status status =
+            txn_scan(request.server->txn, request.database, 0, &scan, request.deadline,
+                     request.arena, &page.rows, &page.count, &more, &page.read_at);
         if (!base_failed(status) && page.count > 0)
             status = write_page(&request, index, &page);
-        if (status.code == BASE_ABORTED && tries < PAGE_TRIES) { /* an entity of the page was written meanwhile */
+        if (status.code == BASE_ABORTED &&
+            tries < PAGE_TRIES) { /* an entity of the page was written meanwhile */
             base_status_free(&status);
             continue;
         }
@@ -121,8 +141,10 @@ static struct base_status build_page(struct build *b, const struct qry_index *in
 
 /* ---- all namespaces ---- */
 
-static struct base_status build_kind(struct build *b, const struct qry_index *index, struct base_bytes name_space) CH_WAITS;
-static struct base_status build_kind(struct build *b, const struct qry_index *index, struct base_bytes name_space)
+static struct base_status build_kind(struct build *b, const struct qry_index *index,
+                                     struct base_bytes name_space) CH_WAITS;
+static struct base_status build_kind(struct build *b, const struct qry_index *index,
+                                     struct base_bytes name_space)
 {
     struct base_buf prefix = { 0 }, end = { 0 }, at = { 0 };
     struct base_status status;
@@ -130,7 +152,8 @@ static struct base_status build_kind(struct build *b, const struct qry_index *in
     BASE_ASSERT(base_prefix_end(base_buf_bytes(&prefix), &end));
     base_buf_put_bytes(&at, base_buf_bytes(&prefix));
     do
-        status = build_page(b, index, name_space, base_buf_bytes(&at), base_buf_bytes(&end), prefix.len, &at);
+        status = build_page(b, index, name_space, base_buf_bytes(&at), base_buf_bytes(&end),
+                            prefix.len, &at);
     while (!base_failed(status) && at.len > 0);
     base_buf_free(&prefix);
     base_buf_free(&end);
@@ -139,18 +162,23 @@ static struct base_status build_kind(struct build *b, const struct qry_index *in
 }
 
 /* The first namespace at or after the row `from`. *found false: none. */
-static struct base_status next_name_space(struct build *b, struct base_bytes from, struct base_buf *name_space, bool *found) CH_WAITS;
-static struct base_status next_name_space(struct build *b, struct base_bytes from, struct base_buf *name_space, bool *found)
+static struct base_status next_name_space(struct build *b, struct base_bytes from,
+                                          struct base_buf *name_space, bool *found) CH_WAITS;
+static struct base_status next_name_space(struct build *b, struct base_bytes from,
+                                          struct base_buf *name_space, bool *found)
 {
     static const uint8_t spaces_end[1] = { QRY_ROWS_KIND + 1 };
-    struct txn_scan scan = { .start = from, .end = base_bytes(spaces_end, 1), .keys_only = true, .limit = 1 };
+    struct txn_scan scan = {
+        .start = from, .end = base_bytes(spaces_end, 1), .keys_only = true, .limit = 1
+    };
     struct txn_row *rows;
     size_t count;
     uint64_t read_at;
     bool more;
     base_arena_reset(&b->page);
-    struct base_status status = txn_scan(b->request.server->txn, b->database, 0, &scan, b->request.deadline, &b->page, &rows,
-                                         &count, &more, &read_at);
+    struct base_status status =
+        txn_scan(b->request.server->txn, b->database, 0, &scan, b->request.deadline, &b->page,
+                 &rows, &count, &more, &read_at);
     *found = !base_failed(status) && count > 0;
     if (!*found)
         return status;
@@ -248,7 +276,8 @@ static void run(void *arg)
     struct build *b = arg;
     b->status = build_all(b);
     if (base_failed(b->status))
-        ch_warn(b->request.server->env, "index build in %s: %s", b->database, base_status_text(&b->status));
+        ch_warn(b->request.server->env, "index build in %s: %s", b->database,
+                base_status_text(&b->status));
     ch_done_set(&b->done);
     drop(b);
 }
@@ -259,7 +288,9 @@ struct base_status qry_build_all(struct qry_request *request)
     BASE_ASSERT(b);
     b->refs = 2;
     b->database = base_arena_strdup(&b->arena, request->database);
-    b->request = (struct qry_request){ .server = request->server, .arena = &b->arena, .database = b->database,
+    b->request = (struct qry_request){ .server = request->server,
+                                       .arena = &b->arena,
+                                       .database = b->database,
                                        .deadline = ch_in(request->server->env, BUILD_S * CH_S) };
     ch_done_init(&b->done);
     struct base_status status = ch_gate_spawn(&request->server->gate, "build indexes", run, b);
@@ -269,7 +300,8 @@ struct base_status qry_build_all(struct qry_request *request)
         return status;
     }
     enum ch_outcome outcome = ch_done_wait(&b->done, request->deadline);
-    status = outcome == CH_OK ? base_status_copy(&b->status) : ch_outcome_status(outcome, "wait for the index build");
+    status = outcome == CH_OK ? base_status_copy(&b->status)
+                              : ch_outcome_status(outcome, "wait for the index build");
     drop(b);
     return status;
 }

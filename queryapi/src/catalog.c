@@ -66,9 +66,11 @@ static struct base_status take_row(struct qry_definitions *definitions, const st
     }
     struct qry_index *index = &definitions->indexes[definitions->count];
     struct base_status status = ch_proto_decode(&strata__queryapi__v1__index__descriptor,
-                                                base_bytes_dup(&definitions->arena, row->value), &definitions->arena, &message);
+                                                base_bytes_dup(&definitions->arena, row->value),
+                                                &definitions->arena, &message);
     if (!base_failed(status) && definitions->count == QRY_INDEXES_MAX)
-        status = base_status_make(BASE_DATA_LOSS, "more than %d indexes are stored", QRY_INDEXES_MAX);
+        status =
+            base_status_make(BASE_DATA_LOSS, "more than %d indexes are stored", QRY_INDEXES_MAX);
     if (!base_failed(status))
         status = qry_index_of_proto((qry_index_proto *)message, &definitions->arena, index);
     if (base_failed(status))
@@ -78,18 +80,21 @@ static struct base_status take_row(struct qry_definitions *definitions, const st
     return status;
 }
 
-static struct base_status load(struct qry_request *request, struct qry_definitions *definitions) CH_WAITS;
+static struct base_status load(struct qry_request *request,
+                               struct qry_definitions *definitions) CH_WAITS;
 static struct base_status load(struct qry_request *request, struct qry_definitions *definitions)
 {
-    struct txn_scan scan = { .start = base_bytes_str(version_row), .end = base_bytes_str(rows_end) };
+    struct txn_scan scan = { .start = base_bytes_str(version_row),
+                             .end = base_bytes_str(rows_end) };
     bool more = true;
-    definitions->indexes = BASE_NEW_ARRAY(&definitions->arena, struct qry_index, QRY_INDEXES_MAX + 1);
+    definitions->indexes =
+        BASE_NEW_ARRAY(&definitions->arena, struct qry_index, QRY_INDEXES_MAX + 1);
     while (more) {
         struct txn_row *rows;
         size_t count;
-        struct base_status status =
-            txn_scan(request->server->txn, request->database, definitions->read_at, &scan, request->deadline,
-                     request->arena, &rows, &count, &more, &definitions->read_at);
+        struct base_status status = txn_scan(
+            request->server->txn, request->database, definitions->read_at, &scan, request->deadline,
+            request->arena, &rows, &count, &more, &definitions->read_at);
         for (size_t i = 0; !base_failed(status) && i < count; i++)
             status = take_row(definitions, &rows[i]);
         if (base_failed(status))
@@ -104,7 +109,8 @@ static struct base_status load(struct qry_request *request, struct qry_definitio
 }
 
 /* Keeps the newer of what is cached and what was loaded. */
-static struct qry_definitions *keep(struct qry_catalog *catalog, const char *database, struct qry_definitions *loaded)
+static struct qry_definitions *keep(struct qry_catalog *catalog, const char *database,
+                                    struct qry_definitions *loaded)
 {
     struct qry_catalog_entry *entry;
     HASH_FIND_STR(catalog->all, database, entry);
@@ -128,7 +134,8 @@ static struct qry_definitions *keep(struct qry_catalog *catalog, const char *dat
     return loaded;
 }
 
-struct base_status qry_catalog_reload(struct qry_request *request, struct qry_definitions **definitions)
+struct base_status qry_catalog_reload(struct qry_request *request,
+                                      struct qry_definitions **definitions)
 {
     struct qry_definitions *loaded = calloc(1, sizeof(*loaded));
     BASE_ASSERT(loaded);
@@ -143,7 +150,8 @@ struct base_status qry_catalog_reload(struct qry_request *request, struct qry_de
     return status;
 }
 
-struct base_status qry_catalog_get(struct qry_request *request, struct qry_definitions **definitions)
+struct base_status qry_catalog_get(struct qry_request *request,
+                                   struct qry_definitions **definitions)
 {
     struct qry_catalog_entry *entry;
     HASH_FIND_STR(request->server->catalog.all, request->database, entry);

@@ -1,9 +1,11 @@
 /* catalog.h: the composite indexes of databases: kept as rows (rows.h, 'M'), cached here.
  *
- * A set of definitions is immutable once loaded and is held by reference. Its version is the timestamp of the version row, which
- * every change of definitions rewrites: a commit reads that row with its entities and has it in its read set, so one that made
- * its index entries by an older set cannot happen (life of a commit: commit.c). Queries need no such check: an index once ready
- * stays so, and one that a query misses is looked for again in the rows before the client is told. */
+ * A set of definitions is immutable once loaded and is held by reference. Its version is the
+ * timestamp of the version row, which every change of definitions rewrites: a commit reads that
+ * row with its entities and has it in its read set, so one that made its index entries by an older
+ * set cannot happen (life of a commit: commit.c). Queries need no such check: an index once ready
+ * stays so, and one that a query misses is looked for again in the rows before the client is told.
+ */
 #ifndef QUERYAPI_CATALOG_H
 #define QUERYAPI_CATALOG_H
 
@@ -31,9 +33,11 @@ struct qry_catalog {
 void qry_catalog_free(struct qry_catalog *catalog);
 
 /* The cached set, or loads it. Give it back with qry_definitions_drop. */
-struct base_status qry_catalog_get(struct qry_request *request, struct qry_definitions **definitions) CH_WAITS BASE_MUST_CHECK;
+struct base_status qry_catalog_get(struct qry_request *request,
+                                   struct qry_definitions **definitions) CH_WAITS BASE_MUST_CHECK;
 /* Loads it anew. */
-struct base_status qry_catalog_reload(struct qry_request *request, struct qry_definitions **definitions) CH_WAITS BASE_MUST_CHECK;
+struct base_status qry_catalog_reload(
+    struct qry_request *request, struct qry_definitions **definitions) CH_WAITS BASE_MUST_CHECK;
 void qry_definitions_drop(struct qry_definitions *definitions);
 
 /* The version row's key, and the version its value means. */

@@ -1,4 +1,5 @@
-/* check.c: see check.h. Limits are ds.h's; texts are the ones clients of the public service know, where they rely on them. */
+/* check.c: see check.h. Limits are ds.h's; texts are the ones clients of the public service know,
+ * where they rely on them. */
 #include "check.h"
 
 #include <math.h>
@@ -10,7 +11,8 @@
 
 static bool is_reserved(struct base_bytes name)
 {
-    return name.len >= 4 && memcmp(name.data, "__", 2) == 0 && memcmp(name.data + name.len - 2, "__", 2) == 0;
+    return name.len >= 4 && memcmp(name.data, "__", 2) == 0 &&
+           memcmp(name.data + name.len - 2, "__", 2) == 0;
 }
 
 /* ---- scope and partitions ---- */
@@ -21,15 +23,16 @@ static bool is_dimension(struct base_bytes text, const char *also)
         return false;
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.data[i];
-        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-                    c == '_';
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '.' || c == '-' || c == '_';
         if (!good && (c == 0 || !strchr(also, c)))
             return false;
     }
     return true;
 }
 
-static struct base_status check_dimension(struct base_bytes text, const char *what, const char *also)
+static struct base_status check_dimension(struct base_bytes text, const char *what,
+                                          const char *also)
 {
     char shown[128];
     if (!is_dimension(text, also)) {
@@ -51,8 +54,8 @@ struct base_status qry_check_scope(const struct qry_scope *scope)
     return base_failed(status) ? status : check_dimension(scope->database, "database id", "");
 }
 
-struct base_status qry_check_partition(const struct qry_scope *scope, const qry_partition *in, struct base_arena *arena,
-                                       qry_partition **out)
+struct base_status qry_check_partition(const struct qry_scope *scope, const qry_partition *in,
+                                       struct base_arena *arena, qry_partition **out)
 {
     qry_partition *full = CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
     full->project_id = ch_data_of(scope->project);
@@ -60,12 +63,14 @@ struct base_status qry_check_partition(const struct qry_scope *scope, const qry_
     *out = full;
     if (!in)
         return BASE_STATUS_OK;
-    struct base_bytes project = ch_bytes_of(in->project_id), database = ch_bytes_of(in->database_id);
+    struct base_bytes project = ch_bytes_of(in->project_id),
+                      database = ch_bytes_of(in->database_id);
     if (project.len > 0 && !base_bytes_eq(project, scope->project))
-        return BAD("mismatched projects within request: \"%.*s\" and \"%.*s\"", BASE_FMT(scope->project), BASE_FMT(project));
+        return BAD("mismatched projects within request: \"%.*s\" and \"%.*s\"",
+                   BASE_FMT(scope->project), BASE_FMT(project));
     if (database.len > 0 && !base_bytes_eq(database, scope->database))
-        return BAD("mismatched databases within request: \"%.*s\" and \"%.*s\"", BASE_FMT(scope->database),
-                   BASE_FMT(database));
+        return BAD("mismatched databases within request: \"%.*s\" and \"%.*s\"",
+                   BASE_FMT(scope->database), BASE_FMT(database));
     full->namespace_id = in->namespace_id;
     return check_dimension(ch_bytes_of(in->namespace_id), "namespace id", "");
 }
@@ -78,11 +83,13 @@ const char *qry_key_show(struct base_arena *arena, const qry_key *key)
     base_buf_put_str(&text, "[");
     for (size_t i = 0; i < key->n_path && i < QRY_PATH_ELEMENTS_MAX; i++) {
         const qry_path_element *element = key->path[i];
-        base_buf_printf(&text, "%s%s: ", i ? ", " : "", base_bytes_show(arena, ch_bytes_of(element->kind), 100));
+        base_buf_printf(&text, "%s%s: ", i ? ", " : "",
+                        base_bytes_show(arena, ch_bytes_of(element->kind), 100));
         if (element->id_type_case == ELEMENT(ID))
             base_buf_printf(&text, "%lld", (long long)element->id);
         else if (element->id_type_case == ELEMENT(NAME))
-            base_buf_printf(&text, "\"%s\"", base_bytes_show(arena, ch_bytes_of(element->name), 100));
+            base_buf_printf(&text, "\"%s\"",
+                            base_bytes_show(arena, ch_bytes_of(element->name), 100));
     }
     base_buf_put_str(&text, "]");
     const char *shown = base_bytes_cstr(arena, base_buf_bytes(&text));
@@ -118,7 +125,8 @@ static struct base_status check_element(const qry_path_element *element)
     return BASE_STATUS_OK;
 }
 
-static struct base_status check_path(const qry_key *key, enum qry_completeness completeness, struct base_arena *arena)
+static struct base_status check_path(const qry_key *key, enum qry_completeness completeness,
+                                     struct base_arena *arena)
 {
     if (key->n_path == 0)
         return BAD("The key path is empty.");
@@ -128,7 +136,8 @@ static struct base_status check_path(const qry_key *key, enum qry_completeness c
         struct base_status status = check_element(key->path[i]);
         if (base_failed(status))
             return status;
-        bool last = i + 1 == key->n_path, incomplete = key->path[i]->id_type_case == ELEMENT(_NOT_SET);
+        bool last = i + 1 == key->n_path,
+             incomplete = key->path[i]->id_type_case == ELEMENT(_NOT_SET);
         if (incomplete && (!last || completeness == QRY_COMPLETE))
             return BAD("Key path element must not be incomplete: %s", qry_key_show(arena, key));
         if (last && !incomplete && completeness == QRY_INCOMPLETE_ONLY)
@@ -136,14 +145,15 @@ static struct base_status check_path(const qry_key *key, enum qry_completeness c
     }
     size_t bytes = 0;
     for (size_t i = 0; i < key->n_path; i++)
-        bytes += key->path[i]->kind.len + (key->path[i]->id_type_case == ELEMENT(NAME) ? key->path[i]->name.len : 8);
+        bytes += key->path[i]->kind.len +
+                 (key->path[i]->id_type_case == ELEMENT(NAME) ? key->path[i]->name.len : 8);
     if (bytes > QRY_KEY_MAX)
         return BAD("The key is longer than %d bytes.", QRY_KEY_MAX);
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_check_key(const struct qry_scope *scope, qry_key *key, enum qry_completeness completeness,
-                                 struct base_arena *arena)
+struct base_status qry_check_key(const struct qry_scope *scope, qry_key *key,
+                                 enum qry_completeness completeness, struct base_arena *arena)
 {
     qry_partition *partition;
     struct base_status status = qry_check_partition(scope, key->partition_id, arena, &partition);
@@ -164,12 +174,15 @@ struct checking {
 
 static struct base_status check_properties(struct checking *at, qry_entity *entity);
 
-static struct base_status check_string(const struct checking *at, struct base_bytes name, size_t len)
+static struct base_status check_string(const struct checking *at, struct base_bytes name,
+                                       size_t len)
 {
     if (!at->excluded && len > QRY_INDEXED_MAX)
-        return BAD("The value of property \"%.*s\" is longer than %d bytes.", BASE_FMT(name), QRY_INDEXED_MAX);
+        return BAD("The value of property \"%.*s\" is longer than %d bytes.", BASE_FMT(name),
+                   QRY_INDEXED_MAX);
     if (len > QRY_UNINDEXED_MAX)
-        return BAD("The value of property \"%.*s\" is longer than %d bytes.", BASE_FMT(name), QRY_UNINDEXED_MAX);
+        return BAD("The value of property \"%.*s\" is longer than %d bytes.", BASE_FMT(name),
+                   QRY_UNINDEXED_MAX);
     return BASE_STATUS_OK;
 }
 
@@ -178,7 +191,8 @@ enum { SECONDS_MIN = -62135596800LL };
 
 static struct base_status check_timestamp(struct base_bytes name, qry_time *time)
 {
-    if (time->seconds < SECONDS_MIN || time->seconds > SECONDS_MAX || time->nanos < 0 || time->nanos > 999999999)
+    if (time->seconds < SECONDS_MIN || time->seconds > SECONDS_MAX || time->nanos < 0 ||
+        time->nanos > 999999999)
         return BAD("The timestamp of property \"%.*s\" is out of range.", BASE_FMT(name));
     time->nanos -= time->nanos % 1000;
     return BASE_STATUS_OK;
@@ -196,11 +210,13 @@ static struct base_status check_key_value(const struct checking *at, qry_key *ke
 {
     if (!key->partition_id || key->partition_id->project_id.len == 0)
         return qry_check_key(at->scope, key, QRY_COMPLETE, at->arena);
-    struct qry_scope own = { ch_bytes_of(key->partition_id->project_id), ch_bytes_of(key->partition_id->database_id) };
+    struct qry_scope own = { ch_bytes_of(key->partition_id->project_id),
+                             ch_bytes_of(key->partition_id->database_id) };
     return qry_check_key(&own, key, QRY_COMPLETE, at->arena);
 }
 
-static struct base_status check_value(struct checking *at, struct base_bytes name, qry_value *value);
+static struct base_status check_value(struct checking *at, struct base_bytes name,
+                                      qry_value *value);
 
 static struct base_status check_array(struct checking *at, struct base_bytes name, qry_value *value)
 {
@@ -208,7 +224,8 @@ static struct base_status check_array(struct checking *at, struct base_bytes nam
     if (at->in_array)
         return BAD("list_value cannot contain a Value containing another list_value.");
     if (value->exclude_from_indexes)
-        return BAD("The list value of property \"%.*s\" cannot have exclude_from_indexes: set it on its elements.",
+        return BAD("The list value of property \"%.*s\" cannot have exclude_from_indexes: set it "
+                   "on its elements.",
                    BASE_FMT(name));
     struct checking inside = *at;
     inside.in_array = true;
@@ -220,13 +237,15 @@ static struct base_status check_array(struct checking *at, struct base_bytes nam
     return BASE_STATUS_OK;
 }
 
-static struct base_status check_nested(struct checking *at, struct base_bytes name, qry_value *value)
+static struct base_status check_nested(struct checking *at, struct base_bytes name,
+                                       qry_value *value)
 {
     struct checking inside = *at;
     inside.in_array = false;
     inside.excluded = at->excluded || value->exclude_from_indexes;
     if (++inside.nesting > QRY_NESTING_MAX)
-        return BAD("The entity value of property \"%.*s\" is nested deeper than %d.", BASE_FMT(name), QRY_NESTING_MAX);
+        return BAD("The entity value of property \"%.*s\" is nested deeper than %d.",
+                   BASE_FMT(name), QRY_NESTING_MAX);
     return check_properties(&inside, value->entity_value);
 }
 
@@ -270,8 +289,8 @@ static struct base_status check_properties(struct checking *at, qry_entity *enti
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_check_value(const struct qry_scope *scope, struct base_bytes name, qry_value *value,
-                                   struct base_arena *arena)
+struct base_status qry_check_value(const struct qry_scope *scope, struct base_bytes name,
+                                   qry_value *value, struct base_arena *arena)
 {
     struct checking at = { .scope = scope, .arena = arena };
     return check_value(&at, name, value);
@@ -285,7 +304,8 @@ struct base_status qry_check_entity_size(const qry_entity *entity)
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_check_entity(const struct qry_scope *scope, qry_entity *entity, struct base_arena *arena)
+struct base_status qry_check_entity(const struct qry_scope *scope, qry_entity *entity,
+                                    struct base_arena *arena)
 {
     struct checking at = { .scope = scope, .arena = arena };
     if (!entity->key)

@@ -1,15 +1,18 @@
 /* commit.c: Commit. The life of a commit here:
  *
- *   check and lay out all mutations -> one read: the old entities and the version row of the index definitions -> apply the
- *   mutations (change.h) -> index rows of old and new, their difference (entries.h) -> one commit to the txlayer, whose read
- *   set is all that was read.
+ *   check and lay out all mutations -> one read: the old entities and the version row of the index
+ *   definitions -> apply the mutations (change.h) -> index rows of old and new, their difference
+ *   (entries.h) -> one commit to the txlayer, whose read set is all that was read.
  *
  * Invariants
  * 1. Nothing is written before everything is checked; all of it is written or nothing.
- * 2. The version row is in the read set: no commit makes index entries by definitions that are not in force when it happens.
- * 3. Without a transaction of the client's, ABORTED is this server's to retry, with fresh reads and a new id.
- * 4. With one, the id is the transaction's: the same commit sent again, after an unknown outcome, has the first one's outcome.
- * 5. An entity that a commit would store as it is already is not rewritten and keeps its version. */
+ * 2. The version row is in the read set: no commit makes index entries by definitions that are not
+ *    in force when it happens.
+ * 3. Without a transaction of the client's, ABORTED is this server's to retry, with fresh reads and
+ *    a new id.
+ * 4. With one, the id is the transaction's: the same commit sent again, after an unknown outcome,
+ *    has the first one's outcome.
+ * 5. An entity that a commit would store as it is already is not rewritten, keeps its version. */
 #include "change.h"
 #include "chassis/metrics.h"
 #include "entries.h"
@@ -22,12 +25,12 @@ struct committing {
     struct qry_request *request;
     qry_commit_request *in;
     struct qry_changes changes;
-    bool transactional;      /* the mode */
-    struct qry_hold *hold;   /* the client's transaction, or NULL */
+    bool transactional;    /* the mode */
+    struct qry_hold *hold; /* the client's transaction, or NULL */
     struct qry_definitions *definitions;
     uint64_t read_at, committed_at;
     size_t index_updates;
-    struct txn_key *keys;    /* of the changes, then the version row */
+    struct txn_key *keys; /* of the changes, then the version row */
     struct txn_value *values;
     struct txn_write *writes;
     size_t write_count, write_cap;
@@ -35,7 +38,8 @@ struct committing {
 
 /* ---- the tries' steps ---- */
 
-/* Decodes what was read. *again: a fresh id met an entity, or the definitions have changed: read again. */
+/* Decodes what was read. *again: a fresh id met an entity, or the definitions have changed: read
+ * again. */
 static struct base_status take_old(struct committing *c, bool *again) CH_WAITS;
 static struct base_status take_old(struct committing *c, bool *again)
 {
@@ -74,17 +78,21 @@ static struct base_status read_old(struct committing *c)
         for (size_t i = 0; i < c->changes.count; i++)
             c->keys[i] = c->changes.items[i].row;
         c->keys[c->changes.count] = qry_version_key();
-        struct base_status status = txn_get(request->server->txn, request->database, timestamp, c->keys,
-                                            c->changes.count + 1, request->deadline, request->arena, c->values, &c->read_at);
+        struct base_status status = txn_get(request->server->txn, request->database, timestamp,
+                                            c->keys, c->changes.count + 1, request->deadline,
+                                            request->arena, c->values, &c->read_at);
         if (!base_failed(status))
             status = take_old(c, &again);
         if (base_failed(status) || !again)
             return status;
-        /* A transaction that began before the definitions changed sees the old version row for ever. */
-        if (c->hold && c->hold->timestamp && c->values[c->changes.count].timestamp < c->definitions->version)
+        /* A transaction that began before the definitions changed sees the old version row for
+         * ever. */
+        if (c->hold && c->hold->timestamp &&
+            c->values[c->changes.count].timestamp < c->definitions->version)
             break;
     }
-    return base_status_make(BASE_ABORTED, "the index definitions of %s keep changing", request->database);
+    return base_status_make(BASE_ABORTED, "the index definitions of %s keep changing",
+                            request->database);
 }
 
 static void reserve_writes(struct committing *c, size_t more)
@@ -113,12 +121,15 @@ static struct base_status add_writes(struct committing *c, struct qry_change *ch
         status = qry_stored_decode(&as, &stored);
         if (base_failed(status))
             return status;
-        if (change->old.found && change->created && base_bytes_eq(stored.entity, change->old.entity))
+        if (change->old.found && change->created &&
+            base_bytes_eq(stored.entity, change->old.entity))
             return status; /* as it is already */
-        status = qry_entries_of(change->entity, c->definitions->indexes, c->definitions->count, arena, &new);
+        status = qry_entries_of(change->entity, c->definitions->indexes, c->definitions->count,
+                                arena, &new);
     }
     if (!base_failed(status) && change->old_entity)
-        status = qry_entries_of(change->old_entity, c->definitions->indexes, c->definitions->count, arena, &old);
+        status = qry_entries_of(change->old_entity, c->definitions->indexes, c->definitions->count,
+                                arena, &old);
     if (base_failed(status))
         return status;
     reserve_writes(c, old.count + new.count + 1);
@@ -136,10 +147,15 @@ static struct base_status send(struct committing *c)
     struct qry_request *request = c->request;
     const struct qry_reads *reads = c->hold ? qry_transaction_reads(c->hold) : NULL;
     uint8_t id[16];
-    struct txn_commit commit = { .read_timestamp = c->read_at, .read_keys = c->keys, .read_key_count = c->changes.count + 1,
-                                 .writes = c->writes, .write_count = c->write_count, .idempotency_id = base_bytes(id, 16) };
+    struct txn_commit commit = { .read_timestamp = c->read_at,
+                                 .read_keys = c->keys,
+                                 .read_key_count = c->changes.count + 1,
+                                 .writes = c->writes,
+                                 .write_count = c->write_count,
+                                 .idempotency_id = base_bytes(id, 16) };
     if (reads && reads->key_count > 0) {
-        struct txn_key *keys = BASE_NEW_ARRAY(request->arena, struct txn_key, reads->key_count + commit.read_key_count);
+        struct txn_key *keys = BASE_NEW_ARRAY(request->arena, struct txn_key,
+                                              reads->key_count + commit.read_key_count);
         memcpy(keys, reads->keys, reads->key_count * sizeof(*keys));
         memcpy(keys + reads->key_count, c->keys, commit.read_key_count * sizeof(*keys));
         commit.read_keys = keys;
@@ -155,10 +171,12 @@ static struct base_status send(struct committing *c)
         base_put_le64(id, ch_random(request->server->env));
         base_put_le64(id + 8, ch_random(request->server->env));
     }
-    return txn_commit(request->server->txn, request->database, &commit, request->deadline, &c->committed_at);
+    return txn_commit(request->server->txn, request->database, &commit, request->deadline,
+                      &c->committed_at);
 }
 
-/* Reads, applies, writes: once. Nothing to write: what was read is one snapshot, so there is nothing to validate either. */
+/* Reads, applies, writes: once. Nothing to write: what was read is one snapshot, so there is
+ * nothing to validate either. */
 static struct base_status attempt(struct committing *c) CH_WAITS;
 static struct base_status attempt(struct committing *c)
 {
@@ -169,8 +187,9 @@ static struct base_status attempt(struct committing *c)
     if (!base_failed(status))
         status = read_old(c);
     if (!base_failed(status))
-        status = qry_changes_apply(&request->scope, &c->changes, c->in->mutations, c->in->n_mutations,
-                                   (uint64_t)ch_wall_us(request->server->env), request->arena);
+        status =
+            qry_changes_apply(&request->scope, &c->changes, c->in->mutations, c->in->n_mutations,
+                              (uint64_t)ch_wall_us(request->server->env), request->arena);
     c->write_count = c->index_updates = 0;
     for (size_t i = 0; i < c->changes.count && !base_failed(status); i++)
         status = add_writes(c, &c->changes.items[i]);
@@ -190,7 +209,8 @@ static struct base_status attempt_all(struct committing *c)
             return status;
         ch_count(c->request->server->commit_retries, 1);
         base_status_free(&status);
-        ch_time pause = (ch_time)ch_random_below(env, (uint64_t)(tries < 8 ? 1 << tries : 256)) * CH_MS / 2;
+        ch_time pause =
+            (ch_time)ch_random_below(env, (uint64_t)(tries < 8 ? 1 << tries : 256)) * CH_MS / 2;
         if (ch_sleep_until(env, ch_in(env, pause)) == CH_CANCELLED)
             return base_status_make(BASE_CANCELLED, "commit: the call was cancelled");
     }
@@ -201,10 +221,13 @@ static struct base_status attempt_all(struct committing *c)
 static qry_mutation_result *result_of(struct committing *c, size_t i)
 {
     struct base_arena *arena = c->request->arena;
-    qry_mutation_result *result = CH_MESSAGE(arena, qry_mutation_result, google__datastore__v1__mutation_result);
+    qry_mutation_result *result =
+        CH_MESSAGE(arena, qry_mutation_result, google__datastore__v1__mutation_result);
     const struct qry_change *change = &c->changes.items[c->changes.of_mutation[i]];
     const qry_mutation *mutation = c->in->mutations[i];
-    uint64_t version = change->changed ? c->committed_at : change->old.found ? change->old.version : c->read_at;
+    uint64_t version = change->changed     ? c->committed_at
+                       : change->old.found ? change->old.version
+                                           : c->read_at;
     result->version = (int64_t)version;
     result->conflict_detected = c->changes.conflicts[i];
     if (change->allocated)
@@ -223,7 +246,8 @@ static qry_mutation_result *result_of(struct committing *c, size_t i)
 static qry_commit_reply *make_reply(struct committing *c)
 {
     struct base_arena *arena = c->request->arena;
-    qry_commit_reply *out = CH_MESSAGE(arena, qry_commit_reply, google__datastore__v1__commit_response);
+    qry_commit_reply *out =
+        CH_MESSAGE(arena, qry_commit_reply, google__datastore__v1__commit_response);
     out->mutation_results = BASE_NEW_ARRAY(arena, qry_mutation_result *, c->in->n_mutations + 1);
     for (size_t i = 0; i < c->in->n_mutations; i++)
         out->mutation_results[out->n_mutation_results++] = result_of(c, i);
@@ -242,21 +266,23 @@ static struct base_status commit_alone(struct committing *c)
     if (c->in->n_mutations > 0)
         status = attempt_all(c);
     else if (c->transactional)
-        status = txn_read_timestamp(c->request->server->txn, c->request->database, c->request->deadline, &c->committed_at);
+        status = txn_read_timestamp(c->request->server->txn, c->request->database,
+                                    c->request->deadline, &c->committed_at);
     return status;
 }
 
 static bool is_unknown(enum base_code code)
 {
-    return code == BASE_DEADLINE_EXCEEDED || code == BASE_UNAVAILABLE || code == BASE_CANCELLED || code == BASE_UNKNOWN ||
-           code == BASE_INTERNAL;
+    return code == BASE_DEADLINE_EXCEEDED || code == BASE_UNAVAILABLE || code == BASE_CANCELLED ||
+           code == BASE_UNKNOWN || code == BASE_INTERNAL;
 }
 
 static struct base_status commit_held(struct committing *c) CH_WAITS;
 static struct base_status commit_held(struct committing *c)
 {
     if (c->hold->read_only && c->in->n_mutations > 0)
-        return base_status_make(BASE_INVALID_ARGUMENT, "Cannot modify entities in a read-only transaction.");
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "Cannot modify entities in a read-only transaction.");
     if (c->in->n_mutations == 0) { /* what it has read is one snapshot */
         c->committed_at = c->hold->timestamp;
         return BASE_STATUS_OK;
@@ -265,14 +291,16 @@ static struct base_status commit_held(struct committing *c)
     if (status.code != BASE_ABORTED)
         return status;
     ch_count(c->request->server->aborted, 1);
-    return base_status_wrap(status, "Aborted due to cross-transaction contention: try the transaction again");
+    return base_status_wrap(
+        status, "Aborted due to cross-transaction contention: try the transaction again");
 }
 
-static struct base_status decode_kept(struct qry_request *request, struct base_bytes kept, void **reply)
+static struct base_status decode_kept(struct qry_request *request, struct base_bytes kept,
+                                      void **reply)
 {
     ProtobufCMessage *message;
-    struct base_status status =
-        ch_proto_decode(&google__datastore__v1__commit_response__descriptor, kept, request->arena, &message);
+    struct base_status status = ch_proto_decode(&google__datastore__v1__commit_response__descriptor,
+                                                kept, request->arena, &message);
     *reply = message;
     return status;
 }
@@ -309,12 +337,16 @@ static struct base_status check_request(const qry_commit_request *in)
 {
     bool selected = in->transaction_selector_case != SELECTOR(_NOT_SET);
     if (in->mode == COMMIT_MODE(NON_TRANSACTIONAL) && selected)
-        return base_status_make(BASE_INVALID_ARGUMENT, "A non-transactional commit cannot name a transaction.");
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "A non-transactional commit cannot name a transaction.");
     if (in->mode != COMMIT_MODE(NON_TRANSACTIONAL) && !selected)
-        return base_status_make(BASE_INVALID_ARGUMENT, "A transactional commit needs a transaction.");
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "A transactional commit needs a transaction.");
     if (in->transaction_selector_case == SELECTOR(SINGLE_USE_TRANSACTION) && in->n_mutations > 0 &&
-        in->single_use_transaction->mode_case == GOOGLE__DATASTORE__V1__TRANSACTION_OPTIONS__MODE_READ_ONLY)
-        return base_status_make(BASE_INVALID_ARGUMENT, "Cannot modify entities in a read-only transaction.");
+        in->single_use_transaction->mode_case ==
+            GOOGLE__DATASTORE__V1__TRANSACTION_OPTIONS__MODE_READ_ONLY)
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "Cannot modify entities in a read-only transaction.");
     return BASE_STATUS_OK;
 }
 
@@ -324,8 +356,8 @@ static struct base_status prepare(struct committing *c)
     struct base_status status = check_request(c->in);
     c->transactional = c->in->mode != COMMIT_MODE(NON_TRANSACTIONAL);
     if (!base_failed(status))
-        status = qry_changes_lay_out(&c->request->scope, c->in->mutations, c->in->n_mutations, c->transactional,
-                                     c->request->server->env, arena, &c->changes);
+        status = qry_changes_lay_out(&c->request->scope, c->in->mutations, c->in->n_mutations,
+                                     c->transactional, c->request->server->env, arena, &c->changes);
     if (base_failed(status))
         return status;
     c->keys = BASE_NEW_ARRAY(arena, struct txn_key, c->changes.count + 1);
@@ -338,14 +370,16 @@ static struct base_status commit(struct committing *c, void **reply)
 {
     struct qry_hold hold;
     struct base_status status = prepare(c), bad = BASE_STATUS_OK;
-    if (c->in->transaction_selector_case != SELECTOR(TRANSACTION) || c->in->mode == COMMIT_MODE(NON_TRANSACTIONAL)) {
+    if (c->in->transaction_selector_case != SELECTOR(TRANSACTION) ||
+        c->in->mode == COMMIT_MODE(NON_TRANSACTIONAL)) {
         if (!base_failed(status))
             status = commit_alone(c);
         if (!base_failed(status))
             *reply = make_reply(c);
         return status;
     }
-    bad = qry_transaction_hold(&c->request->server->transactions, c->request->database, ch_bytes_of(c->in->transaction), &hold);
+    bad = qry_transaction_hold(&c->request->server->transactions, c->request->database,
+                               ch_bytes_of(c->in->transaction), &hold);
     if (base_failed(bad)) {
         base_status_free(&status);
         return bad;

@@ -5,7 +5,8 @@
 
 enum { HEAD = 11 };
 
-struct base_bytes qry_cursor_encode(const struct qry_query *query, const struct qry_cursor *cursor, struct base_arena *arena)
+struct base_bytes qry_cursor_encode(const struct qry_query *query, const struct qry_cursor *cursor,
+                                    struct base_arena *arena)
 {
     uint8_t *out = base_arena_alloc(arena, HEAD + cursor->components.len + cursor->path.len);
     out[0] = 'C';
@@ -30,11 +31,13 @@ static bool is_path(struct base_bytes path)
     return true;
 }
 
-struct base_status qry_cursor_decode(const struct qry_query *query, struct base_bytes bytes, struct qry_cursor *cursor)
+struct base_status qry_cursor_decode(const struct qry_query *query, struct base_bytes bytes,
+                                     struct qry_cursor *cursor)
 {
     *cursor = (struct qry_cursor){ 0 };
     if (bytes.len < HEAD || bytes.data[0] != 'C' || bytes.data[1] != 1 || bytes.data[10] > 1)
-        return base_status_make(BASE_INVALID_ARGUMENT, "Error parsing cursor: it is none of this service's");
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "Error parsing cursor: it is none of this service's");
     if (base_get_le64(bytes.data + 2) != query->shape)
         return base_status_make(BASE_INVALID_ARGUMENT, "cursor does not match query");
     cursor->after = bytes.data[10] == 1;

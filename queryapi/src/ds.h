@@ -1,4 +1,5 @@
-/* ds.h: short names for the messages of google.datastore.v1 that this layer works on, and its limits (the public ones). */
+/* ds.h: short names for the messages of google.datastore.v1 that this layer works on, and its
+ * limits (the public ones). */
 #ifndef QUERYAPI_DS_H
 #define QUERYAPI_DS_H
 
@@ -31,18 +32,18 @@ typedef Google__Protobuf__Timestamp qry_time;
 
 enum {
     QRY_PATH_ELEMENTS_MAX = 100,
-    QRY_NAME_MAX = 1500,             /* bytes of a kind, a name, a property name */
-    QRY_INDEXED_MAX = 1500,          /* bytes of an indexed string or blob */
-    QRY_UNINDEXED_MAX = 1048487,     /* bytes of any other */
-    QRY_ENTITY_MAX = 1048572,        /* bytes of an entity */
-    QRY_KEY_MAX = 6 << 10,           /* bytes of a key */
-    QRY_NESTING_MAX = 20,            /* entities in entities */
-    QRY_ENTRIES_MAX = 20000,         /* index entries an entity */
+    QRY_NAME_MAX = 1500,         /* bytes of a kind, a name, a property name */
+    QRY_INDEXED_MAX = 1500,      /* bytes of an indexed string or blob */
+    QRY_UNINDEXED_MAX = 1048487, /* bytes of any other */
+    QRY_ENTITY_MAX = 1048572,    /* bytes of an entity */
+    QRY_KEY_MAX = 6 << 10,       /* bytes of a key */
+    QRY_NESTING_MAX = 20,        /* entities in entities */
+    QRY_ENTRIES_MAX = 20000,     /* index entries an entity */
     QRY_LOOKUP_KEYS_MAX = 1000,
     QRY_ALLOCATE_KEYS_MAX = 10000,
-    QRY_TRANSFORMS_MAX = 500,        /* an entity */
+    QRY_TRANSFORMS_MAX = 500, /* an entity */
     QRY_INDEX_PROPERTIES_MAX = 100,
-    QRY_INDEXES_MAX = 500,           /* composite indexes a database */
+    QRY_INDEXES_MAX = 500, /* composite indexes a database */
     QRY_COMMIT_MUTATIONS_MAX = 20000,
 };
 

@@ -1,6 +1,7 @@
-/* entries.c: see entries.h. First the indexed values are collected as (property, encoded value), sorted, each once; from these
- * come the rows: one of the kind, one a value, and for each composite index one a combination of its properties' values (and, of
- * an ancestor index, one for each ancestor too). */
+/* entries.c: see entries.h. First the indexed values are collected as (property, encoded value),
+ * sorted, each once; from these come the rows: one of the kind, one a value, and for each
+ * composite index one a combination of its properties' values (and, of an ancestor index, one for
+ * each ancestor too). */
 #include "entries.h"
 
 #include <stdlib.h>
@@ -35,7 +36,8 @@ static struct base_status too_many(const struct maker *maker)
 
 /* ---- collecting values ---- */
 
-static struct base_status add_item(struct maker *maker, struct base_bytes property, const qry_value *value)
+static struct base_status add_item(struct maker *maker, struct base_bytes property,
+                                   const qry_value *value)
 {
     if (maker->item_count == maker->item_cap) {
         size_t cap = maker->item_cap ? maker->item_cap * 2 : 16;
@@ -54,9 +56,11 @@ static struct base_status add_item(struct maker *maker, struct base_bytes proper
     return BASE_STATUS_OK;
 }
 
-static struct base_status collect(struct maker *maker, struct base_bytes prefix, const qry_entity *entity);
+static struct base_status collect(struct maker *maker, struct base_bytes prefix,
+                                  const qry_entity *entity);
 
-static struct base_bytes join(struct base_arena *arena, struct base_bytes prefix, struct base_bytes name)
+static struct base_bytes join(struct base_arena *arena, struct base_bytes prefix,
+                              struct base_bytes name)
 {
     if (prefix.len == 0)
         return name;
@@ -67,7 +71,8 @@ static struct base_bytes join(struct base_arena *arena, struct base_bytes prefix
     return base_bytes(text, prefix.len + 1 + name.len);
 }
 
-static struct base_status collect_value(struct maker *maker, struct base_bytes name, const qry_value *value)
+static struct base_status collect_value(struct maker *maker, struct base_bytes name,
+                                        const qry_value *value)
 {
     static const qry_value null = GOOGLE__DATASTORE__V1__VALUE__INIT;
     if (value->exclude_from_indexes)
@@ -89,12 +94,13 @@ static struct base_status collect_value(struct maker *maker, struct base_bytes n
     return BASE_STATUS_OK;
 }
 
-static struct base_status collect(struct maker *maker, struct base_bytes prefix, const qry_entity *entity)
+static struct base_status collect(struct maker *maker, struct base_bytes prefix,
+                                  const qry_entity *entity)
 {
     for (size_t i = 0; i < entity->n_properties; i++) {
         const qry_property *property = entity->properties[i];
-        struct base_status status =
-            collect_value(maker, join(maker->arena, prefix, ch_bytes_of(property->key)), property->value);
+        struct base_status status = collect_value(
+            maker, join(maker->arena, prefix, ch_bytes_of(property->key)), property->value);
         if (base_failed(status))
             return status;
     }
@@ -131,7 +137,8 @@ static struct group find_group(const struct maker *maker, struct base_bytes prop
             high = middle;
     }
     struct group group = { maker->items + low, 0 };
-    while (low + group.count < maker->item_count && base_bytes_eq(group.items[group.count].property, property))
+    while (low + group.count < maker->item_count &&
+           base_bytes_eq(group.items[group.count].property, property))
         group.count++;
     return group;
 }
@@ -141,7 +148,8 @@ static struct group find_group(const struct maker *maker, struct base_bytes prop
 static struct base_status add_entry(struct maker *maker, struct base_bytes value)
 {
     if (maker->scratch.len > TXN_KEY_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "entity %s: an index entry's key is longer than %d bytes",
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "entity %s: an index entry's key is longer than %d bytes",
                                 qry_key_show(maker->arena, maker->entity->key), TXN_KEY_MAX);
     if (maker->entry_count == maker->entry_cap) {
         size_t cap = maker->entry_cap ? maker->entry_cap * 2 : 16;
@@ -166,7 +174,8 @@ static void put_neighbours(struct base_buf *out, struct group group, size_t at)
         base_buf_put_lenbytes(out, group.items[at + 1].value);
 }
 
-static struct base_bytes neighbours_of(struct maker *maker, const struct group *groups, const size_t *at, size_t count)
+static struct base_bytes neighbours_of(struct maker *maker, const struct group *groups,
+                                       const size_t *at, size_t count)
 {
     struct base_buf out = { 0 };
     bool several = false;
@@ -174,7 +183,8 @@ static struct base_bytes neighbours_of(struct maker *maker, const struct group *
         several = several || groups[i].count > 1;
     for (size_t i = 0; several && i < count; i++)
         put_neighbours(&out, groups[i], at[i]);
-    struct base_bytes value = several ? base_bytes_dup(maker->arena, base_buf_bytes(&out)) : BASE_BYTES_EMPTY;
+    struct base_bytes value =
+        several ? base_bytes_dup(maker->arena, base_buf_bytes(&out)) : BASE_BYTES_EMPTY;
     base_buf_free(&out);
     return value;
 }
@@ -185,7 +195,8 @@ static struct base_status make_property_rows(struct maker *maker)
         struct group group = find_group(maker, maker->items[i].property);
         for (size_t at = 0; at < group.count; at++, i++) {
             base_buf_clear(&maker->scratch);
-            qry_put_property_prefix(&maker->scratch, maker->name_space, maker->kind, group.items[at].property);
+            qry_put_property_prefix(&maker->scratch, maker->name_space, maker->kind,
+                                    group.items[at].property);
             base_buf_put_bytes(&maker->scratch, group.items[at].value);
             base_buf_put_bytes(&maker->scratch, maker->path);
             struct base_status status = add_entry(maker, neighbours_of(maker, &group, &at, 1));
@@ -197,8 +208,9 @@ static struct base_status make_property_rows(struct maker *maker)
 }
 
 /* One row: `ancestor` bytes of the path lead it in an ancestor index. */
-static struct base_status make_composite_row(struct maker *maker, const struct qry_index *index, const struct group *groups,
-                                             const size_t *at, size_t ancestor)
+static struct base_status make_composite_row(struct maker *maker, const struct qry_index *index,
+                                             const struct group *groups, const size_t *at,
+                                             size_t ancestor)
 {
     struct base_buf *out = &maker->scratch;
     base_buf_clear(out);
@@ -223,8 +235,8 @@ static struct base_status make_composite_row(struct maker *maker, const struct q
 }
 
 /* The rows of one combination of values: for each ancestor, the entity itself last. */
-static struct base_status make_combination(struct maker *maker, const struct qry_index *index, const struct group *groups,
-                                           const size_t *at)
+static struct base_status make_combination(struct maker *maker, const struct qry_index *index,
+                                           const struct group *groups, const size_t *at)
 {
     if (!index->ancestor)
         return make_composite_row(maker, index, groups, at, 0);
@@ -268,7 +280,8 @@ static int compare_entries(const void *a, const void *b)
     return base_bytes_cmp(((const struct qry_entry *)a)->key, ((const struct qry_entry *)b)->key);
 }
 
-static struct base_status make_rows(struct maker *maker, bool built_in, const struct qry_index *indexes, size_t count)
+static struct base_status make_rows(struct maker *maker, bool built_in,
+                                    const struct qry_index *indexes, size_t count)
 {
     struct base_status status = collect(maker, BASE_BYTES_EMPTY, maker->entity);
     if (base_failed(status))
@@ -290,10 +303,13 @@ static struct base_status make_rows(struct maker *maker, bool built_in, const st
     return status;
 }
 
-static struct base_status make(const qry_entity *entity, bool built_in, const struct qry_index *indexes, size_t count,
+static struct base_status make(const qry_entity *entity, bool built_in,
+                               const struct qry_index *indexes, size_t count,
                                struct base_arena *arena, struct qry_entries *out)
 {
-    struct maker maker = { .arena = arena, .entity = entity, .name_space = qry_name_space_of(entity->key) };
+    struct maker maker = { .arena = arena,
+                           .entity = entity,
+                           .name_space = qry_name_space_of(entity->key) };
     maker.kind = ch_bytes_of(entity->key->path[entity->key->n_path - 1]->kind);
     qry_put_path(&maker.scratch, entity->key);
     maker.path = base_bytes_dup(arena, base_buf_bytes(&maker.scratch));
@@ -303,22 +319,23 @@ static struct base_status make(const qry_entity *entity, bool built_in, const st
     return status;
 }
 
-struct base_status qry_entries_of(const qry_entity *entity, const struct qry_index *indexes, size_t index_count,
-                                  struct base_arena *arena, struct qry_entries *out)
+struct base_status qry_entries_of(const qry_entity *entity, const struct qry_index *indexes,
+                                  size_t index_count, struct base_arena *arena,
+                                  struct qry_entries *out)
 {
     return make(entity, true, indexes, index_count, arena, out);
 }
 
-struct base_status qry_entries_of_index(const qry_entity *entity, const struct qry_index *index, struct base_arena *arena,
-                                        struct qry_entries *out)
+struct base_status qry_entries_of_index(const qry_entity *entity, const struct qry_index *index,
+                                        struct base_arena *arena, struct qry_entries *out)
 {
     return make(entity, false, index, 1, arena, out);
 }
 
 /* ---- difference ---- */
 
-void qry_entries_diff(const struct qry_entries *old, const struct qry_entries *new, struct base_bytes group,
-                      struct txn_write *writes, size_t *count)
+void qry_entries_diff(const struct qry_entries *old, const struct qry_entries *new,
+                      struct base_bytes group, struct txn_write *writes, size_t *count)
 {
     size_t i = 0, j = 0;
     while (i < old->count || j < new->count) {
@@ -326,9 +343,11 @@ void qry_entries_diff(const struct qry_entries *old, const struct qry_entries *n
                     : j == new->count ? -1
                                       : base_bytes_cmp(old->items[i].key, new->items[j].key);
         if (order < 0)
-            writes[(*count)++] = (struct txn_write){ .key = { group, old->items[i].key }, .is_delete = true };
+            writes[(*count)++] =
+                (struct txn_write){ .key = { group, old->items[i].key }, .is_delete = true };
         else if (order > 0 || !base_bytes_eq(old->items[i].value, new->items[j].value))
-            writes[(*count)++] = (struct txn_write){ .key = { group, new->items[j].key }, .value = new->items[j].value };
+            writes[(*count)++] = (struct txn_write){ .key = { group, new->items[j].key },
+                                                     .value = new->items[j].value };
         i += order <= 0;
         j += order >= 0;
     }
@@ -339,7 +358,8 @@ static bool take_neighbours(struct base_bytes *in, struct qry_neighbours *out)
     struct base_bytes flags;
     if (!base_take_bytes(in, 1, &flags))
         return false;
-    *out = (struct qry_neighbours){ .has_previous = flags.data[0] & 1, .has_next = flags.data[0] & 2 };
+    *out =
+        (struct qry_neighbours){ .has_previous = flags.data[0] & 1, .has_next = flags.data[0] & 2 };
     return (!out->has_previous || base_take_lenbytes(in, &out->previous)) &&
            (!out->has_next || base_take_lenbytes(in, &out->next));
 }

@@ -1,5 +1,6 @@
-/* index_yaml.c: index.yaml as libyaml's events: indexes: [{kind, ancestor, properties: [{name, direction}]}]. A walk over the
- * loaded document; every refusal names the line of the node at fault. */
+/* index_yaml.c: index.yaml as libyaml's events: indexes: [{kind, ancestor, properties: [{name,
+ * direction}]}]. A walk over the loaded document; every refusal names the line of the node at
+ * fault. */
 #include <yaml.h>
 
 #include "chassis/proto.h"
@@ -13,8 +14,9 @@ struct walk {
     struct base_arena *arena;
 };
 
-#define BAD(node, fmt, ...) \
-    base_status_make(BASE_INVALID_ARGUMENT, "index.yaml line %zu: " fmt, (node)->start_mark.line + 1, ##__VA_ARGS__)
+#define BAD(node, fmt, ...)                                              \
+    base_status_make(BASE_INVALID_ARGUMENT, "index.yaml line %zu: " fmt, \
+                     (node)->start_mark.line + 1, ##__VA_ARGS__)
 
 static struct base_bytes scalar(const yaml_node_t *node)
 {
@@ -26,7 +28,8 @@ static yaml_node_t *node_of(struct walk *walk, int index)
     return yaml_document_get_node(&walk->document, index);
 }
 
-static struct base_status want_scalar(const yaml_node_t *node, const char *what, struct base_bytes *out)
+static struct base_status want_scalar(const yaml_node_t *node, const char *what,
+                                      struct base_bytes *out)
 {
     *out = BASE_BYTES_EMPTY;
     if (node->type != YAML_SCALAR_NODE || node->data.scalar.length == 0)
@@ -35,8 +38,8 @@ static struct base_status want_scalar(const yaml_node_t *node, const char *what,
     return BASE_STATUS_OK;
 }
 
-static struct base_status want_choice(const yaml_node_t *node, const char *what, const char *const yes[3],
-                                      const char *const no[3], bool *out)
+static struct base_status want_choice(const yaml_node_t *node, const char *what,
+                                      const char *const yes[3], const char *const no[3], bool *out)
 {
     struct base_bytes text;
     struct base_status status = want_scalar(node, what, &text);
@@ -55,14 +58,17 @@ static struct base_status want_choice(const yaml_node_t *node, const char *what,
     return BAD(node, "%s must be %s or %s, not %.*s", what, yes[0], no[0], BASE_FMT(text));
 }
 
-static struct base_status take_property(struct walk *walk, yaml_node_t *node, qry_index_proto *index)
+static struct base_status take_property(struct walk *walk, yaml_node_t *node,
+                                        qry_index_proto *index)
 {
     static const char *const desc[3] = { "desc" }, *const asc[3] = { "asc" };
     typedef Strata__Queryapi__V1__Index__Property property_proto;
-    property_proto *property = CH_MESSAGE(walk->arena, property_proto, strata__queryapi__v1__index__property);
+    property_proto *property =
+        CH_MESSAGE(walk->arena, property_proto, strata__queryapi__v1__index__property);
     if (node->type != YAML_MAPPING_NODE)
         return BAD(node, "a property must be a mapping with a name");
-    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
+    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top; pair++) {
         yaml_node_t *key = node_of(walk, pair->key), *value = node_of(walk, pair->value);
         struct base_bytes text, name;
         struct base_status status = want_scalar(key, "a key", &text);
@@ -86,15 +92,16 @@ static struct base_status take_property(struct walk *walk, yaml_node_t *node, qr
     return BASE_STATUS_OK;
 }
 
-static struct base_status take_properties(struct walk *walk, yaml_node_t *node, qry_index_proto *index)
+static struct base_status take_properties(struct walk *walk, yaml_node_t *node,
+                                          qry_index_proto *index)
 {
     if (node->type != YAML_SEQUENCE_NODE)
         return BAD(node, "properties must be a list");
     yaml_node_item_t *start = node->data.sequence.items.start, *top = node->data.sequence.items.top;
     if (index->properties || top - start > QRY_INDEX_PROPERTIES_MAX)
         return BAD(node, "more than %d properties, or given twice", QRY_INDEX_PROPERTIES_MAX);
-    index->properties =
-        BASE_NEW_ARRAY(walk->arena, Strata__Queryapi__V1__Index__Property *, (size_t)(top - start) + 1);
+    index->properties = BASE_NEW_ARRAY(walk->arena, Strata__Queryapi__V1__Index__Property *,
+                                       (size_t)(top - start) + 1);
     for (yaml_node_item_t *item = start; item < top; item++) {
         struct base_status status = take_property(walk, node_of(walk, *item), index);
         if (base_failed(status))
@@ -105,11 +112,13 @@ static struct base_status take_properties(struct walk *walk, yaml_node_t *node, 
 
 static struct base_status take_index(struct walk *walk, yaml_node_t *node, struct qry_index *out)
 {
-    static const char *const yes[3] = { "yes", "true", "on" }, *const no[3] = { "no", "false", "off" };
+    static const char *const yes[3] = { "yes", "true", "on" }, *const no[3] = { "no", "false",
+                                                                                "off" };
     qry_index_proto *index = CH_MESSAGE(walk->arena, qry_index_proto, strata__queryapi__v1__index);
     if (node->type != YAML_MAPPING_NODE)
         return BAD(node, "an index must be a mapping with kind and properties");
-    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
+    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top; pair++) {
         yaml_node_t *key = node_of(walk, pair->key), *value = node_of(walk, pair->value);
         struct base_bytes text, kind;
         struct base_status status = want_scalar(key, "a key", &text);
@@ -135,7 +144,8 @@ static struct base_status take_index(struct walk *walk, yaml_node_t *node, struc
     return base_status_wrap(status, "index.yaml line %zu", node->start_mark.line + 1);
 }
 
-static struct base_status take_indexes(struct walk *walk, yaml_node_t *node, struct qry_index **indexes, size_t *count)
+static struct base_status take_indexes(struct walk *walk, yaml_node_t *node,
+                                       struct qry_index **indexes, size_t *count)
 {
     if (node->type == YAML_SCALAR_NODE && node->data.scalar.length == 0)
         return BASE_STATUS_OK; /* "indexes:" and nothing */
@@ -159,7 +169,8 @@ static struct base_status take_indexes(struct walk *walk, yaml_node_t *node, str
     return BASE_STATUS_OK;
 }
 
-static struct base_status take_document(struct walk *walk, struct qry_index **indexes, size_t *count)
+static struct base_status take_document(struct walk *walk, struct qry_index **indexes,
+                                        size_t *count)
 {
     yaml_node_t *root = yaml_document_get_root_node(&walk->document);
     struct base_status status = BASE_STATUS_OK;
@@ -170,7 +181,8 @@ static struct base_status take_document(struct walk *walk, struct qry_index **in
     for (yaml_node_pair_t *pair = root->data.mapping.pairs.start;
          pair < root->data.mapping.pairs.top && !base_failed(status); pair++) {
         yaml_node_t *key = node_of(walk, pair->key);
-        if (key->type != YAML_SCALAR_NODE || !base_bytes_eq_str(scalar(key), "indexes") || *count > 0)
+        if (key->type != YAML_SCALAR_NODE || !base_bytes_eq_str(scalar(key), "indexes") ||
+            *count > 0)
             status = BAD(key, "only one key is known here: indexes");
         else
             status = take_indexes(walk, node_of(walk, pair->value), indexes, count);
@@ -178,8 +190,8 @@ static struct base_status take_document(struct walk *walk, struct qry_index **in
     return status;
 }
 
-struct base_status qry_index_parse_yaml(struct base_bytes yaml, struct base_arena *arena, struct qry_index **indexes,
-                                        size_t *count)
+struct base_status qry_index_parse_yaml(struct base_bytes yaml, struct base_arena *arena,
+                                        struct qry_index **indexes, size_t *count)
 {
     struct walk walk = { .arena = arena };
     yaml_parser_t parser;
@@ -187,11 +199,13 @@ struct base_status qry_index_parse_yaml(struct base_bytes yaml, struct base_aren
     *count = 0;
     *indexes = NULL;
     if (yaml.len > YAML_BYTES_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "index.yaml is larger than %d bytes", YAML_BYTES_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "index.yaml is larger than %d bytes",
+                                YAML_BYTES_MAX);
     BASE_ASSERT(yaml_parser_initialize(&parser));
     yaml_parser_set_input_string(&parser, yaml.data, yaml.len);
     if (!yaml_parser_load(&parser, &walk.document)) {
-        status = base_status_make(BASE_INVALID_ARGUMENT, "index.yaml line %zu: %s", parser.problem_mark.line + 1,
+        status = base_status_make(BASE_INVALID_ARGUMENT, "index.yaml line %zu: %s",
+                                  parser.problem_mark.line + 1,
                                   parser.problem ? parser.problem : "not YAML");
     } else {
         status = take_document(&walk, indexes, count);

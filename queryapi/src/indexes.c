@@ -1,5 +1,6 @@
-/* indexes.c: the service strata.queryapi.v1.Indexes: Load, List. A definition is stored in one commit with the version row, and is
- * maintained by every commit after that one; build.c then makes the entries of entities that were there before. */
+/* indexes.c: the service strata.queryapi.v1.Indexes: Load, List. A definition is stored in one
+ * commit with the version row, and is maintained by every commit after that one; build.c then
+ * makes the entries of entities that were there before. */
 #include "build.h"
 #include "server.h"
 
@@ -7,8 +8,10 @@ typedef Strata__Queryapi__V1__LoadRequest load_request;
 typedef Strata__Queryapi__V1__LoadReply load_reply;
 typedef Strata__Queryapi__V1__ListReply list_reply;
 
-/* Rewrites definitions (each with its id and state) and the version row, if `definitions` is still what is stored. */
-struct base_status qry_definitions_store(struct qry_request *request, const struct qry_definitions *definitions,
+/* Rewrites definitions (each with its id and state) and the version row, if `definitions` is still
+ * what is stored. */
+struct base_status qry_definitions_store(struct qry_request *request,
+                                         const struct qry_definitions *definitions,
                                          const struct qry_index *indexes, size_t count)
 {
     struct qry_server *server = request->server;
@@ -19,19 +22,25 @@ struct base_status qry_definitions_store(struct qry_request *request, const stru
     for (size_t i = 0; i < count; i++) {
         struct base_buf bytes = { 0 };
         ch_proto_encode(&qry_index_to_proto(&indexes[i], request->arena)->base, &bytes);
-        writes[i] = (struct txn_write){ .key = qry_index_key(indexes[i].id, request->arena),
-                                        .value = base_bytes_dup(request->arena, base_buf_bytes(&bytes)) };
+        writes[i] =
+            (struct txn_write){ .key = qry_index_key(indexes[i].id, request->arena),
+                                .value = base_bytes_dup(request->arena, base_buf_bytes(&bytes)) };
         base_buf_free(&bytes);
     }
     writes[count] = (struct txn_write){ .key = version, .value = BASE_BYTES_LIT("1") };
     base_put_le64(id, ch_random(server->env));
     base_put_le64(id + 8, ch_random(server->env));
-    struct txn_commit commit = { .read_timestamp = definitions->read_at, .read_keys = &version, .read_key_count = 1,
-                                 .writes = writes, .write_count = count + 1, .idempotency_id = base_bytes(id, 16) };
+    struct txn_commit commit = { .read_timestamp = definitions->read_at,
+                                 .read_keys = &version,
+                                 .read_key_count = 1,
+                                 .writes = writes,
+                                 .write_count = count + 1,
+                                 .idempotency_id = base_bytes(id, 16) };
     return txn_commit(server->txn, request->database, &commit, request->deadline, &at);
 }
 
-static const struct qry_index *find(const struct qry_definitions *definitions, const struct qry_index *index)
+static const struct qry_index *find(const struct qry_definitions *definitions,
+                                    const struct qry_index *index)
 {
     for (size_t i = 0; i < definitions->count; i++)
         if (qry_index_same(&definitions->indexes[i], index))
@@ -39,9 +48,12 @@ static const struct qry_index *find(const struct qry_definitions *definitions, c
     return NULL;
 }
 
-/* Stores those of the wanted ones that are not there, once, unless another changes the definitions meanwhile (ABORTED). */
-static struct base_status add_missing(struct qry_request *request, const struct qry_index *wanted, size_t count, bool *was_there) CH_WAITS;
-static struct base_status add_missing(struct qry_request *request, const struct qry_index *wanted, size_t count, bool *was_there)
+/* Stores those of the wanted ones that are not there, once, unless another changes the definitions
+ * meanwhile (ABORTED). */
+static struct base_status add_missing(struct qry_request *request, const struct qry_index *wanted,
+                                      size_t count, bool *was_there) CH_WAITS;
+static struct base_status add_missing(struct qry_request *request, const struct qry_index *wanted,
+                                      size_t count, bool *was_there)
 {
     struct qry_definitions *definitions;
     struct base_status status = qry_catalog_reload(request, &definitions);
@@ -61,17 +73,19 @@ static struct base_status add_missing(struct qry_request *request, const struct 
         added[added_count++].ready = false;
     }
     if (definitions->count + added_count > QRY_INDEXES_MAX)
-        status = base_status_make(BASE_INVALID_ARGUMENT, "a database cannot have more than %d composite indexes", QRY_INDEXES_MAX);
+        status = base_status_make(BASE_INVALID_ARGUMENT,
+                                  "a database cannot have more than %d composite indexes",
+                                  QRY_INDEXES_MAX);
     else if (added_count > 0)
         status = qry_definitions_store(request, definitions, added, added_count);
     qry_definitions_drop(definitions);
     return status;
 }
 
-static struct base_status report(struct qry_request *request, const struct qry_index *wanted, size_t count, const bool *was_there,
-                                 load_reply *out) CH_WAITS;
-static struct base_status report(struct qry_request *request, const struct qry_index *wanted, size_t count, const bool *was_there,
-                                 load_reply *out)
+static struct base_status report(struct qry_request *request, const struct qry_index *wanted,
+                                 size_t count, const bool *was_there, load_reply *out) CH_WAITS;
+static struct base_status report(struct qry_request *request, const struct qry_index *wanted,
+                                 size_t count, const bool *was_there, load_reply *out)
 {
     struct qry_definitions *definitions;
     struct base_status status = qry_catalog_reload(request, &definitions);
@@ -83,8 +97,8 @@ static struct base_status report(struct qry_request *request, const struct qry_i
         const struct qry_index *index = find(definitions, &wanted[i]);
         if (!index)
             continue;
-        qry_index_proto *proto =
-            (qry_index_proto *)ch_proto_copy(&qry_index_to_proto(index, request->arena)->base, request->arena);
+        qry_index_proto *proto = (qry_index_proto *)ch_proto_copy(
+            &qry_index_to_proto(index, request->arena)->base, request->arena);
         if (was_there[i])
             out->present[out->n_present++] = proto;
         else
@@ -100,7 +114,8 @@ struct base_status qry_indexes_load(struct qry_request *request, void *message, 
     load_reply *out = CH_MESSAGE(request->arena, load_reply, strata__queryapi__v1__load_reply);
     struct qry_index *wanted;
     size_t count;
-    struct base_status status = qry_index_parse_yaml(ch_bytes_of(in->yaml), request->arena, &wanted, &count);
+    struct base_status status =
+        qry_index_parse_yaml(ch_bytes_of(in->yaml), request->arena, &wanted, &count);
     if (base_failed(status))
         return status;
     bool *was_there = BASE_NEW_ARRAY(request->arena, bool, count + 1);

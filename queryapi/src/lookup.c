@@ -1,4 +1,5 @@
-/* lookup.c: Lookup, AllocateIds, ReserveIds. A lookup is one read of all its keys; entities go out as they are stored. */
+/* lookup.c: Lookup, AllocateIds, ReserveIds. A lookup is one read of all its keys; entities go out
+ * as they are stored. */
 #include <stdlib.h>
 
 #include "reads.h"
@@ -17,13 +18,15 @@ struct txn_key qry_row_of(struct base_arena *arena, const qry_key *key)
     return row;
 }
 
-static struct base_status check_keys(struct qry_request *request, qry_key **keys, size_t count, enum qry_completeness completeness,
-                                     size_t limit)
+static struct base_status check_keys(struct qry_request *request, qry_key **keys, size_t count,
+                                     enum qry_completeness completeness, size_t limit)
 {
     if (count > limit)
-        return base_status_make(BASE_INVALID_ARGUMENT, "cannot take more than %zu keys in a single call", limit);
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "cannot take more than %zu keys in a single call", limit);
     for (size_t i = 0; i < count; i++) {
-        struct base_status status = qry_check_key(&request->scope, keys[i], completeness, request->arena);
+        struct base_status status =
+            qry_check_key(&request->scope, keys[i], completeness, request->arena);
         if (base_failed(status))
             return status;
     }
@@ -32,16 +35,19 @@ static struct base_status check_keys(struct qry_request *request, qry_key **keys
 
 static qry_result *missing_result(struct qry_request *request, qry_key *key, uint64_t read_at)
 {
-    qry_result *result = CH_MESSAGE(request->arena, qry_result, google__datastore__v1__entity_result);
+    qry_result *result =
+        CH_MESSAGE(request->arena, qry_result, google__datastore__v1__entity_result);
     result->entity = CH_MESSAGE(request->arena, qry_entity, google__datastore__v1__entity);
     result->entity->key = key;
     result->version = (int64_t)read_at;
     return result;
 }
 
-/* Found entities up to the batch's size; what does not fit is deferred: the client asks again for it. */
-static struct base_status sort_out(struct qry_request *request, const qry_lookup_request *in, const struct txn_value *values,
-                                   uint64_t read_at, qry_lookup_reply *out)
+/* Found entities up to the batch's size; what does not fit is deferred: the client asks again for
+ * it. */
+static struct base_status sort_out(struct qry_request *request, const qry_lookup_request *in,
+                                   const struct txn_value *values, uint64_t read_at,
+                                   qry_lookup_reply *out)
 {
     enum { REPLY_BYTES = 3 << 20 };
     size_t bytes = 0;
@@ -62,7 +68,8 @@ static struct base_status sort_out(struct qry_request *request, const qry_lookup
             out->deferred[out->n_deferred++] = in->keys[i];
             continue;
         }
-        status = qry_result_full(&stored, in->property_mask, request->arena, &out->found[out->n_found++]);
+        status = qry_result_full(&stored, in->property_mask, request->arena,
+                                 &out->found[out->n_found++]);
         if (base_failed(status))
             return status;
     }
@@ -86,10 +93,10 @@ static void drop_repeated(struct qry_request *request, qry_lookup_request *in, s
     in->n_keys = kept;
 }
 
-static struct base_status look_up(struct qry_request *request, struct qry_read *read, qry_lookup_request *in,
-                                  qry_lookup_reply *out) CH_WAITS;
-static struct base_status look_up(struct qry_request *request, struct qry_read *read, qry_lookup_request *in,
-                                  qry_lookup_reply *out)
+static struct base_status look_up(struct qry_request *request, struct qry_read *read,
+                                  qry_lookup_request *in, qry_lookup_reply *out) CH_WAITS;
+static struct base_status look_up(struct qry_request *request, struct qry_read *read,
+                                  qry_lookup_request *in, qry_lookup_reply *out)
 {
     struct txn_key *rows = BASE_NEW_ARRAY(request->arena, struct txn_key, in->n_keys + 1);
     struct txn_value *values = BASE_NEW_ARRAY(request->arena, struct txn_value, in->n_keys + 1);
@@ -105,9 +112,11 @@ static struct base_status look_up(struct qry_request *request, struct qry_read *
 struct base_status qry_lookup(struct qry_request *request, void *message, void **reply)
 {
     qry_lookup_request *in = message;
-    qry_lookup_reply *out = CH_MESSAGE(request->arena, qry_lookup_reply, google__datastore__v1__lookup_response);
+    qry_lookup_reply *out =
+        CH_MESSAGE(request->arena, qry_lookup_reply, google__datastore__v1__lookup_response);
     struct qry_read read;
-    struct base_status status = check_keys(request, in->keys, in->n_keys, QRY_COMPLETE, QRY_LOOKUP_KEYS_MAX);
+    struct base_status status =
+        check_keys(request, in->keys, in->n_keys, QRY_COMPLETE, QRY_LOOKUP_KEYS_MAX);
     if (!base_failed(status) && in->n_keys == 0)
         status = base_status_make(BASE_INVALID_ARGUMENT, "a lookup needs at least one key");
     if (!base_failed(status))
@@ -122,9 +131,9 @@ struct base_status qry_lookup(struct qry_request *request, void *message, void *
 
 /* ---- ids ---- */
 
-/* Random, so that no server needs another's leave: of a billion ids of one parent the next meets one with a chance of 2e-7,
- * and an insert that does is refused or, for an id given by the commit itself, tries another. Ids that a client reserves are
- * for the same reason not written down. */
+/* Random, so that no server needs another's leave: of a billion ids of one parent the next meets
+ * one with a chance of 2e-7, and an insert that does is refused or, for an id given by the commit
+ * itself, tries another. Ids that a client reserves are for the same reason not written down. */
 int64_t qry_new_id(struct ch_env *env)
 {
     for (;;) {
@@ -138,8 +147,10 @@ struct base_status qry_allocate_ids(struct qry_request *request, void *message, 
 {
     Google__Datastore__V1__AllocateIdsRequest *in = message;
     Google__Datastore__V1__AllocateIdsResponse *out =
-        CH_MESSAGE(request->arena, Google__Datastore__V1__AllocateIdsResponse, google__datastore__v1__allocate_ids_response);
-    struct base_status status = check_keys(request, in->keys, in->n_keys, QRY_INCOMPLETE_ONLY, QRY_ALLOCATE_KEYS_MAX);
+        CH_MESSAGE(request->arena, Google__Datastore__V1__AllocateIdsResponse,
+                   google__datastore__v1__allocate_ids_response);
+    struct base_status status =
+        check_keys(request, in->keys, in->n_keys, QRY_INCOMPLETE_ONLY, QRY_ALLOCATE_KEYS_MAX);
     if (base_failed(status))
         return status;
     for (size_t i = 0; i < in->n_keys; i++) {
@@ -156,6 +167,7 @@ struct base_status qry_allocate_ids(struct qry_request *request, void *message, 
 struct base_status qry_reserve_ids(struct qry_request *request, void *message, void **reply)
 {
     Google__Datastore__V1__ReserveIdsRequest *in = message;
-    *reply = CH_MESSAGE(request->arena, Google__Datastore__V1__ReserveIdsResponse, google__datastore__v1__reserve_ids_response);
+    *reply = CH_MESSAGE(request->arena, Google__Datastore__V1__ReserveIdsResponse,
+                        google__datastore__v1__reserve_ids_response);
     return check_keys(request, in->keys, in->n_keys, QRY_COMPLETE, QRY_ALLOCATE_KEYS_MAX);
 }

@@ -1,7 +1,8 @@
 /* mask.c: see mask.h. */
 #include "mask.h"
 
-struct base_status qry_path_parse(struct base_bytes text, struct base_arena *arena, struct qry_path *path)
+struct base_status qry_path_parse(struct base_bytes text, struct base_arena *arena,
+                                  struct qry_path *path)
 {
     uint8_t *plain = base_arena_alloc(arena, text.len + 1);
     size_t from = 0, to = 0;
@@ -14,7 +15,8 @@ struct base_status qry_path_parse(struct base_bytes text, struct base_arena *are
             continue;
         }
         if (to == from || path->count == QRY_NESTING_MAX + 1)
-            return base_status_make(BASE_INVALID_ARGUMENT, "The property path \"%.*s\" has an empty part or too many.",
+            return base_status_make(BASE_INVALID_ARGUMENT,
+                                    "The property path \"%.*s\" has an empty part or too many.",
                                     BASE_FMT(text));
         path->names[path->count++] = base_bytes(plain + from, to - from);
         from = to;
@@ -47,7 +49,8 @@ static qry_property *add(qry_entity *entity, struct base_bytes name, struct base
     qry_property **properties = BASE_NEW_ARRAY(arena, qry_property *, entity->n_properties + 1);
     for (size_t i = 0; i < entity->n_properties; i++)
         properties[i] = entity->properties[i];
-    qry_property *property = CH_MESSAGE(arena, qry_property, google__datastore__v1__entity__properties_entry);
+    qry_property *property =
+        CH_MESSAGE(arena, qry_property, google__datastore__v1__entity__properties_entry);
     property->key = ch_data_of(name);
     properties[entity->n_properties++] = property;
     entity->properties = properties;
@@ -62,7 +65,8 @@ static qry_value *entity_value(struct base_arena *arena)
     return value;
 }
 
-void qry_path_set(const struct qry_path *path, qry_entity *entity, qry_value *value, struct base_arena *arena)
+void qry_path_set(const struct qry_path *path, qry_entity *entity, qry_value *value,
+                  struct base_arena *arena)
 {
     for (size_t i = 0;; i++) {
         qry_property *property = find(entity, path->names[i]);
@@ -98,7 +102,8 @@ static bool is_key(const struct qry_path *path)
     return path->count == 1 && base_bytes_eq_str(path->names[0], "__key__");
 }
 
-struct base_status qry_mask_select(const qry_mask *mask, const qry_entity *in, struct base_arena *arena, qry_entity **out)
+struct base_status qry_mask_select(const qry_mask *mask, const qry_entity *in,
+                                   struct base_arena *arena, qry_entity **out)
 {
     qry_entity *entity = CH_MESSAGE(arena, qry_entity, google__datastore__v1__entity);
     entity->key = in->key;
@@ -115,8 +120,8 @@ struct base_status qry_mask_select(const qry_mask *mask, const qry_entity *in, s
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_mask_merge(const qry_mask *mask, const qry_entity *old, const qry_entity *new, struct base_arena *arena,
-                                  qry_entity **out)
+struct base_status qry_mask_merge(const qry_mask *mask, const qry_entity *old,
+                                  const qry_entity *new, struct base_arena *arena, qry_entity **out)
 {
     qry_entity *entity = old ? (qry_entity *)ch_proto_copy(&old->base, arena)
                              : CH_MESSAGE(arena, qry_entity, google__datastore__v1__entity);

@@ -44,9 +44,11 @@ static void scan_property(struct planning *p, struct base_bytes property, struct
 /* ---- composite indexes ---- */
 
 /* The index ends in the query's orders (or all reversed), and the key in its. */
-static bool index_ends_in_orders(const struct qry_index *index, const struct qry_query *q, bool reverse)
+static bool index_ends_in_orders(const struct qry_index *index, const struct qry_query *q,
+                                 bool reverse)
 {
-    if (index->property_count < q->order_count || (index->key_descending != reverse) != q->key_descending)
+    if (index->property_count < q->order_count ||
+        (index->key_descending != reverse) != q->key_descending)
         return false;
     size_t lead = index->property_count - q->order_count;
     for (size_t i = 0; i < q->order_count; i++)
@@ -56,8 +58,8 @@ static bool index_ends_in_orders(const struct qry_index *index, const struct qry
     return true;
 }
 
-/* Gives each leading property of the index an equality, such as are not covered first. Counts what becomes newly covered; 0 when
- * the index does not fit or brings nothing. */
+/* Gives each leading property of the index an equality, such as are not covered first. Counts what
+ * becomes newly covered; 0 when the index does not fit or brings nothing. */
 static size_t assign(const struct planning *p, const struct qry_index *index, size_t *equal_of)
 {
     const struct qry_query *q = p->q;
@@ -83,7 +85,8 @@ static size_t assign(const struct planning *p, const struct qry_index *index, si
     return fresh + (index->ancestor && !p->covered[q->equal_count]);
 }
 
-static void scan_composite(struct planning *p, const struct qry_index *index, const size_t *equal_of)
+static void scan_composite(struct planning *p, const struct qry_index *index,
+                           const size_t *equal_of)
 {
     const struct qry_query *q = p->q;
     struct base_buf prefix = { 0 };
@@ -106,7 +109,8 @@ static void scan_composite(struct planning *p, const struct qry_index *index, co
 
 static bool all_covered(const struct planning *p)
 {
-    bool all = p->plan->scan_count > 0 && (p->covered[p->q->equal_count] || p->q->ancestor.len == 0);
+    bool all =
+        p->plan->scan_count > 0 && (p->covered[p->q->equal_count] || p->q->ancestor.len == 0);
     for (size_t e = 0; e < p->q->equal_count; e++)
         all = all && p->covered[e];
     return all;
@@ -126,7 +130,8 @@ static bool cover(struct planning *p, bool reverse)
     p->plan->scan_count = 0;
     while (!all_covered(p)) {
         const struct qry_index *best = NULL;
-        size_t most = 0, equal_of[QRY_INDEX_PROPERTIES_MAX], best_equal_of[QRY_INDEX_PROPERTIES_MAX];
+        size_t most = 0, equal_of[QRY_INDEX_PROPERTIES_MAX],
+               best_equal_of[QRY_INDEX_PROPERTIES_MAX];
         bool nothing_to_cover = q->equal_count == 0 && q->ancestor.len == 0;
         for (size_t i = 0; i < p->index_count; i++) {
             const struct qry_index *index = &p->indexes[i];
@@ -151,9 +156,13 @@ static bool cover(struct planning *p, bool reverse)
 static struct base_status missing(struct planning *p)
 {
     const struct qry_query *q = p->q;
-    struct qry_index index = { .kind = q->kind, .ancestor = q->ancestor.len > 0, .key_descending = q->key_descending };
-    index.properties = BASE_NEW_ARRAY(p->arena, struct qry_index_property, q->equal_count + q->order_count + 1);
-    for (size_t i = 0; i < q->equal_count; i++) /* a property once, however often it is compared: a zig-zag joins these */
+    struct qry_index index = { .kind = q->kind,
+                               .ancestor = q->ancestor.len > 0,
+                               .key_descending = q->key_descending };
+    index.properties =
+        BASE_NEW_ARRAY(p->arena, struct qry_index_property, q->equal_count + q->order_count + 1);
+    for (size_t i = 0; i < q->equal_count;
+         i++) /* a property once, however often it is compared: a zig-zag joins these */
         if (i == 0 || !base_bytes_eq(q->equals[i].property, q->equals[i - 1].property))
             index.properties[index.property_count++].name = q->equals[i].property;
     for (size_t i = 0; i < q->order_count; i++)
@@ -162,7 +171,8 @@ static struct base_status missing(struct planning *p)
     struct base_buf stanza = { 0 };
     qry_index_put_stanza(&stanza, &index);
     struct base_status status = base_status_make(
-        BASE_FAILED_PRECONDITION, "no matching index found. recommended index is:\n%.*s", BASE_FMT(base_buf_bytes(&stanza)));
+        BASE_FAILED_PRECONDITION, "no matching index found. recommended index is:\n%.*s",
+        BASE_FMT(base_buf_bytes(&stanza)));
     base_buf_free(&stanza);
     return status;
 }
@@ -180,7 +190,8 @@ static struct base_status choose_scans(struct planning *p)
 {
     const struct qry_query *q = p->q;
     bool plain = q->equal_count == 0 && q->ancestor.len == 0;
-    if (q->order_count == 0) { /* by key: the kind's rows, or a join of equalities; the ancestor is a range of paths */
+    /* By key: the kind's rows, or a join of equalities; the ancestor is a range of paths. */
+    if (q->order_count == 0) {
         use_directions(p, q->key_descending);
         for (size_t e = 0; e < q->equal_count; e++)
             scan_property(p, q->equals[e].property, q->equals[e].value);
@@ -203,7 +214,8 @@ static struct base_status choose_scans(struct planning *p)
 
 /* ---- the range of suffixes ---- */
 
-static struct base_bytes followed_by(struct base_arena *arena, struct base_bytes bytes, uint8_t last)
+static struct base_bytes followed_by(struct base_arena *arena, struct base_bytes bytes,
+                                     uint8_t last)
 {
     uint8_t *out = base_arena_alloc(arena, bytes.len + 1);
     memcpy(out, bytes.data, bytes.len);
@@ -242,9 +254,11 @@ static void bound_paths(struct planning *p)
         reduce_upper(p->plan, end_of(p->arena, q->ancestor));
     }
     if (q->lower.set)
-        raise_lower(p->plan, q->lower.inclusive ? q->lower.value : followed_by(p->arena, q->lower.value, 0));
+        raise_lower(p->plan,
+                    q->lower.inclusive ? q->lower.value : followed_by(p->arena, q->lower.value, 0));
     if (q->upper.set)
-        reduce_upper(p->plan, q->upper.inclusive ? followed_by(p->arena, q->upper.value, 0) : q->upper.value);
+        reduce_upper(p->plan, q->upper.inclusive ? followed_by(p->arena, q->upper.value, 0)
+                                                 : q->upper.value);
 }
 
 static void bound_values(struct planning *p)
@@ -274,8 +288,9 @@ static void bound_values(struct planning *p)
     base_buf_free(&flipped);
 }
 
-struct base_status qry_plan_make(const struct qry_query *query, const struct qry_index *indexes, size_t index_count,
-                                 uint64_t timestamp, struct base_arena *arena, struct qry_plan *plan)
+struct base_status qry_plan_make(const struct qry_query *query, const struct qry_index *indexes,
+                                 size_t index_count, uint64_t timestamp, struct base_arena *arena,
+                                 struct qry_plan *plan)
 {
     struct planning p = { query, indexes, index_count, timestamp, arena, plan, { 0 } };
     *plan = (struct qry_plan){ .component_count = query->order_count, .unbounded = true };
@@ -293,8 +308,8 @@ struct base_status qry_plan_make(const struct qry_query *query, const struct qry
 
 /* ---- positions ---- */
 
-void qry_position_to_suffix(const struct qry_plan *plan, struct base_bytes components, struct base_bytes path,
-                            struct base_buf *suffix)
+void qry_position_to_suffix(const struct qry_plan *plan, struct base_bytes components,
+                            struct base_bytes path, struct base_buf *suffix)
 {
     struct base_buf plain = { 0 };
     for (size_t i = 0; i < plan->component_count; i++) {
@@ -315,8 +330,8 @@ void qry_position_to_suffix(const struct qry_plan *plan, struct base_bytes compo
     base_buf_put(suffix, flipped_end, 2);
 }
 
-bool qry_suffix_to_position(const struct qry_plan *plan, struct base_bytes suffix, struct base_buf *components,
-                            struct base_buf *path)
+bool qry_suffix_to_position(const struct qry_plan *plan, struct base_bytes suffix,
+                            struct base_buf *components, struct base_buf *path)
 {
     for (size_t i = 0; i < plan->component_count; i++)
         if (!qry_take_value(&suffix, plan->stored_descending[i], components))
@@ -325,7 +340,8 @@ bool qry_suffix_to_position(const struct qry_plan *plan, struct base_bytes suffi
         base_buf_put_bytes(path, suffix);
         return suffix.len > 0;
     }
-    if (suffix.len <= 2 || suffix.data[suffix.len - 1] != 0xff || suffix.data[suffix.len - 2] != 0xff)
+    if (suffix.len <= 2 || suffix.data[suffix.len - 1] != 0xff ||
+        suffix.data[suffix.len - 2] != 0xff)
         return false;
     qry_put_flipped(path, base_bytes(suffix.data, suffix.len - 2));
     return true;
@@ -337,10 +353,12 @@ static bool in_range(const struct qry_query *q, size_t component, struct base_by
         return true;
     int lower = q->lower.set ? base_bytes_cmp(value, q->lower.value) : 1;
     int upper = q->upper.set ? base_bytes_cmp(value, q->upper.value) : -1;
-    return (lower > 0 || (lower == 0 && q->lower.inclusive)) && (upper < 0 || (upper == 0 && q->upper.inclusive));
+    return (lower > 0 || (lower == 0 && q->lower.inclusive)) &&
+           (upper < 0 || (upper == 0 && q->upper.inclusive));
 }
 
-bool qry_row_is_first(const struct qry_query *query, const struct qry_plan *plan, struct base_bytes row_value)
+bool qry_row_is_first(const struct qry_query *query, const struct qry_plan *plan,
+                      struct base_bytes row_value)
 {
     if (row_value.len == 0 || plan->component_count == 0)
         return true;

@@ -38,16 +38,20 @@ static bool tighter(const struct qry_bound *old, struct base_bytes value, bool i
     return order > 0 || (order == 0 && old->inclusive && !inclusive);
 }
 
-static struct base_status add_bound(struct making *m, struct base_bytes property, int op, struct base_bytes value)
+static struct base_status add_bound(struct making *m, struct base_bytes property, int op,
+                                    struct base_bytes value)
 {
     struct qry_query *q = m->q;
-    bool lower = op == FILTER_OP(GREATER_THAN) || op == FILTER_OP(GREATER_THAN_OR_EQUAL) || op == FILTER_OP(EQUAL);
-    bool upper = op == FILTER_OP(LESS_THAN) || op == FILTER_OP(LESS_THAN_OR_EQUAL) || op == FILTER_OP(EQUAL);
+    bool lower = op == FILTER_OP(GREATER_THAN) || op == FILTER_OP(GREATER_THAN_OR_EQUAL) ||
+                 op == FILTER_OP(EQUAL);
+    bool upper =
+        op == FILTER_OP(LESS_THAN) || op == FILTER_OP(LESS_THAN_OR_EQUAL) || op == FILTER_OP(EQUAL);
     bool inclusive = op != FILTER_OP(GREATER_THAN) && op != FILTER_OP(LESS_THAN);
     if (q->bounded.len > 0 && !base_bytes_eq(q->bounded, property))
-        return base_status_make(BASE_UNIMPLEMENTED,
-                                "queries with inequality filters on several properties (%.*s, %.*s) are not served yet",
-                                BASE_FMT(q->bounded), BASE_FMT(property));
+        return base_status_make(
+            BASE_UNIMPLEMENTED,
+            "queries with inequality filters on several properties (%.*s, %.*s) are not served yet",
+            BASE_FMT(q->bounded), BASE_FMT(property));
     q->bounded = property;
     if (lower && tighter(&q->lower, value, inclusive, 1))
         q->lower = (struct qry_bound){ true, inclusive, value };
@@ -65,8 +69,8 @@ static struct base_status add_key_filter(struct making *m, int op, qry_value *va
     if (base_failed(status))
         return status;
     if (!base_bytes_eq(qry_name_space_of(key), m->q->name_space))
-        return BAD("__key__ filter namespace is \"%.*s\" but query namespace is \"%.*s\"", BASE_FMT(qry_name_space_of(key)),
-                   BASE_FMT(m->q->name_space));
+        return BAD("__key__ filter namespace is \"%.*s\" but query namespace is \"%.*s\"",
+                   BASE_FMT(qry_name_space_of(key)), BASE_FMT(m->q->name_space));
     qry_put_path(&m->scratch, key);
     struct base_bytes path = take_scratch(m);
     if (op != FILTER_OP(HAS_ANCESTOR))
@@ -80,7 +84,8 @@ static struct base_status add_key_filter(struct making *m, int op, qry_value *va
     return status;
 }
 
-static struct base_status check_filter_value(struct making *m, struct base_bytes name, qry_value *value)
+static struct base_status check_filter_value(struct making *m, struct base_bytes name,
+                                             qry_value *value)
 {
     switch (value->value_type_case) {
     case VALUE(ENTITY_VALUE):
@@ -115,7 +120,8 @@ static struct base_status check_op(int op)
 
 static struct base_status add_property_filter(struct making *m, const property_filter *filter)
 {
-    struct base_bytes name = filter->property ? ch_bytes_of(filter->property->name) : BASE_BYTES_EMPTY;
+    struct base_bytes name =
+        filter->property ? ch_bytes_of(filter->property->name) : BASE_BYTES_EMPTY;
     struct base_status status = check_op(filter->op);
     if (base_failed(status))
         return status;
@@ -148,7 +154,8 @@ static struct base_status add_filter(struct making *m, const qry_filter *filter,
     const Google__Datastore__V1__CompositeFilter *composite = filter->composite_filter;
     if (composite->n_filters == 0)
         return BAD("A composite filter must have at least one sub-filter.");
-    if (composite->op == GOOGLE__DATASTORE__V1__COMPOSITE_FILTER__OPERATOR__OR && composite->n_filters > 1)
+    if (composite->op == GOOGLE__DATASTORE__V1__COMPOSITE_FILTER__OPERATOR__OR &&
+        composite->n_filters > 1)
         return LATER("OR");
     if (composite->op == GOOGLE__DATASTORE__V1__COMPOSITE_FILTER__OPERATOR__OPERATOR_UNSPECIFIED)
         return BAD("A composite filter has no operator.");
@@ -196,7 +203,8 @@ static bool is_fixed(const struct qry_query *q, struct base_bytes property)
 static struct base_status check_first_order(const struct qry_query *q, struct base_bytes first)
 {
     if (q->bounded.len > 0 && !base_bytes_eq(q->bounded, first))
-        return BAD("The first sort property must be the same as the property to which the inequality filter is applied: "
+        return BAD("The first sort property must be the same as the property to which the "
+                   "inequality filter is applied: "
                    "%.*s, not %.*s.",
                    BASE_FMT(q->bounded), BASE_FMT(first));
     return BASE_STATUS_OK;
@@ -209,8 +217,10 @@ static struct base_status add_orders(struct making *m, const qry_query_proto *in
     q->orders = BASE_NEW_ARRAY(m->arena, struct qry_order, in->n_order + 1);
     for (size_t i = 0; i < in->n_order && !ordered_by_key; i++) {
         const Google__Datastore__V1__PropertyOrder *order = in->order[i];
-        struct base_bytes name = order->property ? ch_bytes_of(order->property->name) : BASE_BYTES_EMPTY;
-        bool descending = order->direction == GOOGLE__DATASTORE__V1__PROPERTY_ORDER__DIRECTION__DESCENDING;
+        struct base_bytes name =
+            order->property ? ch_bytes_of(order->property->name) : BASE_BYTES_EMPTY;
+        bool descending =
+            order->direction == GOOGLE__DATASTORE__V1__PROPERTY_ORDER__DIRECTION__DESCENDING;
         if (name.len == 0 || name.len > QRY_NAME_MAX)
             return BAD("A sort order needs a property.");
         if (q->kind.len == 0 && (!is_key(name) || descending))
@@ -265,8 +275,11 @@ static struct base_status check_kind(const qry_query_proto *in, struct qry_query
     q->kind = ch_bytes_of(in->kind[0]->name);
     if (q->kind.len == 0 || q->kind.len > QRY_NAME_MAX)
         return BAD("The kind of a query must have 1 to %d bytes.", QRY_NAME_MAX);
-    if (q->kind.len >= 4 && memcmp(q->kind.data, "__", 2) == 0 && memcmp(q->kind.data + q->kind.len - 2, "__", 2) == 0)
-        return base_status_make(BASE_UNIMPLEMENTED, "queries of the metadata kind %.*s are not served yet", BASE_FMT(q->kind));
+    if (q->kind.len >= 4 && memcmp(q->kind.data, "__", 2) == 0 &&
+        memcmp(q->kind.data + q->kind.len - 2, "__", 2) == 0)
+        return base_status_make(BASE_UNIMPLEMENTED,
+                                "queries of the metadata kind %.*s are not served yet",
+                                BASE_FMT(q->kind));
     return BASE_STATUS_OK;
 }
 
@@ -300,7 +313,8 @@ static uint64_t shape_of(struct making *m)
     return hash;
 }
 
-static struct base_status make(struct making *m, const qry_partition *partition, const qry_query_proto *in)
+static struct base_status make(struct making *m, const qry_partition *partition,
+                               const qry_query_proto *in)
 {
     size_t filters = 0;
     qry_partition *full;
@@ -323,8 +337,9 @@ static struct base_status make(struct making *m, const qry_partition *partition,
     return status;
 }
 
-struct base_status qry_query_make(const struct qry_scope *scope, const qry_partition *partition, const qry_query_proto *in,
-                                  struct base_arena *arena, struct qry_query *out)
+struct base_status qry_query_make(const struct qry_scope *scope, const qry_partition *partition,
+                                  const qry_query_proto *in, struct base_arena *arena,
+                                  struct qry_query *out)
 {
     struct making m = { .scope = scope, .arena = arena, .q = out };
     *out = (struct qry_query){ 0 };

@@ -1,8 +1,9 @@
 /* query.h: a query, checked and in normal form: what the planner works on. Pure.
  *
- * Normal form: filters are equalities (sorted, each once), at most one property with bounds, at most one ancestor; orders hold
- * no property that an equality fixes, begin with the bounded property, and end before __key__, whose direction is apart:
- * as said, else that of the last order. Values and paths are encoded (rows.h). */
+ * Normal form: filters are equalities (sorted, each once), at most one property with bounds, at
+ * most one ancestor; orders hold no property that an equality fixes, begin with the bounded
+ * property, and end before __key__, whose direction is apart: as said, else that of the last
+ * order. Values and paths are encoded (rows.h). */
 #ifndef QUERYAPI_QUERY_H
 #define QUERYAPI_QUERY_H
 
@@ -32,7 +33,7 @@ struct qry_query {
     size_t order_count;
     bool key_descending;
     bool keys_only;
-    int32_t offset, limit; /* limit -1: none */
+    int32_t offset, limit;                      /* limit -1: none */
     struct base_bytes start_cursor, end_cursor; /* as sent, or empty */
     uint64_t shape; /* hash of all that decides which results in which order */
 };
@@ -43,7 +44,8 @@ static inline bool qry_bounded_by_key(const struct qry_query *query)
 }
 
 /* INVALID_ARGUMENT names what is wrong, UNIMPLEMENTED what is not served. */
-struct base_status qry_query_make(const struct qry_scope *scope, const qry_partition *partition, const qry_query_proto *in,
-                                  struct base_arena *arena, struct qry_query *out) BASE_MUST_CHECK;
+struct base_status qry_query_make(const struct qry_scope *scope, const qry_partition *partition,
+                                  const qry_query_proto *in, struct base_arena *arena,
+                                  struct qry_query *out) BASE_MUST_CHECK;
 
 #endif

@@ -4,7 +4,8 @@
 #define OPTION(type) GOOGLE__DATASTORE__V1__READ_OPTIONS__CONSISTENCY_TYPE_##type
 #define MODE(type) GOOGLE__DATASTORE__V1__TRANSACTION_OPTIONS__MODE_##type
 
-static struct base_status check_read_time(struct qry_request *request, const qry_time *time, uint64_t *timestamp)
+static struct base_status check_read_time(struct qry_request *request, const qry_time *time,
+                                          uint64_t *timestamp)
 {
     int64_t at = qry_time_us(time);
     if (time->nanos < 0 || time->nanos > 999999999 || at <= 0)
@@ -17,7 +18,8 @@ static struct base_status check_read_time(struct qry_request *request, const qry
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_begin(struct qry_request *request, const qry_transaction_options *options, struct base_bytes *token)
+struct base_status qry_begin(struct qry_request *request, const qry_transaction_options *options,
+                             struct base_bytes *token)
 {
     struct qry_server *server = request->server;
     struct base_status status = BASE_STATUS_OK;
@@ -29,10 +31,12 @@ struct base_status qry_begin(struct qry_request *request, const qry_transaction_
         status = txn_read_timestamp(server->txn, request->database, request->deadline, &timestamp);
     if (base_failed(status))
         return status;
-    return qry_transaction_begin(&server->transactions, request->database, read_only, timestamp, request->arena, token);
+    return qry_transaction_begin(&server->transactions, request->database, read_only, timestamp,
+                                 request->arena, token);
 }
 
-static struct base_status open_transaction(struct qry_request *request, struct base_bytes token, struct qry_read *read)
+static struct base_status open_transaction(struct qry_request *request, struct base_bytes token,
+                                           struct qry_read *read)
 {
     struct base_status status =
         qry_transaction_hold(&request->server->transactions, request->database, token, &read->hold);
@@ -41,13 +45,15 @@ static struct base_status open_transaction(struct qry_request *request, struct b
     return status;
 }
 
-struct base_status qry_read_open(struct qry_request *request, const qry_read_options *options, struct qry_read *read)
+struct base_status qry_read_open(struct qry_request *request, const qry_read_options *options,
+                                 struct qry_read *read)
 {
     struct base_status status;
     *read = (struct qry_read){ 0 };
     switch (options ? options->consistency_type_case : OPTION(_NOT_SET)) {
     case OPTION(READ_CONSISTENCY): /* eventual reads are strong ones too */
-        if (options->read_consistency == GOOGLE__DATASTORE__V1__READ_OPTIONS__READ_CONSISTENCY__READ_CONSISTENCY_UNSPECIFIED)
+        if (options->read_consistency ==
+            GOOGLE__DATASTORE__V1__READ_OPTIONS__READ_CONSISTENCY__READ_CONSISTENCY_UNSPECIFIED)
             return base_status_make(BASE_INVALID_ARGUMENT, "ReadConsistency must be specified.");
         return BASE_STATUS_OK;
     case OPTION(TRANSACTION):
@@ -69,8 +75,10 @@ void qry_read_close(struct qry_request *request, struct qry_read *read)
 }
 
 /* *at: the timestamp to read at; *first: this read fixes the transaction's. */
-static struct base_status begin_read(struct qry_request *request, struct qry_read *read, bool *first) CH_WAITS;
-static struct base_status begin_read(struct qry_request *request, struct qry_read *read, bool *first)
+static struct base_status begin_read(struct qry_request *request, struct qry_read *read,
+                                     bool *first) CH_WAITS;
+static struct base_status begin_read(struct qry_request *request, struct qry_read *read,
+                                     bool *first)
 {
     *first = false;
     if (!read->in_transaction)
@@ -88,8 +96,8 @@ static void end_read(struct qry_read *read, bool first, bool failed, uint64_t re
         read->timestamp = read_at;
 }
 
-struct base_status qry_read_get(struct qry_request *request, struct qry_read *read, const struct txn_key *keys, size_t count,
-                                struct txn_value *values)
+struct base_status qry_read_get(struct qry_request *request, struct qry_read *read,
+                                const struct txn_key *keys, size_t count, struct txn_value *values)
 {
     struct base_status status = BASE_STATUS_OK;
     uint64_t read_at = 0;
@@ -100,8 +108,8 @@ struct base_status qry_read_get(struct qry_request *request, struct qry_read *re
         status = begin_read(request, read, &first);
     if (base_failed(status))
         return status;
-    status = txn_get(request->server->txn, request->database, read->timestamp, keys, count, request->deadline,
-                     request->arena, values, &read_at);
+    status = txn_get(request->server->txn, request->database, read->timestamp, keys, count,
+                     request->deadline, request->arena, values, &read_at);
     end_read(read, first, base_failed(status), read_at);
     return status;
 }
@@ -115,8 +123,9 @@ static struct base_bytes after(struct base_arena *arena, struct base_bytes key)
     return base_bytes(next, key.len + 1);
 }
 
-static struct base_status record_seen(struct qry_read *read, const struct txn_scan *scan, struct base_arena *arena,
-                                      const struct txn_row *rows, size_t count, bool more)
+static struct base_status record_seen(struct qry_read *read, const struct txn_scan *scan,
+                                      struct base_arena *arena, const struct txn_row *rows,
+                                      size_t count, bool more)
 {
     struct base_bytes start = scan->start, end = scan->end;
     if (more && count > 0 && scan->descending)
@@ -126,16 +135,17 @@ static struct base_status record_seen(struct qry_read *read, const struct txn_sc
     return qry_transaction_read_range(&read->hold, start, end);
 }
 
-struct base_status qry_read_scan(struct qry_request *request, struct qry_read *read, const struct txn_scan *scan,
-                                 struct base_arena *arena, struct txn_row **rows, size_t *count, bool *more)
+struct base_status qry_read_scan(struct qry_request *request, struct qry_read *read,
+                                 const struct txn_scan *scan, struct base_arena *arena,
+                                 struct txn_row **rows, size_t *count, bool *more)
 {
     uint64_t read_at = 0;
     bool first;
     struct base_status status = begin_read(request, read, &first);
     if (base_failed(status))
         return status;
-    status = txn_scan(request->server->txn, request->database, read->timestamp, scan, request->deadline, arena, rows,
-                      count, more, &read_at);
+    status = txn_scan(request->server->txn, request->database, read->timestamp, scan,
+                      request->deadline, arena, rows, count, more, &read_at);
     end_read(read, first, base_failed(status), read_at);
     if (!base_failed(status) && read->in_transaction)
         status = record_seen(read, scan, arena, *rows, *count, *more);
@@ -147,8 +157,9 @@ struct base_status qry_read_scan(struct qry_request *request, struct qry_read *r
 struct base_status qry_begin_transaction(struct qry_request *request, void *message, void **reply)
 {
     Google__Datastore__V1__BeginTransactionRequest *in = message;
-    Google__Datastore__V1__BeginTransactionResponse *out = CH_MESSAGE(
-        request->arena, Google__Datastore__V1__BeginTransactionResponse, google__datastore__v1__begin_transaction_response);
+    Google__Datastore__V1__BeginTransactionResponse *out =
+        CH_MESSAGE(request->arena, Google__Datastore__V1__BeginTransactionResponse,
+                   google__datastore__v1__begin_transaction_response);
     struct base_bytes token;
     struct base_status status = qry_begin(request, in->transaction_options, &token);
     if (base_failed(status))
@@ -163,9 +174,10 @@ struct base_status qry_rollback(struct qry_request *request, void *message, void
 {
     Google__Datastore__V1__RollbackRequest *in = message;
     struct qry_hold hold;
-    *reply = CH_MESSAGE(request->arena, Google__Datastore__V1__RollbackResponse, google__datastore__v1__rollback_response);
-    struct base_status status = qry_transaction_hold(&request->server->transactions, request->database,
-                                                     ch_bytes_of(in->transaction), &hold);
+    *reply = CH_MESSAGE(request->arena, Google__Datastore__V1__RollbackResponse,
+                        google__datastore__v1__rollback_response);
+    struct base_status status = qry_transaction_hold(
+        &request->server->transactions, request->database, ch_bytes_of(in->transaction), &hold);
     if (base_failed(status)) {
         bool garbage = strstr(base_status_text(&status), "Invalid transaction.") != NULL;
         if (garbage)

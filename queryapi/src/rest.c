@@ -1,5 +1,6 @@
-/* rest.c: HTTP/1.1 beside gRPC: POST /v1/projects/PROJECT:METHOD with proto3 JSON or, for clients of an older kind, protobuf
- * bodies (application/x-protobuf; errors are then google.rpc.Status). The reply is of the request's kind. */
+/* rest.c: HTTP/1.1 beside gRPC: POST /v1/projects/PROJECT:METHOD with proto3 JSON or, for clients
+ * of an older kind, protobuf bodies (application/x-protobuf; errors are then google.rpc.Status).
+ * The reply is of the request's kind. */
 #include <stdlib.h>
 
 #include "google/rpc/status.pb-c.h"
@@ -56,7 +57,8 @@ static void put_json_string(struct base_buf *out, const char *text)
     base_buf_put_str(out, "\"");
 }
 
-static void put_error(struct ch_http_reply *reply, int code, const struct base_status *status, bool protobuf)
+static void put_error(struct ch_http_reply *reply, int code, const struct base_status *status,
+                      bool protobuf)
 {
     reply->code = code;
     if (protobuf) {
@@ -73,7 +75,8 @@ static void put_error(struct ch_http_reply *reply, int code, const struct base_s
     base_buf_printf(&reply->body, ",\"status\":\"%s\"}}\n", base_code_name(status->code));
 }
 
-/* "/v1/projects/P:method", or "/v1/projects/P/databases/D:method" never: the database is in the body. */
+/* "/v1/projects/P:method", or "/v1/projects/P/databases/D:method" never: the database is in the
+ * body. */
 static const struct qry_method *find_method(const char *path, struct base_bytes *project)
 {
     static const char prefix[] = "/v1/projects/";
@@ -89,20 +92,25 @@ static const struct qry_method *find_method(const char *path, struct base_bytes 
     return NULL;
 }
 
-static struct base_status decode(const struct ch_http_request *request, const struct qry_method *method,
-                                 struct base_bytes project, bool protobuf, void **message)
+static struct base_status decode(const struct ch_http_request *request,
+                                 const struct qry_method *method, struct base_bytes project,
+                                 bool protobuf, void **message)
 {
     ProtobufCMessage *decoded;
     const ProtobufCMessageDescriptor *descriptor = qry_method_of(method)->request;
-    struct base_bytes body = !protobuf && request->body.len == 0 ? BASE_BYTES_LIT("{}") : request->body;
-    struct base_status status = protobuf ? ch_proto_decode(descriptor, body, request->arena, &decoded)
-                                         : ch_proto_from_json(descriptor, body, request->arena, &decoded);
+    struct base_bytes body =
+        !protobuf && request->body.len == 0 ? BASE_BYTES_LIT("{}") : request->body;
+    struct base_status status =
+        protobuf ? ch_proto_decode(descriptor, body, request->arena, &decoded)
+                 : ch_proto_from_json(descriptor, body, request->arena, &decoded);
     if (base_failed(status))
         return protobuf ? status : base_status_wrap(status, "Payload isn't valid for request.");
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(descriptor, "project_id");
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(descriptor, "project_id");
     ProtobufCBinaryData *named = (ProtobufCBinaryData *)((uint8_t *)decoded + field->offset);
     if (named->len > 0 && !base_bytes_eq(ch_bytes_of(*named), project))
-        return base_status_make(BASE_INVALID_ARGUMENT, "the URL's project is \"%.*s\", the body's is \"%.*s\"",
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "the URL's project is \"%.*s\", the body's is \"%.*s\"",
                                 BASE_FMT(project), BASE_FMT(ch_bytes_of(*named)));
     *named = ch_data_of(project);
     *message = decoded;
@@ -110,7 +118,8 @@ static struct base_status decode(const struct ch_http_request *request, const st
 }
 
 /* Replies carry entities as stored, undecoded: for JSON they are decoded here. */
-static struct base_status encode(const struct ch_http_request *request, const struct qry_method *method, const void *message,
+static struct base_status encode(const struct ch_http_request *request,
+                                 const struct qry_method *method, const void *message,
                                  bool protobuf, struct ch_http_reply *reply)
 {
     ProtobufCMessage *whole;
@@ -122,10 +131,13 @@ static struct base_status encode(const struct ch_http_request *request, const st
     }
     reply->content_type = JSON;
     ch_proto_encode(message, &bytes);
-    struct base_status status = ch_proto_decode(qry_method_of(method)->reply, base_buf_bytes(&bytes), request->arena, &whole);
+    struct base_status status = ch_proto_decode(qry_method_of(method)->reply,
+                                                base_buf_bytes(&bytes), request->arena, &whole);
     if (!base_failed(status))
-        status = ch_proto_to_json(whole, strstr(request->query, "enum-encoding=int") != NULL ||
-                                             strstr(request->query, "enum-encoding%3Dint") != NULL, &reply->body);
+        status = ch_proto_to_json(whole,
+                                  strstr(request->query, "enum-encoding=int") != NULL ||
+                                      strstr(request->query, "enum-encoding%3Dint") != NULL,
+                                  &reply->body);
     base_buf_free(&bytes);
     return status;
 }
@@ -145,7 +157,8 @@ void qry_rest_handle(void *self, const struct ch_http_request *request, struct c
         return;
     }
     if (!method || strcmp(request->method, "POST") != 0) {
-        status = base_status_make(BASE_NOT_FOUND, "%s %s is no method of this service", request->method, request->path);
+        status = base_status_make(BASE_NOT_FOUND, "%s %s is no method of this service",
+                                  request->method, request->path);
         put_error(reply, method ? 405 : 404, &status, protobuf);
         base_status_free(&status);
         return;

@@ -110,7 +110,8 @@ size_t qry_path_root_len(struct base_bytes path)
     return path.data[kind] == NAME && name > 0 ? kind + 1 + name : 0;
 }
 
-void qry_put_group_of_path(struct base_buf *out, struct base_bytes name_space, struct base_bytes path)
+void qry_put_group_of_path(struct base_buf *out, struct base_bytes name_space,
+                           struct base_bytes path)
 {
     size_t len = qry_path_root_len(path);
     BASE_ASSERT(len > 0);
@@ -288,7 +289,11 @@ static bool is_utf8(struct base_bytes text)
 {
     for (size_t i = 0; i < text.len;) {
         uint8_t lead = text.data[i];
-        size_t more = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : 9;
+        size_t more = lead < 0x80                   ? 0
+                      : lead >= 0xc2 && lead < 0xe0 ? 1
+                      : (lead & 0xf0) == 0xe0       ? 2
+                      : lead >= 0xf0 && lead < 0xf5 ? 3
+                                                    : 9;
         if (more == 9 || text.len - i <= more)
             return false;
         uint32_t point = more ? lead & (0x3fu >> more) : lead;
@@ -321,7 +326,8 @@ static bool decode_text(struct base_bytes *in, struct base_arena *arena, qry_val
 
 static bool decode_key(struct base_bytes *in, struct base_arena *arena, qry_value *value)
 {
-    qry_partition *partition = CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
+    qry_partition *partition =
+        CH_MESSAGE(arena, qry_partition, google__datastore__v1__partition_id);
     if (!take_string(in, arena, &partition->namespace_id) || in->len < 2)
         return false;
     struct base_bytes path = base_bytes(in->data, in->len - 2);
@@ -397,8 +403,8 @@ void qry_put_kind_prefix(struct base_buf *out, struct base_bytes name_space, str
     base_buf_put_ordered(out, kind);
 }
 
-void qry_put_property_prefix(struct base_buf *out, struct base_bytes name_space, struct base_bytes kind,
-                             struct base_bytes property)
+void qry_put_property_prefix(struct base_buf *out, struct base_bytes name_space,
+                             struct base_bytes kind, struct base_bytes property)
 {
     qry_put_space(out, QRY_ROWS_PROPERTY, name_space);
     base_buf_put_ordered(out, kind);

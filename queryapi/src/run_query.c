@@ -1,6 +1,7 @@
-/* run_query.c: RunQuery. A batch is made in two steps: positions are walked (skipping the offset), then their entities fetched,
- * a few hundred in one read, and sent as they are stored. A batch that is cut by size or count is NOT_FINISHED: its end cursor,
- * what it skipped and what it returned tell the client how to go on. */
+/* run_query.c: RunQuery. A batch is made in two steps: positions are walked (skipping the offset),
+ * then their entities fetched, a few hundred in one read, and sent as they are stored. A batch
+ * that is cut by size or count is NOT_FINISHED: its end cursor, what it skipped and what it
+ * returned tell the client how to go on. */
 #include "scan.h"
 #include "stored.h"
 #include "rows.h"
@@ -9,7 +10,11 @@
 #define MORE(name) GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__##name
 #define RESULT(name) GOOGLE__DATASTORE__V1__ENTITY_RESULT__RESULT_TYPE__##name
 
-enum { SKIP_MAX = 50000 /* results a batch */, FETCH_MAX = 300, POSITION_BYTES_MAX = QRY_BATCH_BYTES };
+enum {
+    SKIP_MAX = 50000 /* results a batch */,
+    FETCH_MAX = 300,
+    POSITION_BYTES_MAX = QRY_BATCH_BYTES
+};
 
 struct running {
     struct qry_request *request;
@@ -27,13 +32,15 @@ struct running {
 
 /* ---- walking ---- */
 
-static struct base_status position_of(struct running *r, struct base_bytes suffix, struct qry_cursor *out)
+static struct base_status position_of(struct running *r, struct base_bytes suffix,
+                                      struct qry_cursor *out)
 {
     base_buf_clear(&r->components);
     base_buf_clear(&r->path);
     if (!qry_suffix_to_position(&r->plan, suffix, &r->components, &r->path))
         return base_status_make(BASE_DATA_LOSS, "an index row is damaged");
-    *out = (struct qry_cursor){ true, base_bytes_dup(r->request->arena, base_buf_bytes(&r->components)),
+    *out = (struct qry_cursor){ true,
+                                base_bytes_dup(r->request->arena, base_buf_bytes(&r->components)),
                                 base_bytes_dup(r->request->arena, base_buf_bytes(&r->path)) };
     return BASE_STATUS_OK;
 }
@@ -45,7 +52,8 @@ static struct base_status skip_offset(struct running *r)
     struct base_buf suffix = { 0 };
     struct base_status status = BASE_STATUS_OK;
     bool found = true;
-    while (r->batch->skipped_results < r->query.offset && r->batch->skipped_results < SKIP_MAX && found) {
+    while (r->batch->skipped_results < r->query.offset && r->batch->skipped_results < SKIP_MAX &&
+           found) {
         struct base_bytes at;
         status = qry_walk_next(&r->walk, &at, &found);
         if (base_failed(status))
@@ -59,7 +67,8 @@ static struct base_status skip_offset(struct running *r)
     if (!base_failed(status) && r->batch->skipped_results > 0) {
         status = position_of(r, base_buf_bytes(&suffix), &last);
         if (!base_failed(status))
-            r->batch->skipped_cursor = ch_data_of(qry_cursor_encode(&r->query, &last, r->request->arena));
+            r->batch->skipped_cursor =
+                ch_data_of(qry_cursor_encode(&r->query, &last, r->request->arena));
     }
     base_buf_free(&suffix);
     r->cut = r->batch->skipped_results == SKIP_MAX && r->query.offset > SKIP_MAX;
@@ -100,9 +109,11 @@ static void add_result(struct running *r, qry_result *result, const struct qry_c
 static struct base_status add_keys(struct running *r)
 {
     for (size_t i = 0; i < r->count; i++) {
-        qry_result *result = CH_MESSAGE(r->request->arena, qry_result, google__datastore__v1__entity_result);
+        qry_result *result =
+            CH_MESSAGE(r->request->arena, qry_result, google__datastore__v1__entity_result);
         result->entity = CH_MESSAGE(r->request->arena, qry_entity, google__datastore__v1__entity);
-        if (!qry_take_path(r->positions[i].path, r->query.partition, r->request->arena, &result->entity->key))
+        if (!qry_take_path(r->positions[i].path, r->query.partition, r->request->arena,
+                           &result->entity->key))
             return base_status_make(BASE_DATA_LOSS, "an index row has no path");
         add_result(r, result, &r->positions[i]);
     }
@@ -122,15 +133,18 @@ static struct txn_key entity_row(struct running *r, struct base_bytes path)
     return row;
 }
 
-static struct base_status add_fetched(struct running *r, const struct txn_value *values, size_t from, size_t count)
+static struct base_status add_fetched(struct running *r, const struct txn_value *values,
+                                      size_t from, size_t count)
 {
     for (size_t i = 0; i < count && !r->cut; i++) {
         struct qry_stored stored;
         qry_result *result;
         struct base_status status = qry_stored_decode(&values[i], &stored);
         if (!base_failed(status) && !stored.found)
-            status = base_status_make(BASE_DATA_LOSS, "an index row names an entity that is not there");
-        if (!base_failed(status) && r->bytes > 0 && r->bytes + stored.entity.len > QRY_BATCH_BYTES) {
+            status =
+                base_status_make(BASE_DATA_LOSS, "an index row names an entity that is not there");
+        if (!base_failed(status) && r->bytes > 0 &&
+            r->bytes + stored.entity.len > QRY_BATCH_BYTES) {
             r->cut = true;
             return status;
         }
@@ -157,7 +171,8 @@ static void weigh(struct qry_server *server, const struct txn_value *values, siz
     for (size_t i = 0; i < count; i++)
         bytes += values[i].value.len;
     size_t mean = count ? bytes / count : 0;
-    server->entity_bytes = mean > server->entity_bytes ? mean : (server->entity_bytes * 7 + mean) / 8;
+    server->entity_bytes =
+        mean > server->entity_bytes ? mean : (server->entity_bytes * 7 + mean) / 8;
 }
 
 static struct base_status add_entities(struct running *r) CH_WAITS;
@@ -196,15 +211,18 @@ static void end_batch(struct running *r)
     else if (batch->skipped_results > 0)
         batch->end_cursor = batch->skipped_cursor;
     else
-        batch->end_cursor = r->query.start_cursor.len > 0 ? ch_data_of(r->query.start_cursor)
-                                                          : ch_data_of(qry_cursor_encode(&r->query, &begin, r->request->arena));
+        batch->end_cursor =
+            r->query.start_cursor.len > 0
+                ? ch_data_of(r->query.start_cursor)
+                : ch_data_of(qry_cursor_encode(&r->query, &begin, r->request->arena));
     bool at_end = qry_walk_at_end(&r->walk);
     if (r->cut)
         batch->more_results = MORE(NOT_FINISHED);
     else if (!at_end)
         batch->more_results = MORE(MORE_RESULTS_AFTER_LIMIT);
     else
-        batch->more_results = r->query.end_cursor.len > 0 ? MORE(MORE_RESULTS_AFTER_CURSOR) : MORE(NO_MORE_RESULTS);
+        batch->more_results =
+            r->query.end_cursor.len > 0 ? MORE(MORE_RESULTS_AFTER_CURSOR) : MORE(NO_MORE_RESULTS);
     batch->snapshot_version = (int64_t)r->read.timestamp;
     batch->read_time = qry_time_of(r->request->arena, r->read.timestamp);
 }
@@ -221,7 +239,8 @@ static struct base_status fill_batch(struct running *r)
     r->batch->entity_result_type = r->query.keys_only ? RESULT(KEY_ONLY) : RESULT(FULL);
     status = r->query.keys_only ? add_keys(r) : add_entities(r);
     if (!base_failed(status) && r->read.timestamp == 0) /* nothing had to be read */
-        status = txn_read_timestamp(r->request->server->txn, r->request->database, r->request->deadline, &r->read.timestamp);
+        status = txn_read_timestamp(r->request->server->txn, r->request->database,
+                                    r->request->deadline, &r->read.timestamp);
     if (!base_failed(status))
         end_batch(r);
     return status;
@@ -232,10 +251,12 @@ static struct base_status run(struct running *r)
 {
     struct base_status status = qry_plan_for(r->request, &r->read, &r->query, &r->plan);
     size_t most = r->query.keys_only ? QRY_BATCH_KEYS : QRY_BATCH_RESULTS;
-    size_t page = r->query.limit >= 0 && (size_t)r->query.limit < most ? (size_t)r->query.limit : most;
+    size_t page =
+        r->query.limit >= 0 && (size_t)r->query.limit < most ? (size_t)r->query.limit : most;
     page += r->query.offset < SKIP_MAX ? (size_t)r->query.offset : SKIP_MAX;
     if (!base_failed(status))
-        status = qry_walk_open(&r->walk, r->request, &r->read, &r->query, &r->plan, page ? page : 1);
+        status =
+            qry_walk_open(&r->walk, r->request, &r->read, &r->query, &r->plan, page ? page : 1);
     if (base_failed(status))
         return status;
     status = fill_batch(r);
@@ -259,14 +280,17 @@ static struct base_status check_request(const qry_run_query_request *in)
 struct base_status qry_run_query(struct qry_request *request, void *message, void **reply)
 {
     qry_run_query_request *in = message;
-    qry_run_query_reply *out = CH_MESSAGE(request->arena, qry_run_query_reply, google__datastore__v1__run_query_response);
+    qry_run_query_reply *out =
+        CH_MESSAGE(request->arena, qry_run_query_reply, google__datastore__v1__run_query_response);
     struct running *r = BASE_NEW(request->arena, struct running);
     r->request = request;
     r->mask = in->property_mask;
-    r->batch = out->batch = CH_MESSAGE(request->arena, qry_batch, google__datastore__v1__query_result_batch);
+    r->batch = out->batch =
+        CH_MESSAGE(request->arena, qry_batch, google__datastore__v1__query_result_batch);
     struct base_status status = check_request(in);
     if (!base_failed(status))
-        status = qry_query_make(&request->scope, in->partition_id, in->query, request->arena, &r->query);
+        status =
+            qry_query_make(&request->scope, in->partition_id, in->query, request->arena, &r->query);
     if (!base_failed(status))
         status = qry_read_open(request, in->read_options, &r->read);
     if (base_failed(status))

@@ -1,6 +1,7 @@
-/* scan.c: see scan.h. A stream is one scan of the plan with a page of its rows. With one stream every row that is its entity's
- * first is a result. With several, the target goes up to the largest suffix any of them stands at until all stand at the same:
- * what lies between is never read when it is more than a page. */
+/* scan.c: see scan.h. A stream is one scan of the plan with a page of its rows. With one stream
+ * every row that is its entity's first is a result. With several, the target goes up to the
+ * largest suffix any of them stands at until all stand at the same: what lies between is never
+ * read when it is more than a page. */
 #include "scan.h"
 
 #include <stdlib.h>
@@ -47,8 +48,9 @@ static void set_end(struct qry_walk *walk, const struct qry_cursor *cursor)
     }
 }
 
-struct base_status qry_walk_open(struct qry_walk *walk, struct qry_request *request, struct qry_read *read,
-                                 const struct qry_query *query, struct qry_plan *plan, size_t page)
+struct base_status qry_walk_open(struct qry_walk *walk, struct qry_request *request,
+                                 struct qry_read *read, const struct qry_query *query,
+                                 struct qry_plan *plan, size_t page)
 {
     struct qry_cursor start = { 0 }, end = { 0 };
     struct base_status status = BASE_STATUS_OK;
@@ -86,7 +88,8 @@ static struct base_bytes suffix_of(const struct qry_stream *stream, const struct
     return base_bytes(row->key.data + stream->prefix.len, row->key.len - stream->prefix.len);
 }
 
-static struct base_bytes join(struct base_arena *arena, struct base_bytes prefix, struct base_bytes suffix, bool and_zero)
+static struct base_bytes join(struct base_arena *arena, struct base_bytes prefix,
+                              struct base_bytes suffix, bool and_zero)
 {
     uint8_t *out = base_arena_alloc(arena, prefix.len + suffix.len + 1);
     memcpy(out, prefix.data, prefix.len);
@@ -111,11 +114,15 @@ static struct txn_scan range_left(const struct qry_walk *walk, struct qry_stream
     const struct qry_plan *plan = walk->plan;
     struct base_arena *arena = &stream->arena;
     struct base_bytes target = base_buf_bytes(&walk->target);
-    struct txn_scan scan = { .descending = plan->reverse, .keys_only = plan->keys_decide, .limit = stream->page };
+    struct txn_scan scan = { .descending = plan->reverse,
+                             .keys_only = plan->keys_decide,
+                             .limit = stream->page };
     scan.start = join(arena, stream->prefix, plan->lower, false);
-    scan.end = plan->unbounded ? prefix_end(arena, stream->prefix) : join(arena, stream->prefix, plan->upper, false);
+    scan.end = plan->unbounded ? prefix_end(arena, stream->prefix)
+                               : join(arena, stream->prefix, plan->upper, false);
     if (walk->has_target) {
-        struct base_bytes edge = join(arena, stream->prefix, target, plan->reverse != walk->after_target);
+        struct base_bytes edge =
+            join(arena, stream->prefix, target, plan->reverse != walk->after_target);
         if (!plan->reverse && base_bytes_cmp(edge, scan.start) > 0)
             scan.start = edge;
         if (plan->reverse && base_bytes_cmp(edge, scan.end) < 0)
@@ -135,7 +142,8 @@ static struct base_status fetch(struct qry_walk *walk, struct qry_stream *stream
     stream->more = false;
     if (base_bytes_cmp(scan.start, scan.end) >= 0)
         return BASE_STATUS_OK;
-    return qry_read_scan(walk->request, walk->read, &scan, &stream->arena, &stream->rows, &stream->count, &stream->more);
+    return qry_read_scan(walk->request, walk->read, &scan, &stream->arena, &stream->rows,
+                         &stream->count, &stream->more);
 }
 
 static bool before_target(const struct qry_walk *walk, struct base_bytes suffix)
@@ -153,16 +161,21 @@ static void choose_page(const struct qry_walk *walk, struct qry_stream *stream)
 {
     if (walk->plan->scan_count == 1 || !stream->started || stream->count == 0)
         return;
-    bool jump = !base_bytes_eq(suffix_of(stream, &stream->rows[stream->count - 1]), base_buf_bytes(&walk->target));
-    stream->page = jump ? JOIN_PAGE_MIN : stream->page * 2 < JOIN_PAGE_MAX ? stream->page * 2 : JOIN_PAGE_MAX;
+    bool jump = !base_bytes_eq(suffix_of(stream, &stream->rows[stream->count - 1]),
+                               base_buf_bytes(&walk->target));
+    stream->page = jump                               ? JOIN_PAGE_MIN
+                   : stream->page * 2 < JOIN_PAGE_MAX ? stream->page * 2
+                                                      : JOIN_PAGE_MAX;
 }
 
 /* Moves to the first row at or after the target. *found false: there is none. */
-static struct base_status seek(struct qry_walk *walk, struct qry_stream *stream, bool *found) CH_WAITS;
+static struct base_status seek(struct qry_walk *walk, struct qry_stream *stream,
+                               bool *found) CH_WAITS;
 static struct base_status seek(struct qry_walk *walk, struct qry_stream *stream, bool *found)
 {
     for (;;) {
-        while (stream->at < stream->count && before_target(walk, suffix_of(stream, &stream->rows[stream->at])))
+        while (stream->at < stream->count &&
+               before_target(walk, suffix_of(stream, &stream->rows[stream->at])))
             stream->at++;
         *found = stream->at < stream->count;
         if (*found || (stream->started && !stream->more))
@@ -193,7 +206,8 @@ static struct base_status agree(struct qry_walk *walk, bool *found)
         if (base_failed(status) || !*found)
             return status;
         struct base_bytes suffix = suffix_of(stream, &stream->rows[stream->at]);
-        bool at_target = walk->has_target && !walk->after_target && base_bytes_eq(suffix, base_buf_bytes(&walk->target));
+        bool at_target = walk->has_target && !walk->after_target &&
+                         base_bytes_eq(suffix, base_buf_bytes(&walk->target));
         agreeing = at_target ? agreeing + 1 : 1;
         if (!at_target)
             set_target(walk, suffix, false);
@@ -235,14 +249,15 @@ bool qry_walk_at_end(const struct qry_walk *walk)
 
 /* ---- planning ---- */
 
-struct base_status qry_plan_for(struct qry_request *request, const struct qry_read *read, const struct qry_query *query,
-                                struct qry_plan *plan)
+struct base_status qry_plan_for(struct qry_request *request, const struct qry_read *read,
+                                const struct qry_query *query, struct qry_plan *plan)
 {
     struct qry_definitions *definitions;
     struct base_status status = qry_catalog_get(request, &definitions);
     if (base_failed(status))
         return status;
-    status = qry_plan_make(query, definitions->indexes, definitions->count, read->timestamp, request->arena, plan);
+    status = qry_plan_make(query, definitions->indexes, definitions->count, read->timestamp,
+                           request->arena, plan);
     qry_definitions_drop(definitions);
     if (status.code != BASE_FAILED_PRECONDITION)
         return status;
@@ -250,7 +265,8 @@ struct base_status qry_plan_for(struct qry_request *request, const struct qry_re
     status = qry_catalog_reload(request, &definitions);
     if (base_failed(status))
         return status;
-    status = qry_plan_make(query, definitions->indexes, definitions->count, read->timestamp, request->arena, plan);
+    status = qry_plan_make(query, definitions->indexes, definitions->count, read->timestamp,
+                           request->arena, plan);
     qry_definitions_drop(definitions);
     return status;
 }

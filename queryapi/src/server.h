@@ -1,4 +1,5 @@
-/* server.h: the queryserver's state, and one request's context. Everything hangs off struct qry_server. */
+/* server.h: the queryserver's state, and one request's context. Everything hangs off struct
+ * qry_server. */
 #ifndef QUERYAPI_SERVER_H
 #define QUERYAPI_SERVER_H
 
@@ -10,11 +11,11 @@
 #include "txlayer/txlayer.h"
 
 enum {
-    QRY_DEADLINE_S = 60,          /* of a request without one */
-    QRY_COMMIT_TRIES = 20,        /* of a commit that is retried here (no transaction of the client's) */
-    QRY_BATCH_RESULTS = 300,      /* of whole entities in one reply */
-    QRY_BATCH_KEYS = 4000,        /* of keys only */
-    QRY_BATCH_BYTES = 1 << 20,    /* of a batch, about: clients refuse messages over 4 MiB */
+    QRY_DEADLINE_S = 60,     /* of a request without one */
+    QRY_COMMIT_TRIES = 20,   /* of a commit that is retried here (no transaction of the client's) */
+    QRY_BATCH_RESULTS = 300, /* of whole entities in one reply */
+    QRY_BATCH_KEYS = 4000,   /* of keys only */
+    QRY_BATCH_BYTES = 1 << 20, /* of a batch, about: clients refuse messages over 4 MiB */
 };
 
 struct qry_config {
@@ -41,8 +42,8 @@ struct qry_request {
 };
 
 /* Fills in scope and database, both checked. */
-struct base_status qry_request_open(struct qry_request *request, ProtobufCBinaryData project, ProtobufCBinaryData database)
-    BASE_MUST_CHECK;
+struct base_status qry_request_open(struct qry_request *request, ProtobufCBinaryData project,
+                                    ProtobufCBinaryData database) BASE_MUST_CHECK;
 
 /* ---- the methods. Requests are changed in place (completed); replies live in the arena. ---- */
 typedef Google__Datastore__V1__LookupRequest qry_lookup_request;
@@ -58,16 +59,23 @@ typedef Google__Datastore__V1__RunAggregationQueryResponse qry_aggregate_reply;
 typedef struct base_status qry_method_fn(struct qry_request *request, void *message, void **reply);
 struct base_status qry_lookup(struct qry_request *request, void *message, void **reply) CH_WAITS;
 struct base_status qry_run_query(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_run_aggregation_query(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_begin_transaction(struct qry_request *request, void *message, void **reply) CH_WAITS;
+struct base_status qry_run_aggregation_query(struct qry_request *request, void *message,
+                                             void **reply) CH_WAITS;
+struct base_status qry_begin_transaction(struct qry_request *request, void *message,
+                                         void **reply) CH_WAITS;
 struct base_status qry_commit(struct qry_request *request, void *message, void **reply) CH_WAITS;
 struct base_status qry_rollback(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_allocate_ids(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_reserve_ids(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_indexes_load(struct qry_request *request, void *message, void **reply) CH_WAITS;
-struct base_status qry_indexes_list(struct qry_request *request, void *message, void **reply) CH_WAITS;
+struct base_status qry_allocate_ids(struct qry_request *request, void *message,
+                                    void **reply) CH_WAITS;
+struct base_status qry_reserve_ids(struct qry_request *request, void *message,
+                                   void **reply) CH_WAITS;
+struct base_status qry_indexes_load(struct qry_request *request, void *message,
+                                    void **reply) CH_WAITS;
+struct base_status qry_indexes_list(struct qry_request *request, void *message,
+                                    void **reply) CH_WAITS;
 
-/* One row a method of both services: who calls it by gRPC, by REST (name in the URL), which fields say project and database. */
+/* One row a method of both services: who calls it by gRPC, by REST (name in the URL), which fields
+ * say project and database. */
 struct qry_method {
     const struct ch_service *service;
     size_t index; /* in the service's methods */
@@ -80,10 +88,13 @@ static inline const struct ch_method *qry_method_of(const struct qry_method *met
 }
 extern const struct qry_method qry_methods[];
 extern const size_t qry_method_count;
-/* Runs a decoded request of a method: opens the request's scope from its project_id and database_id. */
-struct base_status qry_method_run(struct qry_server *server, const struct qry_method *method, void *message,
-                                  struct base_arena *arena, ch_time deadline, void **reply) CH_WAITS BASE_MUST_CHECK;
-void qry_rest_handle(void *server, const struct ch_http_request *request, struct ch_http_reply *reply) CH_WAITS;
+/* Runs a decoded request of a method: opens the request's scope from its project_id and
+ * database_id. */
+struct base_status qry_method_run(struct qry_server *server, const struct qry_method *method,
+                                  void *message, struct base_arena *arena, ch_time deadline,
+                                  void **reply) CH_WAITS BASE_MUST_CHECK;
+void qry_rest_handle(void *server, const struct ch_http_request *request,
+                     struct ch_http_reply *reply) CH_WAITS;
 
 /* The row and group of a complete key, in `arena`. */
 struct txn_key qry_row_of(struct base_arena *arena, const qry_key *key);

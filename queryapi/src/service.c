@@ -1,4 +1,5 @@
-/* service.c: the queryserver: its start and stop, and the table of its methods, each run the same way by gRPC and by REST. */
+/* service.c: the queryserver: its start and stop, and the table of its methods, each run the same
+ * way by gRPC and by REST. */
 #include "server.h"
 
 #include "chassis/metrics.h"
@@ -6,36 +7,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DATASTORE(name) &google__datastore__v1__datastore__service, GOOGLE__DATASTORE__V1__DATASTORE__##name
+#define DATASTORE(name) \
+    &google__datastore__v1__datastore__service, GOOGLE__DATASTORE__V1__DATASTORE__##name
 #define INDEXES(name) &strata__queryapi__v1__indexes__service, STRATA__QUERYAPI__V1__INDEXES__##name
 
 /* ---- one request ---- */
 
-struct base_status qry_request_open(struct qry_request *request, ProtobufCBinaryData project, ProtobufCBinaryData database)
+struct base_status qry_request_open(struct qry_request *request, ProtobufCBinaryData project,
+                                    ProtobufCBinaryData database)
 {
     request->scope = (struct qry_scope){ ch_bytes_of(project), ch_bytes_of(database) };
     struct base_status status = qry_check_scope(&request->scope);
     if (base_failed(status))
         return status;
-    request->database = base_arena_printf(request->arena, "%.*s/%.*s", BASE_FMT(request->scope.project),
-                                          BASE_FMT(request->scope.database));
+    request->database =
+        base_arena_printf(request->arena, "%.*s/%.*s", BASE_FMT(request->scope.project),
+                          BASE_FMT(request->scope.database));
     return status;
 }
 
 static ProtobufCBinaryData field(const void *message, const char *name)
 {
     const ProtobufCMessageDescriptor *descriptor = ((const ProtobufCMessage *)message)->descriptor;
-    const ProtobufCFieldDescriptor *found = protobuf_c_message_descriptor_get_field_by_name(descriptor, name);
+    const ProtobufCFieldDescriptor *found =
+        protobuf_c_message_descriptor_get_field_by_name(descriptor, name);
     BASE_ASSERT(found);
     return *(const ProtobufCBinaryData *)((const uint8_t *)message + found->offset);
 }
 
-struct base_status qry_method_run(struct qry_server *server, const struct qry_method *method, void *message,
-                                  struct base_arena *arena, ch_time deadline, void **reply)
+struct base_status qry_method_run(struct qry_server *server, const struct qry_method *method,
+                                  void *message, struct base_arena *arena, ch_time deadline,
+                                  void **reply)
 {
     ch_time latest = ch_in(server->env, QRY_DEADLINE_S * CH_S);
-    struct qry_request request = { .server = server, .arena = arena, .deadline = deadline < latest ? deadline : latest };
-    struct base_status status = qry_request_open(&request, field(message, "project_id"), field(message, "database_id"));
+    struct qry_request request = { .server = server,
+                                   .arena = arena,
+                                   .deadline = deadline < latest ? deadline : latest };
+    struct base_status status =
+        qry_request_open(&request, field(message, "project_id"), field(message, "database_id"));
     if (base_failed(status))
         return status;
     return method->run(&request, message, reply);
@@ -53,12 +62,15 @@ struct qry_routes {
     struct qry_route routes[];
 };
 
-static struct base_status handle(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
-static struct base_status handle(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status handle(void *self, struct ch_call *call, const void *message,
+                                 void **reply) CH_WAITS;
+static struct base_status handle(void *self, struct ch_call *call, const void *message,
+                                 void **reply)
 {
     const struct qry_route *route = self;
     /* The message lies in the call's arena, ours to complete in place. */
-    return qry_method_run(route->server, route->method, (void *)message, ch_call_arena(call), ch_call_deadline(call), reply);
+    return qry_method_run(route->server, route->method, (void *)message, ch_call_arena(call),
+                          ch_call_deadline(call), reply);
 }
 
 const struct qry_method qry_methods[] = {
@@ -98,15 +110,17 @@ static void init(struct qry_server *server, const struct ch_service_start *start
     ch_gate_init(&server->gate, start->env, "queryserver");
     server->entity_bytes = 4096;
     server->commits = ch_counter(start->env, "queryserver_commits_total", "", "Commit calls.");
-    server->commit_retries =
-        ch_counter(start->env, "queryserver_commit_retries_total", "", "Commits tried again here after a conflict.");
-    server->aborted = ch_counter(start->env, "queryserver_transactions_aborted_total", "", "Transactions that met a conflict.");
+    server->commit_retries = ch_counter(start->env, "queryserver_commit_retries_total", "",
+                                        "Commits tried again here after a conflict.");
+    server->aborted = ch_counter(start->env, "queryserver_transactions_aborted_total", "",
+                                 "Transactions that met a conflict.");
 }
 
 static struct base_status start_server(const struct ch_service_start *start, void **self) CH_WAITS;
 static struct base_status start_server(const struct ch_service_start *start, void **self)
 {
-    struct qry_routes *routes = calloc(1, sizeof(*routes) + qry_method_count * sizeof(routes->routes[0]));
+    struct qry_routes *routes =
+        calloc(1, sizeof(*routes) + qry_method_count * sizeof(routes->routes[0]));
     BASE_ASSERT(routes);
     struct qry_server *server = &routes->server;
     init(server, start);

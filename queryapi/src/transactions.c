@@ -1,5 +1,6 @@
-/* transactions.c: see transactions.h. A token's layout is at make_token; its check (a hash of what comes before it and of the
- * database's name) tells garbage and other databases' tokens apart, it is no secret. */
+/* transactions.c: see transactions.h. A token's layout is at make_token; its check (a hash of what
+ * comes before it and of the database's name) tells garbage and other databases' tokens apart, it
+ * is no secret. */
 #include "transactions.h"
 
 #include <stdlib.h>
@@ -52,8 +53,10 @@ static uint64_t token_check(const uint8_t *token, const char *database)
     return base_hash(token, CHECKED, base_hash(database, strlen(database), 0x5354524154ULL));
 }
 
-/* Fixed layout; offsets: 0 'T', 1 mode, 2 instance, 10 begun, 18 timestamp, 26 id, 42 zero, 50 check. */
-static struct base_bytes make_token(struct qry_transactions *all, const struct qry_transaction *state, const char *database,
+/* Fixed layout; offsets: 0 'T', 1 mode, 2 instance, 10 begun, 18 timestamp, 26 id, 42 zero, 50
+ * check. */
+static struct base_bytes make_token(struct qry_transactions *all,
+                                    const struct qry_transaction *state, const char *database,
                                     struct base_arena *arena)
 {
     uint8_t *token = base_arena_calloc(arena, 1, QRY_TOKEN_LEN);
@@ -67,11 +70,13 @@ static struct base_bytes make_token(struct qry_transactions *all, const struct q
     return base_bytes(token, QRY_TOKEN_LEN);
 }
 
-struct base_status qry_transaction_begin(struct qry_transactions *all, const char *database, bool read_only, uint64_t timestamp,
+struct base_status qry_transaction_begin(struct qry_transactions *all, const char *database,
+                                         bool read_only, uint64_t timestamp,
                                          struct base_arena *arena, struct base_bytes *token)
 {
     if (all->count >= QRY_TRANSACTIONS_MAX)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "%d transactions are open at this server", QRY_TRANSACTIONS_MAX);
+        return base_status_make(BASE_RESOURCE_EXHAUSTED, "%d transactions are open at this server",
+                                QRY_TRANSACTIONS_MAX);
     struct qry_transaction *state = calloc(1, sizeof(*state));
     BASE_ASSERT(state);
     base_put_le64(state->id, ch_random(all->env));
@@ -94,19 +99,22 @@ static bool expired(const struct qry_transaction *state, ch_time now)
            now > state->used + QRY_TRANSACTION_IDLE_S * CH_S;
 }
 
-static struct base_status hold_elsewhere(struct qry_transactions *all, const uint8_t *token, struct qry_hold *hold)
+static struct base_status hold_elsewhere(struct qry_transactions *all, const uint8_t *token,
+                                         struct qry_hold *hold)
 {
     int64_t age_us = ch_wall_us(all->env) - (int64_t)base_get_le64(token + 10);
     if (base_get_le64(token + 2) == all->instance || age_us > QRY_TRANSACTION_LIFE_S * 1000000LL)
         return base_status_make(BASE_INVALID_ARGUMENT, OVER);
     if (!hold->read_only)
-        return base_status_make(BASE_ABORTED, "The transaction's reads were lost when its server restarted; begin it again.");
+        return base_status_make(
+            BASE_ABORTED,
+            "The transaction's reads were lost when its server restarted; begin it again.");
     hold->timestamp = base_get_le64(token + 18);
     return BASE_STATUS_OK;
 }
 
-struct base_status qry_transaction_hold(struct qry_transactions *all, const char *database, struct base_bytes token,
-                                        struct qry_hold *hold)
+struct base_status qry_transaction_hold(struct qry_transactions *all, const char *database,
+                                        struct base_bytes token, struct qry_hold *hold)
 {
     *hold = (struct qry_hold){ 0 };
     if (token.len != QRY_TOKEN_LEN || token.data[0] != 'T' ||
@@ -200,8 +208,10 @@ static struct base_status may_record(struct qry_reads *reads, size_t bytes)
 {
     if (reads->key_count + reads->range_count >= QRY_TRANSACTION_READS_MAX ||
         reads->bytes + bytes > QRY_TRANSACTION_BYTES_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "The transaction has read more than %d rows and ranges or %d bytes of them.",
-                                QRY_TRANSACTION_READS_MAX, QRY_TRANSACTION_BYTES_MAX);
+        return base_status_make(
+            BASE_INVALID_ARGUMENT,
+            "The transaction has read more than %d rows and ranges or %d bytes of them.",
+            QRY_TRANSACTION_READS_MAX, QRY_TRANSACTION_BYTES_MAX);
     reads->bytes += bytes;
     return BASE_STATUS_OK;
 }
@@ -214,13 +224,15 @@ struct base_status qry_transaction_read_key(struct qry_hold *hold, const struct 
     struct base_status status = may_record(reads, key->key.len + key->group.len);
     if (base_failed(status))
         return status;
-    reads->keys = grow(&reads->arena, reads->keys, reads->key_count, &reads->key_cap, sizeof(*reads->keys));
-    reads->keys[reads->key_count++] =
-        (struct txn_key){ base_bytes_dup(&reads->arena, key->group), base_bytes_dup(&reads->arena, key->key) };
+    reads->keys =
+        grow(&reads->arena, reads->keys, reads->key_count, &reads->key_cap, sizeof(*reads->keys));
+    reads->keys[reads->key_count++] = (struct txn_key){ base_bytes_dup(&reads->arena, key->group),
+                                                        base_bytes_dup(&reads->arena, key->key) };
     return status;
 }
 
-struct base_status qry_transaction_read_range(struct qry_hold *hold, struct base_bytes start, struct base_bytes end)
+struct base_status qry_transaction_read_range(struct qry_hold *hold, struct base_bytes start,
+                                              struct base_bytes end)
 {
     if (hold->read_only || base_bytes_cmp(start, end) >= 0)
         return BASE_STATUS_OK;
@@ -228,9 +240,10 @@ struct base_status qry_transaction_read_range(struct qry_hold *hold, struct base
     struct base_status status = may_record(reads, start.len + end.len);
     if (base_failed(status))
         return status;
-    reads->ranges = grow(&reads->arena, reads->ranges, reads->range_count, &reads->range_cap, sizeof(*reads->ranges));
-    reads->ranges[reads->range_count++] =
-        (struct txn_range){ base_bytes_dup(&reads->arena, start), base_bytes_dup(&reads->arena, end) };
+    reads->ranges = grow(&reads->arena, reads->ranges, reads->range_count, &reads->range_cap,
+                         sizeof(*reads->ranges));
+    reads->ranges[reads->range_count++] = (struct txn_range){ base_bytes_dup(&reads->arena, start),
+                                                              base_bytes_dup(&reads->arena, end) };
     return status;
 }
 
@@ -241,7 +254,8 @@ const struct qry_reads *qry_transaction_reads(const struct qry_hold *hold)
 
 /* ---- the end ---- */
 
-struct base_status qry_transaction_commit_begin(struct qry_hold *hold, struct base_arena *arena, struct base_bytes *kept)
+struct base_status qry_transaction_commit_begin(struct qry_hold *hold, struct base_arena *arena,
+                                                struct base_bytes *kept)
 {
     struct qry_transaction *state = hold->state;
     *kept = BASE_BYTES_EMPTY;

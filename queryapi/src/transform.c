@@ -1,5 +1,6 @@
-/* transform.c: see transform.h. Numbers: an integer and an integer stay integers and stop at the ends; with a double the result is
- * a double; what is no number counts as absent. Of equal numbers the stored one stays. */
+/* transform.c: see transform.h. Numbers: an integer and an integer stay integers and stop at the
+ * ends; with a double the result is a double; what is no number counts as absent. Of equal numbers
+ * the stored one stays. */
 #include "transform.h"
 
 #include "mask.h"
@@ -8,23 +9,29 @@
 
 static bool is_number(const qry_value *value)
 {
-    return value && (value->value_type_case == VALUE(INTEGER_VALUE) || value->value_type_case == VALUE(DOUBLE_VALUE));
+    return value && (value->value_type_case == VALUE(INTEGER_VALUE) ||
+                     value->value_type_case == VALUE(DOUBLE_VALUE));
 }
 
-static struct base_status check_operand(const struct qry_scope *scope, struct base_bytes name, qry_value *value,
-                                        struct base_arena *arena)
+static struct base_status check_operand(const struct qry_scope *scope, struct base_bytes name,
+                                        qry_value *value, struct base_arena *arena)
 {
     if (!is_number(value))
-        return base_status_make(BASE_INVALID_ARGUMENT, "The transform of property \"%.*s\" needs a number.", BASE_FMT(name));
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "The transform of property \"%.*s\" needs a number.",
+                                BASE_FMT(name));
     return qry_check_value(scope, name, value, arena);
 }
 
 static struct base_status check_elements(const struct qry_scope *scope, struct base_bytes name,
-                                         Google__Datastore__V1__ArrayValue *array, struct base_arena *arena)
+                                         Google__Datastore__V1__ArrayValue *array,
+                                         struct base_arena *arena)
 {
     for (size_t i = 0; i < array->n_values; i++) {
         if (array->values[i]->value_type_case == VALUE(ARRAY_VALUE))
-            return base_status_make(BASE_INVALID_ARGUMENT, "list_value cannot contain a Value containing another list_value.");
+            return base_status_make(
+                BASE_INVALID_ARGUMENT,
+                "list_value cannot contain a Value containing another list_value.");
         struct base_status status = qry_check_value(scope, name, array->values[i], arena);
         if (base_failed(status))
             return status;
@@ -32,7 +39,8 @@ static struct base_status check_elements(const struct qry_scope *scope, struct b
     return BASE_STATUS_OK;
 }
 
-static struct base_status check_one(const struct qry_scope *scope, qry_transform *transform, struct base_arena *arena)
+static struct base_status check_one(const struct qry_scope *scope, qry_transform *transform,
+                                    struct base_arena *arena)
 {
     struct base_bytes name = ch_bytes_of(transform->property);
     struct qry_path path;
@@ -41,9 +49,11 @@ static struct base_status check_one(const struct qry_scope *scope, qry_transform
         return status;
     switch (transform->transform_type_case) {
     case TRANSFORM(SET_TO_SERVER_VALUE):
-        if (transform->set_to_server_value == GOOGLE__DATASTORE__V1__PROPERTY_TRANSFORM__SERVER_VALUE__REQUEST_TIME)
+        if (transform->set_to_server_value ==
+            GOOGLE__DATASTORE__V1__PROPERTY_TRANSFORM__SERVER_VALUE__REQUEST_TIME)
             return status;
-        return base_status_make(BASE_INVALID_ARGUMENT, "The transform of property \"%.*s\" names no server value.",
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "The transform of property \"%.*s\" names no server value.",
                                 BASE_FMT(name));
     case TRANSFORM(INCREMENT):
         return check_operand(scope, name, transform->increment, arena);
@@ -56,15 +66,18 @@ static struct base_status check_one(const struct qry_scope *scope, qry_transform
     case TRANSFORM(REMOVE_ALL_FROM_ARRAY):
         return check_elements(scope, name, transform->remove_all_from_array, arena);
     default:
-        return base_status_make(BASE_INVALID_ARGUMENT, "The transform of property \"%.*s\" has no type.", BASE_FMT(name));
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "The transform of property \"%.*s\" has no type.", BASE_FMT(name));
     }
 }
 
-struct base_status qry_transforms_check(const struct qry_scope *scope, qry_transform **transforms, size_t count,
-                                        struct base_arena *arena)
+struct base_status qry_transforms_check(const struct qry_scope *scope, qry_transform **transforms,
+                                        size_t count, struct base_arena *arena)
 {
     if (count > QRY_TRANSFORMS_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "A mutation has more than %d property transforms.", QRY_TRANSFORMS_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "A mutation has more than %d property transforms.",
+                                QRY_TRANSFORMS_MAX);
     for (size_t i = 0; i < count; i++) {
         struct base_status status = check_one(scope, transforms[i], arena);
         if (base_failed(status))
@@ -75,7 +88,8 @@ struct base_status qry_transforms_check(const struct qry_scope *scope, qry_trans
 
 static double as_double(const qry_value *value)
 {
-    return value->value_type_case == VALUE(INTEGER_VALUE) ? (double)value->integer_value : value->double_value;
+    return value->value_type_case == VALUE(INTEGER_VALUE) ? (double)value->integer_value
+                                                          : value->double_value;
 }
 
 static bool both_integers(const qry_value *a, const qry_value *b)
@@ -110,7 +124,10 @@ static qry_value *extreme(qry_value *old, qry_value *other, bool maximum)
     if (!is_number(old))
         return other;
     if (both_integers(old, other))
-        return (maximum ? other->integer_value > old->integer_value : other->integer_value < old->integer_value) ? other : old;
+        return (maximum ? other->integer_value > old->integer_value
+                        : other->integer_value < old->integer_value)
+                   ? other
+                   : old;
     double a = as_double(old), b = as_double(other);
     if (a != a || b != b) /* NaN wins */
         return a != a ? old : other;
@@ -125,8 +142,10 @@ static bool holds(qry_value **values, size_t count, const qry_value *value)
     return false;
 }
 
-/* Appends what is missing, or keeps what is not named. A value that is no array counts as an empty one. */
-static qry_value *change_array(const qry_value *old, Google__Datastore__V1__ArrayValue *by, bool append, struct base_arena *arena)
+/* Appends what is missing, or keeps what is not named. A value that is no array counts as an empty
+ * one. */
+static qry_value *change_array(const qry_value *old, Google__Datastore__V1__ArrayValue *by,
+                               bool append, struct base_arena *arena)
 {
     qry_value *value = new_value(arena, VALUE(ARRAY_VALUE));
     Google__Datastore__V1__ArrayValue *array =
@@ -150,8 +169,8 @@ static qry_value *request_time(uint64_t now_us, struct base_arena *arena)
     return value;
 }
 
-static struct base_status apply(const qry_transform *transform, uint64_t now_us, qry_entity *entity, struct base_arena *arena,
-                                qry_value **result)
+static struct base_status apply(const qry_transform *transform, uint64_t now_us, qry_entity *entity,
+                                struct base_arena *arena, qry_value **result)
 {
     struct qry_path path;
     struct base_status status = qry_path_parse(ch_bytes_of(transform->property), arena, &path);
@@ -185,8 +204,9 @@ static struct base_status apply(const qry_transform *transform, uint64_t now_us,
     return status;
 }
 
-struct base_status qry_transforms_apply(qry_transform **transforms, size_t count, uint64_t now_us, qry_entity *entity,
-                                        struct base_arena *arena, qry_value **results)
+struct base_status qry_transforms_apply(qry_transform **transforms, size_t count, uint64_t now_us,
+                                        qry_entity *entity, struct base_arena *arena,
+                                        qry_value **results)
 {
     for (size_t i = 0; i < count; i++) {
         struct base_status status = apply(transforms[i], now_us, entity, arena, &results[i]);

@@ -50,8 +50,9 @@ void bed_run(void (*run)(struct bed *t))
     t->store.clock_arg = t;
     t->def = qry_service;
     t->def.start = start;
-    char *argv[] = { "queryserver", "--listen=10.0.0.1:8086", "--admin=", "--names=", "--log-level=warn",
-                     (char *)double_flag(&t->store, t->flag) };
+    char *argv[] = { "queryserver",      "--listen=10.0.0.1:8086",
+                     "--admin=",         "--names=",
+                     "--log-level=warn", (char *)double_flag(&t->store, t->flag) };
     memcpy(t->argv, argv, sizeof(argv));
     t->args = (struct ch_service_args){ &t->def, 6, t->argv };
     ch_sim_start(t->node, ch_service_main, &t->args);
@@ -82,10 +83,11 @@ static const char *quoted(struct bed *t, const char *fmt, va_list args)
 static void *request_of(struct bed *t, int method, const char *json)
 {
     ProtobufCMessage *message = NULL;
-    struct base_status status =
-        ch_proto_from_json(qry_method_of(method_of(method))->request, base_bytes_str(json), &t->arena, &message);
+    struct base_status status = ch_proto_from_json(qry_method_of(method_of(method))->request,
+                                                   base_bytes_str(json), &t->arena, &message);
     cr_assert(!base_failed(status), "%s: %s", json, base_status_text(&status));
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "project_id");
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "project_id");
     ProtobufCBinaryData *project = (ProtobufCBinaryData *)((uint8_t *)message + field->offset);
     if (project->len == 0)
         *project = ch_data_str("p");
@@ -104,9 +106,10 @@ void *bed_request(struct bed *t, int method, const char *fmt, ...)
 void *bed_send(struct bed *t, int method, void *request, struct base_status *status)
 {
     void *reply = NULL;
-    struct ch_call_options options = { .no_retry = t->lost_answer, .deadline = ch_in(t->env, 1000 * CH_S) };
-    struct base_status got =
-        ch_client_call(t->client, qry_method_of(method_of(method)), request, &options, &t->arena, &reply);
+    struct ch_call_options options = { .no_retry = t->lost_answer,
+                                       .deadline = ch_in(t->env, 1000 * CH_S) };
+    struct base_status got = ch_client_call(t->client, qry_method_of(method_of(method)), request,
+                                            &options, &t->arena, &reply);
     if (status)
         *status = got;
     else
@@ -123,7 +126,8 @@ void *bed_call(struct bed *t, int method, const char *fmt, ...)
     return bed_send(t, method, message, NULL);
 }
 
-void bed_fails(struct bed *t, int method, enum base_code code, const char *text, const char *fmt, ...)
+void bed_fails(struct bed *t, int method, enum base_code code, const char *text, const char *fmt,
+               ...)
 {
     struct base_status status;
     va_list args;
@@ -132,8 +136,8 @@ void bed_fails(struct bed *t, int method, enum base_code code, const char *text,
     va_end(args);
     void *reply = bed_send(t, method, message, &status);
     cr_assert(reply == NULL, "was accepted: %s", bed_json(t, reply));
-    cr_assert(status.code == code && strstr(base_status_text(&status), text), "%s %s, not %s %s", base_code_name(status.code),
-              base_status_text(&status), base_code_name(code), text);
+    cr_assert(status.code == code && strstr(base_status_text(&status), text), "%s %s, not %s %s",
+              base_code_name(status.code), base_status_text(&status), base_code_name(code), text);
     base_status_free(&status);
 }
 
@@ -149,10 +153,12 @@ const char *bed_json(struct bed *t, const void *message)
 
 const char *bed_base64(struct bed *t, ProtobufCBinaryData bytes)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = base_arena_alloc(&t->arena, bytes.len * 4 / 3 + 8), *at = out;
     for (size_t i = 0; i < bytes.len; i += 3) {
-        uint32_t v = (uint32_t)bytes.data[i] << 16 | (i + 1 < bytes.len ? (uint32_t)bytes.data[i + 1] << 8 : 0) |
+        uint32_t v = (uint32_t)bytes.data[i] << 16 |
+                     (i + 1 < bytes.len ? (uint32_t)bytes.data[i + 1] << 8 : 0) |
                      (i + 2 < bytes.len ? bytes.data[i + 2] : 0);
         *at++ = letters[v >> 18];
         *at++ = letters[v >> 12 & 63];

@@ -1,5 +1,5 @@
-/* bed.h: a queryserver on a simulated node over the txlayer's double, and a client that speaks to it. Requests are written as
- * JSON ('...' for "..."). */
+/* bed.h: a queryserver on a simulated node over the txlayer's double, and a client that speaks to
+ * it. Requests are written as JSON ('...' for "..."). */
 #ifndef QUERYAPI_BED_H
 #define QUERYAPI_BED_H
 
@@ -37,14 +37,26 @@ struct bed {
 void bed_run(void (*body)(struct bed *t));
 void bed_restart(struct bed *t) CH_WAITS;
 
-enum { LOOKUP, RUN_QUERY, AGGREGATE, BEGIN, COMMIT, ROLLBACK, ALLOCATE, RESERVE, LOAD_INDEXES, LIST_INDEXES };
+enum {
+    LOOKUP,
+    RUN_QUERY,
+    AGGREGATE,
+    BEGIN,
+    COMMIT,
+    ROLLBACK,
+    ALLOCATE,
+    RESERVE,
+    LOAD_INDEXES,
+    LIST_INDEXES
+};
 /* The request's message, with project "p" where it names none. */
 void *bed_request(struct bed *t, int method, const char *fmt, ...) BASE_PRINTF(3, 4);
 /* NULL when it failed; *status is then the caller's to free (NULL: it must not fail). */
 void *bed_send(struct bed *t, int method, void *request, struct base_status *status) CH_WAITS;
 void *bed_call(struct bed *t, int method, const char *fmt, ...) CH_WAITS BASE_PRINTF(3, 4);
 /* Must fail with this code, and a text that holds `text`. */
-void bed_fails(struct bed *t, int method, enum base_code code, const char *text, const char *fmt, ...) CH_WAITS BASE_PRINTF(5, 6);
+void bed_fails(struct bed *t, int method, enum base_code code, const char *text, const char *fmt,
+               ...) CH_WAITS BASE_PRINTF(5, 6);
 const char *bed_json(struct bed *t, const void *message);
 const char *bed_base64(struct bed *t, ProtobufCBinaryData bytes);
 

@@ -1,6 +1,6 @@
-/* Random queries over random entities, against a model that knows nothing of indexes or encodings: the results, their order,
- * their pages by cursors, offsets and counts must agree; and when an index is said to be missing, then loading the very
- * stanza that was recommended must be enough. */
+/* Random queries over random entities, against a model that knows nothing of indexes or encodings:
+ * the results, their order, their pages by cursors, offsets and counts must agree; and when an
+ * index is said to be missing, then loading the very stanza that was recommended must be enough. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -90,8 +90,10 @@ static bool holds(const struct filter *filter, struct value value)
     }
 }
 
-/* The value an entity is ordered by: the first in the direction among those that meet all inequalities. NONE: no such. */
-static struct value candidate(const struct entity *entity, const struct query *query, int property, bool descending)
+/* The value an entity is ordered by: the first in the direction among those that meet all
+ * inequalities. NONE: no such. */
+static struct value candidate(const struct entity *entity, const struct query *query, int property,
+                              bool descending)
 {
     struct value best = { NONE, 0 };
     int count = entity->counts[property] < 0 ? 1 : entity->counts[property];
@@ -99,15 +101,18 @@ static struct value candidate(const struct entity *entity, const struct query *q
         struct value value = entity->values[property][i];
         bool good = value.type != NONE;
         for (int f = 0; f < query->filter_count; f++)
-            good = good && (query->filters[f].property != property || query->filters[f].op == '=' || holds(&query->filters[f], value));
-        if (good && (best.type == NONE || (descending ? compare_values(value, best) > 0 : compare_values(value, best) < 0)))
+            good = good && (query->filters[f].property != property || query->filters[f].op == '=' ||
+                            holds(&query->filters[f], value));
+        if (good && (best.type == NONE || (descending ? compare_values(value, best) > 0
+                                                      : compare_values(value, best) < 0)))
             best = value;
     }
     if (count == 0 && !entity->excluded[property]) { /* an empty array is found as null */
         struct value null = { NUL, 0 };
         bool good = true;
         for (int f = 0; f < query->filter_count; f++)
-            good = good && (query->filters[f].property != property || query->filters[f].op == '=' || holds(&query->filters[f], null));
+            good = good && (query->filters[f].property != property || query->filters[f].op == '=' ||
+                            holds(&query->filters[f], null));
         return good ? null : best;
     }
     return best;
@@ -115,27 +120,32 @@ static struct value candidate(const struct entity *entity, const struct query *q
 
 static bool has_value(const struct entity *entity, const struct filter *filter)
 {
-    int property = filter->property, count = entity->counts[property] < 0 ? 1 : entity->counts[property];
+    int property = filter->property,
+        count = entity->counts[property] < 0 ? 1 : entity->counts[property];
     if (entity->excluded[property])
         return false;
     if (count == 0)
         return filter->value.type == NUL;
     for (int i = 0; i < count; i++)
-        if (entity->values[property][i].type != NONE && compare_values(entity->values[property][i], filter->value) == 0)
+        if (entity->values[property][i].type != NONE &&
+            compare_values(entity->values[property][i], filter->value) == 0)
             return true;
     return false;
 }
 
 static bool matches(const struct entity *entity, const struct query *query)
 {
-    if (strcmp(entity->name_space, query->name_space) || (query->kind && strcmp(entity->path[entity->depth - 1].kind, query->kind)))
+    if (strcmp(entity->name_space, query->name_space) ||
+        (query->kind && strcmp(entity->path[entity->depth - 1].kind, query->kind)))
         return false;
     for (int i = 0; i < query->ancestor_depth; i++)
-        if (i >= entity->depth || strcmp(entity->path[i].kind, query->ancestor[i].kind) || entity->path[i].id != query->ancestor[i].id)
+        if (i >= entity->depth || strcmp(entity->path[i].kind, query->ancestor[i].kind) ||
+            entity->path[i].id != query->ancestor[i].id)
             return false;
     for (int f = 0; f < query->filter_count; f++)
-        if (query->filters[f].op == '=' ? !has_value(entity, &query->filters[f])
-                                        : candidate(entity, query, query->filters[f].property, false).type == NONE)
+        if (query->filters[f].op == '='
+                ? !has_value(entity, &query->filters[f])
+                : candidate(entity, query, query->filters[f].property, false).type == NONE)
             return false;
     for (int o = 0; o < query->order_count; o++)
         if (candidate(entity, query, query->orders[o], false).type == NONE)
@@ -147,7 +157,8 @@ static const struct query *sorting; /* qsort has no argument */
 
 static int compare_entities(const void *a, const void *b)
 {
-    const struct entity *left = *(const struct entity *const *)a, *right = *(const struct entity *const *)b;
+    const struct entity *left = *(const struct entity *const *)a,
+                        *right = *(const struct entity *const *)b;
     bool descending = sorting->by_key_descending;
     for (int o = 0; o < sorting->order_count; o++) {
         descending = sorting->descending[o];
@@ -175,8 +186,10 @@ static int expected(struct world *w, const struct query *query, const struct ent
 
 static void put_value(struct base_buf *out, struct value value)
 {
-    static const char *const formats[] = { [NUL] = "{'nullValue':null}", [INTEGER] = "{'integerValue':'%d'}",
-                                           [STRING] = "{'stringValue':'v%d'}", [DOUBLE] = "{'doubleValue':%d.5}" };
+    static const char *const formats[] = { [NUL] = "{'nullValue':null}",
+                                           [INTEGER] = "{'integerValue':'%d'}",
+                                           [STRING] = "{'stringValue':'v%d'}",
+                                           [DOUBLE] = "{'doubleValue':%d.5}" };
     if (value.type == BOOLEAN)
         base_buf_printf(out, "{'booleanValue':%s}", value.number ? "true" : "false");
     else if (value.type == NUL)
@@ -188,7 +201,8 @@ static void put_value(struct base_buf *out, struct value value)
 #pragma GCC diagnostic pop
 }
 
-static void put_path(struct base_buf *out, const char *name_space, const struct element *path, int depth)
+static void put_path(struct base_buf *out, const char *name_space, const struct element *path,
+                     int depth)
 {
     base_buf_printf(out, "{'partitionId':{'namespaceId':'%s'},'path':[", name_space);
     for (int i = 0; i < depth; i++)
@@ -196,7 +210,8 @@ static void put_path(struct base_buf *out, const char *name_space, const struct 
     base_buf_put_str(out, "]}");
 }
 
-static void put_property(struct base_buf *out, const struct entity *entity, int property, bool *first)
+static void put_property(struct base_buf *out, const struct entity *entity, int property,
+                         bool *first)
 {
     int count = entity->counts[property];
     if (count < 0 && entity->values[property][0].type == NONE)
@@ -221,8 +236,13 @@ static void put_property(struct base_buf *out, const struct entity *entity, int 
 
 static void put_filter(struct base_buf *out, const struct filter *filter)
 {
-    const char *op = filter->op == '=' ? "EQUAL" : filter->op == '<' ? "LESS_THAN" : filter->op == 'l' ? "LESS_THAN_OR_EQUAL" : filter->op == '>' ? "GREATER_THAN" : "GREATER_THAN_OR_EQUAL";
-    base_buf_printf(out, "{'propertyFilter':{'property':{'name':'%s'},'op':'%s','value':", property_names[filter->property], op);
+    const char *op = filter->op == '='   ? "EQUAL"
+                     : filter->op == '<' ? "LESS_THAN"
+                     : filter->op == 'l' ? "LESS_THAN_OR_EQUAL"
+                     : filter->op == '>' ? "GREATER_THAN"
+                                         : "GREATER_THAN_OR_EQUAL";
+    base_buf_printf(out, "{'propertyFilter':{'property':{'name':'%s'},'op':'%s','value':",
+                    property_names[filter->property], op);
     put_value(out, filter->value);
     base_buf_put_str(out, "}}");
 }
@@ -240,7 +260,10 @@ static void put_query(struct base_buf *out, const struct query *query)
             put_filter(out, &query->filters[f]);
         }
         if (query->ancestor_depth) {
-            base_buf_printf(out, "%s{'propertyFilter':{'property':{'name':'__key__'},'op':'HAS_ANCESTOR','value':{'keyValue':", some ? "," : "");
+            base_buf_printf(out,
+                            "%s{'propertyFilter':{'property':{'name':'__key__'},'op':'HAS_ANCESTOR'"
+                            ",'value':{'keyValue':",
+                            some ? "," : "");
             put_path(out, query->name_space, query->ancestor, query->ancestor_depth);
             base_buf_put_str(out, "}}}");
         }
@@ -248,7 +271,9 @@ static void put_query(struct base_buf *out, const struct query *query)
     }
     base_buf_put_str(out, "'order':[");
     for (int o = 0; o < query->order_count; o++)
-        base_buf_printf(out, "%s{'property':{'name':'%s'},'direction':'%s'}", o ? "," : "", property_names[query->orders[o]], query->descending[o] ? "DESCENDING" : "ASCENDING");
+        base_buf_printf(out, "%s{'property':{'name':'%s'},'direction':'%s'}", o ? "," : "",
+                        property_names[query->orders[o]],
+                        query->descending[o] ? "DESCENDING" : "ASCENDING");
     if (query->by_key_descending)
         base_buf_put_str(out, "{'property':{'name':'__key__'},'direction':'DESCENDING'}");
     base_buf_put_str(out, "]");
@@ -258,7 +283,8 @@ static void put_query(struct base_buf *out, const struct query *query)
 
 static struct value make_value(struct world *w)
 {
-    static const enum type types[] = { NUL, INTEGER, INTEGER, INTEGER, BOOLEAN, STRING, STRING, DOUBLE };
+    static const enum type types[] = { NUL,     INTEGER, INTEGER, INTEGER,
+                                       BOOLEAN, STRING,  STRING,  DOUBLE };
     struct value value = { types[pick(w, 8)], 0 };
     value.number = value.type == NUL ? 0 : value.type == BOOLEAN ? pick(w, 2) : pick(w, 3);
     return value;
@@ -310,15 +336,18 @@ static void make_query(struct world *w, struct query *query)
     if (!query->kind || query->by_key_descending)
         return;
     for (int n = pick(w, 3); n > 0; n--)
-        query->filters[query->filter_count++] = (struct filter){ pick(w, PROPERTIES), '=', make_value(w) };
+        query->filters[query->filter_count++] =
+            (struct filter){ pick(w, PROPERTIES), '=', make_value(w) };
     int bounded = pick(w, 3) ? -1 : pick(w, PROPERTIES);
     bool used[PROPERTIES] = { 0 };
     for (int f = 0; f < query->filter_count; f++)
         used[query->filters[f].property] = true;
     if (bounded >= 0) {
-        query->filters[query->filter_count++] = (struct filter){ bounded, pick(w, 2) ? '>' : 'g', make_value(w) };
+        query->filters[query->filter_count++] =
+            (struct filter){ bounded, pick(w, 2) ? '>' : 'g', make_value(w) };
         if (pick(w, 2))
-            query->filters[query->filter_count++] = (struct filter){ bounded, pick(w, 2) ? '<' : 'l', make_value(w) };
+            query->filters[query->filter_count++] =
+                (struct filter){ bounded, pick(w, 2) ? '<' : 'l', make_value(w) };
         query->orders[query->order_count] = bounded; /* said, or implied: the same */
         query->descending[query->order_count++] = pick(w, 2);
         used[bounded] = true;
@@ -340,7 +369,8 @@ static void load_recommended(struct world *w, const char *text)
 {
     const char *stanza = strstr(text, "recommended index is:\n");
     cr_assert(stanza != NULL, "%s", text);
-    const char *yaml = base_arena_printf(&w->t->arena, "indexes:\n%s\n", stanza + strlen("recommended index is:\n"));
+    const char *yaml = base_arena_printf(&w->t->arena, "indexes:\n%s\n",
+                                         stanza + strlen("recommended index is:\n"));
     Strata__Queryapi__V1__LoadReply *reply =
         bed_call(w->t, LOAD_INDEXES, "{'yaml':'%s'}", bed_base64(w->t, ch_data_str(yaml)));
     cr_assert(reply->n_added == 1 && reply->added[0]->ready, "%s", yaml);
@@ -350,84 +380,120 @@ static bool same_key(const qry_key *key, const struct entity *entity)
 {
     bool same = (int)key->n_path == entity->depth;
     for (int i = 0; same && i < entity->depth; i++)
-        same = key->path[i]->id == entity->path[i].id && base_bytes_eq_str(ch_bytes_of(key->path[i]->kind), entity->path[i].kind);
+        same = key->path[i]->id == entity->path[i].id &&
+               base_bytes_eq_str(ch_bytes_of(key->path[i]->kind), entity->path[i].kind);
     return same;
 }
 
-static qry_batch *run(struct world *w, const struct query *query, const char *rest, bool keys_only, const char **json) CH_WAITS;
-static qry_batch *run(struct world *w, const struct query *query, const char *rest, bool keys_only, const char **json)
+static qry_batch *run(struct world *w, const struct query *query, const char *rest, bool keys_only,
+                      const char **json) CH_WAITS;
+static qry_batch *run(struct world *w, const struct query *query, const char *rest, bool keys_only,
+                      const char **json)
 {
     struct base_buf out = { 0 };
     base_buf_printf(&out, "{'partitionId':{'namespaceId':'%s'},'query':", query->name_space);
     put_query(&out, query);
-    base_buf_printf(&out, "%s%s}}", keys_only ? ",'projection':[{'property':{'name':'__key__'}}]" : "", rest);
+    base_buf_printf(&out, "%s%s}}",
+                    keys_only ? ",'projection':[{'property':{'name':'__key__'}}]" : "", rest);
     *json = base_bytes_cstr(&w->t->arena, base_buf_bytes(&out));
     base_buf_free(&out);
     for (int tries = 0;; tries++) {
         struct base_status status;
-        qry_run_query_reply *reply = bed_send(w->t, RUN_QUERY, bed_request(w->t, RUN_QUERY, "%s", *json), &status);
+        qry_run_query_reply *reply =
+            bed_send(w->t, RUN_QUERY, bed_request(w->t, RUN_QUERY, "%s", *json), &status);
         if (reply)
             return reply->batch;
-        cr_assert(status.code == BASE_FAILED_PRECONDITION && tries == 0, "%s: %s", *json, base_status_text(&status));
+        cr_assert(status.code == BASE_FAILED_PRECONDITION && tries == 0, "%s: %s", *json,
+                  base_status_text(&status));
         load_recommended(w, base_status_text(&status));
         base_status_free(&status);
         w->missing++;
     }
 }
 
-static void check_batch(const qry_batch *batch, const struct entity **all, int count, const char *json)
+static void check_batch(const qry_batch *batch, const struct entity **all, int count,
+                        const char *json)
 {
     for (int i = 0; i < (int)batch->n_entity_results && i < count; i++)
-        cr_assert(same_key(batch->entity_results[i]->entity->key, all[i]), "result %d of %s", i, json);
-    cr_assert_eq((int)batch->n_entity_results, count, "%d results, not %d: %s", (int)batch->n_entity_results, count, json);
+        cr_assert(same_key(batch->entity_results[i]->entity->key, all[i]), "result %d of %s", i,
+                  json);
+    cr_assert_eq((int)batch->n_entity_results, count, "%d results, not %d: %s",
+                 (int)batch->n_entity_results, count, json);
 }
 
-/* Through all results by pages of `limit`, the cursor of any result among them being as good as the page's end. */
-static void check_pages(struct world *w, const struct query *query, const struct entity **all, int count, int limit) CH_WAITS;
-static void check_pages(struct world *w, const struct query *query, const struct entity **all, int count, int limit)
+/* Through all results by pages of `limit`, the cursor of any result among them being as good as
+ * the page's end. */
+static void check_pages(struct world *w, const struct query *query, const struct entity **all,
+                        int count, int limit) CH_WAITS;
+static void check_pages(struct world *w, const struct query *query, const struct entity **all,
+                        int count, int limit)
 {
     const char *cursor = "", *json;
     for (int at = 0; at <= count;) {
-        const char *rest = base_arena_printf(&w->t->arena, ",'limit':%d%s%s%s", limit, *cursor ? ",'startCursor':'" : "", cursor, *cursor ? "'" : "");
+        const char *rest =
+            base_arena_printf(&w->t->arena, ",'limit':%d%s%s%s", limit,
+                              *cursor ? ",'startCursor':'" : "", cursor, *cursor ? "'" : "");
         qry_batch *batch = run(w, query, rest, pick(w, 2), &json);
         int left = count - at;
         check_batch(batch, all + at, left < limit ? left : limit, json);
         if (left <= limit) {
             /* At the limit exactly, "maybe more" is allowed; a short page is surely the last. */
-            cr_assert(left == limit || batch->more_results == GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__NO_MORE_RESULTS, "%s", json);
+            cr_assert(
+                left == limit ||
+                    batch->more_results ==
+                        GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__NO_MORE_RESULTS,
+                "%s", json);
             return;
         }
-        cr_assert_eq(batch->more_results, GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__MORE_RESULTS_AFTER_LIMIT, "%s", json);
+        cr_assert_eq(
+            batch->more_results,
+            GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__MORE_RESULTS_AFTER_LIMIT,
+            "%s", json);
         int used = 1 + pick(w, limit);
-        cursor = bed_base64(w->t, used == limit ? batch->end_cursor : batch->entity_results[used - 1]->cursor);
+        cursor = bed_base64(w->t, used == limit ? batch->end_cursor
+                                                : batch->entity_results[used - 1]->cursor);
         at += used;
     }
 }
 
-static void check_parts(struct world *w, const struct query *query, const struct entity **all, int count, const qry_batch *whole) CH_WAITS;
-static void check_parts(struct world *w, const struct query *query, const struct entity **all, int count, const qry_batch *whole)
+static void check_parts(struct world *w, const struct query *query, const struct entity **all,
+                        int count, const qry_batch *whole) CH_WAITS;
+static void check_parts(struct world *w, const struct query *query, const struct entity **all,
+                        int count, const qry_batch *whole)
 {
     const char *json;
     int offset = pick(w, count + 2);
-    qry_batch *batch = run(w, query, base_arena_printf(&w->t->arena, ",'offset':%d,'limit':3", offset), false, &json);
+    qry_batch *batch = run(
+        w, query, base_arena_printf(&w->t->arena, ",'offset':%d,'limit':3", offset), false, &json);
     int left = count > offset ? count - offset : 0;
     check_batch(batch, all + (count - left), left < 3 ? left : 3, json);
     cr_assert_eq(batch->skipped_results, offset < count ? offset : count, "%s", json);
     if (count > 0) { /* up to and with one */
         int last = pick(w, count);
         const char *end = bed_base64(w->t, whole->entity_results[last]->cursor);
-        batch = run(w, query, base_arena_printf(&w->t->arena, ",'endCursor':'%s'", end), false, &json);
+        batch =
+            run(w, query, base_arena_printf(&w->t->arena, ",'endCursor':'%s'", end), false, &json);
         check_batch(batch, all, last + 1, json);
-        cr_assert_eq(batch->more_results, GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__MORE_RESULTS_AFTER_CURSOR, "%s", json);
+        cr_assert_eq(
+            batch->more_results,
+            GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__MORE_RESULTS_AFTER_CURSOR,
+            "%s", json);
     }
     struct base_buf out = { 0 };
-    base_buf_printf(&out, "{'partitionId':{'namespaceId':'%s'},'aggregationQuery':{'aggregations':[{'count':{}},{'alias':'some','count':{'upTo':'2'}}],'nestedQuery':", query->name_space);
+    base_buf_printf(&out,
+                    "{'partitionId':{'namespaceId':'%s'},'aggregationQuery':{'aggregations':[{'"
+                    "count':{}},{'alias':'some','count':{'upTo':'2'}}],'nestedQuery':",
+                    query->name_space);
     put_query(&out, query);
     base_buf_put_str(&out, "}}}");
     base_buf_put_u8(&out, 0);
     qry_aggregate_reply *reply = bed_call(w->t, AGGREGATE, "%s", (char *)out.data);
-    cr_assert_eq(reply->batch->aggregation_results[0]->aggregate_properties[0]->value->integer_value, count, "%s", (char *)out.data);
-    cr_assert_eq(reply->batch->aggregation_results[0]->aggregate_properties[1]->value->integer_value, count < 2 ? count : 2);
+    cr_assert_eq(
+        reply->batch->aggregation_results[0]->aggregate_properties[0]->value->integer_value, count,
+        "%s", (char *)out.data);
+    cr_assert_eq(
+        reply->batch->aggregation_results[0]->aggregate_properties[1]->value->integer_value,
+        count < 2 ? count : 2);
     base_buf_free(&out);
 }
 
@@ -441,7 +507,8 @@ static void check_query(struct world *w)
     int count = expected(w, &query, all);
     qry_batch *batch = run(w, &query, "", false, &json);
     check_batch(batch, all, count, json);
-    cr_assert_eq(batch->more_results, GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__NO_MORE_RESULTS);
+    cr_assert_eq(batch->more_results,
+                 GOOGLE__DATASTORE__V1__QUERY_RESULT_BATCH__MORE_RESULTS_TYPE__NO_MORE_RESULTS);
     check_pages(w, &query, all, count, 1 + pick(w, 5));
     check_parts(w, &query, all, count, batch);
     w->answered++;
@@ -473,7 +540,8 @@ BED_TEST(random_queries_agree_with_the_model)
             check_query(w);
             base_arena_reset(&t->arena);
         }
-        cr_assert(w->missing > 0 && w->results > QUERIES, "%d missing, %d results: the queries say too little", w->missing, w->results);
+        cr_assert(w->missing > 0 && w->results > QUERIES,
+                  "%d missing, %d results: the queries say too little", w->missing, w->results);
         for (int i = 0; i < ENTITIES; i++) { /* whatever a write left behind would show here */
             struct base_buf out = { 0 };
             base_buf_put_str(&out, "{'mode':'NON_TRANSACTIONAL','mutations':[{'delete':");
@@ -483,7 +551,8 @@ BED_TEST(random_queries_agree_with_the_model)
             bed_call(t, COMMIT, "%s", (char *)out.data);
             base_buf_free(&out);
         }
-        size_t left = double_count(&t->store, "p/", BASE_BYTES_EMPTY) - double_count(&t->store, "p/", BASE_BYTES_LIT("M"));
+        size_t left = double_count(&t->store, "p/", BASE_BYTES_EMPTY) -
+                      double_count(&t->store, "p/", BASE_BYTES_LIT("M"));
         cr_assert_eq(left, 0u, "%zu rows are left when no entity is", left);
     }
     free(w);

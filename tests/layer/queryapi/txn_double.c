@@ -1,5 +1,6 @@
-/* txn_double.c: see txn_double.h. Rows in a tree by database, NUL, key; each with its versions, oldest first. A commit acts at
- * one instant: it validates against the last version of every key and of every row of a range, and appends. */
+/* txn_double.c: see txn_double.h. Rows in a tree by database, NUL, key; each with its versions,
+ * oldest first. A commit acts at one instant: it validates against the last version of every key
+ * and of every row of a range, and appends. */
 #include "txn_double.h"
 
 #include <bsd/sys/tree.h>
@@ -101,7 +102,8 @@ static struct base_bytes full_key(struct base_buf *out, const char *database, st
     return base_buf_bytes(out);
 }
 
-static struct double_row *find(struct double_store *store, const char *database, struct base_bytes key)
+static struct double_row *find(struct double_store *store, const char *database,
+                               struct base_bytes key)
 {
     struct base_buf full = { 0 };
     struct double_row wanted = { .key = full_key(&full, database, key) };
@@ -110,7 +112,8 @@ static struct double_row *find(struct double_store *store, const char *database,
     return row;
 }
 
-static struct double_row *make(struct double_store *store, const char *database, struct base_bytes key)
+static struct double_row *make(struct double_store *store, const char *database,
+                               struct base_bytes key)
 {
     struct double_row *row = find(store, database, key);
     if (row)
@@ -161,15 +164,17 @@ static struct base_status dawdle(struct txn_client *client)
 
 /* ---- reads ---- */
 
-struct base_status txn_read_timestamp(struct txn_client *client, const char *database, ch_time deadline, uint64_t *timestamp)
+struct base_status txn_read_timestamp(struct txn_client *client, const char *database,
+                                      ch_time deadline, uint64_t *timestamp)
 {
     struct base_status status = dawdle(client);
     *timestamp = read_at(client->store, 0);
     return status;
 }
 
-struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp, const struct txn_key *keys,
-                           size_t count, ch_time deadline, struct base_arena *arena, struct txn_value *values, uint64_t *at)
+struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
+                           const struct txn_key *keys, size_t count, ch_time deadline,
+                           struct base_arena *arena, struct txn_value *values, uint64_t *at)
 {
     struct double_store *store = client->store;
     struct base_status status = dawdle(client);
@@ -183,17 +188,19 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
         values[i] = (struct txn_value){ 0 };
         if (!version)
             continue;
-        values[i] = (struct txn_value){ version->found, base_bytes_dup(arena, base_bytes(version->data, version->len)),
-                                        version->timestamp };
+        values[i] =
+            (struct txn_value){ version->found,
+                                base_bytes_dup(arena, base_bytes(version->data, version->len)),
+                                version->timestamp };
     }
     return dawdle(client);
 }
 
 enum { PAGE_BYTES = 1 << 20 };
 
-struct base_status txn_scan(struct txn_client *client, const char *database, uint64_t timestamp, const struct txn_scan *scan,
-                            ch_time deadline, struct base_arena *arena, struct txn_row **rows, size_t *count, bool *more,
-                            uint64_t *at)
+struct base_status txn_scan(struct txn_client *client, const char *database, uint64_t timestamp,
+                            const struct txn_scan *scan, ch_time deadline, struct base_arena *arena,
+                            struct txn_row **rows, size_t *count, bool *more, uint64_t *at)
 {
     struct double_store *store = client->store;
     struct base_status status = dawdle(client);
@@ -232,13 +239,16 @@ struct base_status txn_scan(struct txn_client *client, const char *database, uin
                     memcpy(grown, *rows, *count * sizeof(*grown));
                 *rows = grown;
             }
-            struct base_bytes value = scan->keys_only ? BASE_BYTES_EMPTY : base_bytes(version->data, version->len);
+            struct base_bytes value =
+                scan->keys_only ? BASE_BYTES_EMPTY : base_bytes(version->data, version->len);
             struct base_bytes key = base_bytes(row->key.data + skip, row->key.len - skip);
             (*rows)[(*count)++] =
-                (struct txn_row){ base_bytes_dup(arena, key), base_bytes_dup(arena, value), version->timestamp };
+                (struct txn_row){ base_bytes_dup(arena, key), base_bytes_dup(arena, value),
+                                  version->timestamp };
             bytes += key.len + value.len;
         }
-        row = scan->descending ? RB_PREV(row_tree, tree_of(store), row) : RB_NEXT(row_tree, tree_of(store), row);
+        row = scan->descending ? RB_PREV(row_tree, tree_of(store), row)
+                               : RB_NEXT(row_tree, tree_of(store), row);
     }
     store->scanned += *count;
     base_buf_free(&start);
@@ -252,7 +262,8 @@ size_t double_count(struct double_store *store, const char *database, struct bas
     struct double_row from = { .key = full_key(&full, database, prefix) };
     size_t count = 0;
     for (struct double_row *row = RB_NFIND(row_tree, tree_of(store), &from);
-         row && base_bytes_starts_with(row->key, from.key); row = RB_NEXT(row_tree, tree_of(store), row))
+         row && base_bytes_starts_with(row->key, from.key);
+         row = RB_NEXT(row_tree, tree_of(store), row))
         count += row->count && row->versions[row->count - 1].found;
     base_buf_free(&full);
     return count;
@@ -260,13 +271,15 @@ size_t double_count(struct double_store *store, const char *database, struct bas
 
 /* ---- commit ---- */
 
-static bool range_changed(struct double_store *store, const char *database, const struct txn_range *range, uint64_t since)
+static bool range_changed(struct double_store *store, const char *database,
+                          const struct txn_range *range, uint64_t since)
 {
     struct base_buf start = { 0 }, end = { 0 };
     struct double_row from = { .key = full_key(&start, database, range->start) };
     struct double_row to = { .key = full_key(&end, database, range->end) };
     bool changed = false;
-    for (struct double_row *row = RB_NFIND(row_tree, tree_of(store), &from); row && compare_rows(row, &to) < 0 && !changed;
+    for (struct double_row *row = RB_NFIND(row_tree, tree_of(store), &from);
+         row && compare_rows(row, &to) < 0 && !changed;
          row = RB_NEXT(row_tree, tree_of(store), row))
         changed = changed_at(row) > since;
     base_buf_free(&start);
@@ -274,7 +287,8 @@ static bool range_changed(struct double_store *store, const char *database, cons
     return changed;
 }
 
-static struct base_status validate(struct double_store *store, const char *database, const struct txn_commit *commit)
+static struct base_status validate(struct double_store *store, const char *database,
+                                   const struct txn_commit *commit)
 {
     for (size_t i = 0; i < commit->read_key_count; i++)
         if (changed_at(find(store, database, commit->read_keys[i].key)) > commit->read_timestamp)
@@ -288,15 +302,18 @@ static struct base_status validate(struct double_store *store, const char *datab
 static void check_limits(const struct txn_commit *commit)
 {
     BASE_ASSERT(commit->idempotency_id.len == 16);
-    BASE_ASSERT(commit->read_timestamp != 0 || commit->read_key_count + commit->read_range_count == 0);
+    BASE_ASSERT(commit->read_timestamp != 0 ||
+                commit->read_key_count + commit->read_range_count == 0);
     for (size_t i = 0; i < commit->write_count; i++) {
         BASE_ASSERT(commit->writes[i].key.group.len > 0);
-        BASE_ASSERT(commit->writes[i].key.key.len > 0 && commit->writes[i].key.key.len <= TXN_KEY_MAX);
+        BASE_ASSERT(commit->writes[i].key.key.len > 0 &&
+                    commit->writes[i].key.key.len <= TXN_KEY_MAX);
         BASE_ASSERT(commit->writes[i].value.len <= TXN_VALUE_MAX);
     }
 }
 
-static void write_all(struct double_store *store, const char *database, const struct txn_commit *commit, uint64_t timestamp)
+static void write_all(struct double_store *store, const char *database,
+                      const struct txn_commit *commit, uint64_t timestamp)
 {
     for (size_t i = 0; i < commit->write_count; i++) {
         const struct txn_write *write = &commit->writes[i];
@@ -304,13 +321,15 @@ static void write_all(struct double_store *store, const char *database, const st
         BASE_ASSERT(changed_at(row) < timestamp); /* no key twice */
         row->versions = realloc(row->versions, (row->count + 1) * sizeof(*row->versions));
         struct version *version = &row->versions[row->count++];
-        *version = (struct version){ timestamp, !write->is_delete, malloc(write->value.len + 1), write->value.len };
+        *version = (struct version){ timestamp, !write->is_delete, malloc(write->value.len + 1),
+                                     write->value.len };
         if (write->value.len)
             memcpy(version->data, write->value.data, write->value.len);
     }
 }
 
-struct base_status txn_commit(struct txn_client *client, const char *database, const struct txn_commit *commit, ch_time deadline,
+struct base_status txn_commit(struct txn_client *client, const char *database,
+                              const struct txn_commit *commit, ch_time deadline,
                               uint64_t *timestamp)
 {
     struct double_store *store = client->store;

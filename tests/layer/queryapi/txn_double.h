@@ -1,5 +1,6 @@
-/* txn_double.h: the txlayer in memory, for tests of the layer above: serializable, every past state readable. A client's target
- * "double:ADDRESS" is a store that the test made; several servers may share it. */
+/* txn_double.h: the txlayer in memory, for tests of the layer above: serializable, every past
+ * state readable. A client's target "double:ADDRESS" is a store that the test made; several
+ * servers may share it. */
 #ifndef TXN_DOUBLE_H
 #define TXN_DOUBLE_H
 
@@ -7,13 +8,15 @@
 
 struct double_row;
 struct double_store {
-    struct { struct double_row *rbh_root; } rows; /* by database and key */
-    struct double_commit *commits;                /* outcomes by id */
-    uint64_t last;                                /* timestamp given out */
-    int64_t (*clock_us)(void *arg);               /* NULL: only counts up */
+    struct {
+        struct double_row *rbh_root;
+    } rows;                         /* by database and key */
+    struct double_commit *commits;  /* outcomes by id */
+    uint64_t last;                  /* timestamp given out */
+    int64_t (*clock_us)(void *arg); /* NULL: only counts up */
     void *clock_arg;
-    uint64_t delay_us_max;  /* every call waits a random time before and after it acts */
-    int lose_commits;       /* so many commits act, and answer UNAVAILABLE */
+    uint64_t delay_us_max; /* every call waits a random time before and after it acts */
+    int lose_commits;      /* so many commits act, and answer UNAVAILABLE */
     /* What was asked: */
     uint64_t gets, keys, scans, scanned, commits_done, aborted;
 };

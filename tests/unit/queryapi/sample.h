@@ -14,7 +14,8 @@ static inline void *sample(const ProtobufCMessageDescriptor *descriptor, const c
     for (char *at = text; *at; at++)
         if (*at == '\'')
             *at = '"';
-    struct base_status status = ch_proto_from_json(descriptor, base_bytes_str(text), &arena, &message);
+    struct base_status status =
+        ch_proto_from_json(descriptor, base_bytes_str(text), &arena, &message);
     cr_assert(!base_failed(status), "%s: %s", json, base_status_text(&status));
     return message;
 }
