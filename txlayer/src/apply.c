@@ -199,7 +199,7 @@ static struct base_status drop_log(struct txn__lead *lead, uint64_t *positions) 
 static struct base_status drop_log(struct txn__lead *lead, uint64_t *positions)
 {
     uint64_t to = lead->checkpointed.position;
-    if (to < lead->dropped + TXN__DROP_MIN)
+    if (to < lead->dropped + (uint64_t)lead->config->log_drop_min)
         return BASE_STATUS_OK;
     size_t count;
     struct base_status status = txn__log_droppable(lead->tables, lead->shard, lead->dropped + 1, to, TXN__DROP_MAX,

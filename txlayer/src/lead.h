@@ -32,7 +32,6 @@ enum {
     TXN__ID_MEMORY_S = 300,
     TXN__ID_RECORDS_MAX = 100000,       /* not yet checkpointed; then applying waits */
     TXN__CHECKPOINT_MS = 500,
-    TXN__DROP_MIN = 512,                /* positions that are dropped together, at least */
     TXN__DROP_MAX = 2000,
     TXN__RETRY_MS_MIN = 2,
     TXN__RETRY_MS_MAX = 500,
@@ -50,6 +49,7 @@ struct txn__config {
     ch_time retention;     /* of old versions */
     uint64_t cache_bytes, conflict_bytes; /* a shard */
     ch_time sweep_every;
+    int64_t log_drop_min; /* positions that are dropped together, at least */
     bool sweep_off;
 };
 

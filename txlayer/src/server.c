@@ -19,6 +19,8 @@ static const struct ch_config_key keys[] = {
               "memory of a shard's leader for what was written lately; when it is full, old read timestamps are refused"),
     CH_CONFIG(txn__config, sweep_every, "sweep-every", CH_CONFIG_DURATION, "600s",
               "pause between two sweeps that remove versions older than the retention"),
+    { "log-drop-min", CH_CONFIG_INT, offsetof(struct txn__config, log_drop_min), "512",
+      "applied positions of a shard's log that are dropped together, at least", 1, 1000000 },
     CH_CONFIG(txn__config, sweep_off, "sweep-off", CH_CONFIG_BOOL, "false", "keep all versions"),
 };
 

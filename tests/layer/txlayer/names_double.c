@@ -357,3 +357,12 @@ uint64_t names_double_lock(struct names_double *names, const char *path, const c
     }
     return node->epoch;
 }
+
+void names_double_steal(struct names_double *names, const char *path)
+{
+    struct node *node = node_at(names, base_bytes_str(path), false);
+    if (node && node->holder) {
+        node->holder = 0;
+        touch(names, node);
+    }
+}

@@ -15,5 +15,8 @@ void names_double_stop(struct names_double *names) CH_WAITS;
 void names_double_publish(struct names_double *names, const char *path, const char *value, bool healthy);
 /* The epoch of a lock, 0 when nobody ever had it; *holder gets the session's owner or NULL. */
 uint64_t names_double_lock(struct names_double *names, const char *path, const char **value);
+/* Gives the lock to whoever waits for it next, though its holder lives and believes to have it: what a clock that runs wrong
+ * could do to leases. */
+void names_double_steal(struct names_double *names, const char *path);
 
 #endif

@@ -87,8 +87,14 @@ static void act(struct nemesis *nemesis, unsigned kind)
         break;
     case NEMESIS_PAUSE:
         ch_sim_pause(server->node, true);
-        rest(nemesis, 100 * CH_MS, 12 * CH_S);
+        if (below(nemesis, 2))
+            rest(nemesis, 4 * CH_S, 7 * CH_S); /* a little longer than a lease */
+        else
+            rest(nemesis, 100 * CH_MS, 12 * CH_S);
         ch_sim_pause(server->node, false);
+        break;
+    case NEMESIS_STEAL:
+        names_double_steal(nemesis->world->names, below(nemesis, 2) ? "/local/locks/txshard/1" : "/local/locks/txshard/0");
         break;
     case NEMESIS_CUT_NAMES:
         cut_net(nemesis, server->host, NAMES_HOST);
@@ -123,7 +129,7 @@ static void run(void *arg)
     struct nemesis *nemesis = arg;
     rest(nemesis, 10 * CH_MS, 5 * CH_S);
     while (nemesis->kinds && ch_now(env_of(nemesis)) < nemesis->until) {
-        unsigned kind = 1u << below(nemesis, 9);
+        unsigned kind = 1u << below(nemesis, 10);
         if (!(nemesis->kinds & kind))
             continue;
         nemesis->acts++;

@@ -7,7 +7,9 @@
 /* The faults a run may have: a random subset of these a seed ("swarm"). */
 enum {
     NEMESIS_CRASH = 1, NEMESIS_PAUSE = 2, NEMESIS_CUT_NAMES = 4, NEMESIS_CUT_TABLET = 8, NEMESIS_CUT_CLIENTS = 16, NEMESIS_CLOCK = 32,
-    NEMESIS_TABLET = 64, NEMESIS_NET = 128, NEMESIS_STOP = 256, NEMESIS_ALL = 511,
+    NEMESIS_TABLET = 64, NEMESIS_NET = 128, NEMESIS_STOP = 256,
+    NEMESIS_ALL = 511,
+    NEMESIS_STEAL = 512, /* of locks: beyond what strong reads stand */
 };
 
 struct nemesis {

@@ -19,6 +19,7 @@ struct workload {
     struct work_open *open;
     struct work_past *past; /* reads in the past, compared at the end */
     ch_time until;
+    bool no_strong_reads; /* locks lie: what is read is judged when it is committed */
     int next_process;
     int64_t next_element;
     uint64_t next_id;
@@ -27,7 +28,8 @@ struct workload {
 };
 
 /* All of it runs in a fiber of the tester. */
-void work_start(struct workload *work, struct world *world, size_t clients, ch_time length) CH_WAITS;
+void work_start(struct workload *work, struct world *world, size_t clients, ch_time length,
+                bool no_strong_reads) CH_WAITS;
 void work_join(struct workload *work) CH_WAITS;
 /* Asks again for every open commit, reads everything a last time, and judges: empty when all is well, else the report. */
 void work_judge(struct workload *work, struct base_buf *report) CH_WAITS;
