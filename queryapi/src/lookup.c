@@ -76,19 +76,23 @@ static struct base_status sort_out(struct qry_request *request, const qry_lookup
     return BASE_STATUS_OK;
 }
 
-/* The keys as rows, each once: a key named twice is answered once. */
+/* The keys as rows, each once: a key named twice is answered once. A small open hash of indexes + 1. */
 static void drop_repeated(struct qry_request *request, qry_lookup_request *in, struct txn_key *rows)
 {
-    size_t kept = 0;
+    size_t kept = 0, slots = 4;
+    while (slots < in->n_keys * 2)
+        slots *= 2;
+    uint32_t *table = BASE_NEW_ARRAY(request->arena, uint32_t, slots);
     for (size_t i = 0; i < in->n_keys; i++) {
         struct txn_key row = qry_row_of(request->arena, in->keys[i]);
-        bool known = false;
-        for (size_t k = 0; k < kept && !known; k++)
-            known = base_bytes_eq(rows[k].key, row.key);
-        if (known)
+        size_t at = base_hash(row.key.data, row.key.len, 0) & (slots - 1);
+        while (table[at] && !base_bytes_eq(rows[table[at] - 1].key, row.key))
+            at = (at + 1) & (slots - 1);
+        if (table[at])
             continue;
         rows[kept] = row;
         in->keys[kept++] = in->keys[i];
+        table[at] = (uint32_t)kept;
     }
     in->n_keys = kept;
 }

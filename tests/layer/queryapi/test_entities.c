@@ -55,6 +55,8 @@ BED_TEST(upsert_and_lookup)
                          "a", "'n':{'integerValue':'8'}") "}]}");
     cr_assert_eq(reply->mutation_results[0]->version, version,
                  "what changes nothing keeps its version");
+    found = bed_call(t, LOOKUP, "{'keys':[" KEY("T", "a") "," KEY("T", "b") "," KEY("T", "a") "]}");
+    cr_assert(found->n_found == 1 && found->n_missing == 1, "a key named twice is answered once");
     found = look_up(t, "none");
     cr_assert_eq(found->n_missing, 1u);
     cr_assert_gt(found->missing[0]->version, 0);
