@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { JOIN_PAGE_MIN = 32, JOIN_PAGE_MAX = 1000 };
+enum { JOIN_PAGE_MIN = 32, JOIN_PAGE_MAX = 1000, STEPS_A_LOOK = 64 /* at the clock */ };
 
 struct qry_stream {
     struct base_bytes prefix;
@@ -221,7 +221,8 @@ struct base_status qry_walk_next(struct qry_walk *walk, struct base_bytes *suffi
         *found = false;
         if (walk->ended)
             return BASE_STATUS_OK;
-        ch_yield_if_long();
+        if (++walk->steps % STEPS_A_LOOK == 0)
+            ch_yield_if_long();
         struct base_status status = agree(walk, found);
         walk->ended = base_failed(status) || !*found;
         if (walk->ended)

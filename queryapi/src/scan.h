@@ -16,6 +16,7 @@ struct qry_walk {
     struct base_buf target; /* where to go on: at this suffix, or after it */
     bool has_target, after_target;
     bool ended;
+    size_t steps;
     size_t page; /* rows to ask for at first; 0: as many as fit */
 };
 
