@@ -37,6 +37,13 @@ struct ch_naming *ch_naming_new(struct ch_env *env, const char *masters)
     return naming;
 }
 
+void ch_naming_set_owner(struct ch_naming *naming, const char *owner)
+{
+    free(naming->owner);
+    naming->owner = strdup(owner);
+    BASE_ASSERT(naming->owner);
+}
+
 void ch_naming_free(struct ch_naming *naming)
 {
     if (!naming)
@@ -52,6 +59,7 @@ void ch_naming_free(struct ch_naming *naming)
     for (size_t i = 0; i < naming->member_count; i++)
         ch_client_free(naming->members[i].client);
     free(naming->masters);
+    free(naming->owner);
     free(naming);
 }
 

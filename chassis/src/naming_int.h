@@ -31,7 +31,7 @@ struct ch_name_watch;
 
 struct ch_naming {
     struct ch_env *env;
-    char *masters;
+    char *masters, *owner; /* owner: NULL: nobody is named */
     struct {
         const char *address; /* in masters */
         struct ch_client *client;

@@ -135,6 +135,8 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
     struct base_arena arena = { 0 };
     void *reply;
     request.lease_ms = CH_SESSION_LEASE_MS;
+    if (naming->owner)
+        request.owner = ch_data_str(naming->owner);
     /* The moment before the last try was sent is what counts; the call may try for long, so it is
      * cut into short ones. */
     struct base_status status;

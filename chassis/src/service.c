@@ -40,6 +40,8 @@ static const struct ch_config_key common_keys[] = {
         "host:port or URL of an OTLP/HTTP collector; empty: none"),
     KEY(port_file, "port-file", CH_CONFIG_STRING, "",
         "written once serving: listen, admin and front address, a line each"),
+    KEY(run, "run", CH_CONFIG_STRING, "",
+        "names this process among all that ran the task: its sessions end when it is seen to end"),
     KEY(faults, "faults", CH_CONFIG_BOOL, "false",
         "a test cell: fault points may be set through /faultz"),
 };
@@ -130,8 +132,11 @@ static struct base_status server_make(struct ch__service *service)
                        : common->listen,
         .http = service->def->http_on_main_port ? &service->http : NULL,
     };
-    if (*common->names)
+    if (*common->names) {
         service->naming = ch_naming_new(service->env, common->names);
+        ch_naming_set_owner(service->naming, base_arena_printf(&service->arena, "%s%s%s", common->task,
+                                                               *common->run ? "#" : "", common->run));
+    }
     return ch_server_new(service->env, &options, &service->server);
 }
 

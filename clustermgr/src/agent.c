@@ -63,6 +63,7 @@ struct clu_agent_task *clu__agent_task_new(struct clu_agent *agent, const CLU_PB
     clu__str_set(&task->endpoint, BASE_BYTES_EMPTY);
     clu__str_set(&task->admin, BASE_BYTES_EMPTY);
     clu__str_set(&task->last_exit, BASE_BYTES_EMPTY);
+    clu__str_set(&task->run_name, BASE_BYTES_EMPTY);
     clu__agent_task_assign(task, assignment);
     TAILQ_INSERT_TAIL(&agent->tasks, task, entry);
     return task;
@@ -75,6 +76,7 @@ void clu__agent_task_free(struct clu_agent_task *task)
     free(task->endpoint);
     free(task->admin);
     free(task->last_exit);
+    free(task->run_name);
     free(task);
 }
 
@@ -82,6 +84,32 @@ void clu__agent_dirty(struct clu_agent *agent)
 {
     agent->dirty = true;
     ch_cond_signal(&agent->report);
+}
+
+void clu__agent_run_ended(struct clu_agent_task *task)
+{
+    struct clu_agent *agent = task->agent;
+
+    if (!*task->run_name)
+        return;
+    if (agent->ended_count == CLU_ENDED_RUNS_MAX) {
+        free(agent->ended_runs[0]);
+        memmove(agent->ended_runs, agent->ended_runs + 1, --agent->ended_count * sizeof(agent->ended_runs[0]));
+        agent->ended_dropped++;
+    }
+    agent->ended_runs[agent->ended_count++] = strdup(task->run_name);
+    clu__str_set(&task->run_name, BASE_BYTES_EMPTY);
+    clu__agent_dirty(agent);
+}
+
+/* The first `count` are known to the master; some may have been dropped meanwhile. */
+static void ended_runs_known(struct clu_agent *agent, size_t count)
+{
+    count = count > agent->ended_dropped ? count - agent->ended_dropped : 0;
+    for (size_t i = 0; i < count; i++)
+        free(agent->ended_runs[i]);
+    agent->ended_count -= count;
+    memmove(agent->ended_runs, agent->ended_runs + count, agent->ended_count * sizeof(agent->ended_runs[0]));
 }
 
 static void task_begin(struct clu_agent *agent, struct clu_agent_task *task)
@@ -238,6 +266,10 @@ static CLU_PB(ReportRequest) *report_message(struct clu_agent *agent, struct bas
         if (task->wanted && !task->replaced && !task->unchecked) /* what runs is what the assignment says */
             out->tasks[out->n_tasks++] = task_message(task, arena);
     agent->metrics.tasks->value = (int64_t)count;
+    out->ended_runs = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, agent->ended_count + 1);
+    for (size_t i = 0; i < agent->ended_count; i++)
+        out->ended_runs[out->n_ended_runs++] = ch_data_str(base_arena_strdup(arena, agent->ended_runs[i]));
+    agent->ended_dropped = 0;
     return out;
 }
 
@@ -253,6 +285,7 @@ static void reports_fiber(void *arg)
     while (!ch_cancelled()) {
         struct ch_call_options options = { .no_retry = true };
         CLU_PB(ReportReply) *reply = NULL;
+        CLU_PB(ReportRequest) *request;
         struct base_status status;
 
         if (!agent->dirty && ch_now(agent->env) < heartbeat) {
@@ -268,8 +301,11 @@ static void reports_fiber(void *arg)
         agent->dirty = false;
         heartbeat = ch_in(agent->env, HEARTBEAT_MS * CH_MS);
         options.deadline = ch_in(agent->env, REPORT_TIMEOUT_MS * CH_MS);
+        request = report_message(agent, &arena);
         status = ch_client_call(agent->master, &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__REPORT],
-                                report_message(agent, &arena), &options, &arena, (void **)&reply);
+                                request, &options, &arena, (void **)&reply);
+        if (!base_failed(status))
+            ended_runs_known(agent, request->n_ended_runs);
         if (base_failed(status) && !failing && !ch_cancelled())
             ch_warn(agent->env, "report: %s", base_status_text(&status));
         failing = base_failed(status);
@@ -366,6 +402,8 @@ static CH_WAITS void agent_stop(void *self)
     free(agent->address);
     free(agent->bin_dir);
     free(agent->cell_id);
+    for (size_t i = 0; i < agent->ended_count; i++)
+        free(agent->ended_runs[i]);
     free(agent);
 }
 

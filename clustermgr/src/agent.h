@@ -23,6 +23,7 @@ enum {
     CLU_UNREACHABLE_MS = 30000,
     CLU_AGENT_STATE_MAX = 64 << 20,
     CLU_LOG_READ_MAX = 1 << 20,
+    CLU_ENDED_RUNS_MAX = 256, /* remembered; the sessions of others end with their leases */
 };
 
 struct clu_agent_config {
@@ -53,6 +54,7 @@ struct clu_agent_task {
     bool unchecked; /* adopted, and not asked yet how it is: not reported, so what the master knows of it stays */
     uint32_t restarts, port;
     char *endpoint, *admin, *last_exit; /* endpoint: "" until its port file is there */
+    char *run_name;      /* names the process among all of the task; "" before the first */
     int64_t pid;         /* of the state file, before adoption; then of the process */
     uint64_t start_time; /* the same */
     uint64_t log_begin;  /* bytes of its log rotated away */
@@ -74,6 +76,8 @@ struct clu_agent {
     struct ch_cond report;
     bool dirty;    /* there is something to report */
     struct ch_mutex saving;
+    char *ended_runs[CLU_ENDED_RUNS_MAX]; /* processes seen to have ended, oldest first, that the master does not know of yet */
+    size_t ended_count, ended_dropped; /* dropped: since the report under way was made */
     bool draining;
     uint32_t drain_order; /* draining: tasks of this start order and above are not to run */
     struct {
@@ -91,6 +95,8 @@ void clu__agent_task_free(struct clu_agent_task *task); /* leaves the agent's li
 void clu__agent_task_assign(struct clu_agent_task *task, const CLU_PB(Assignment) *assignment);
 bool clu__agent_task_held(const struct clu_agent_task *task); /* by a drain */
 void clu__agent_dirty(struct clu_agent *agent); /* report soon */
+/* The task's process has surely ended: so have its sessions. */
+void clu__agent_run_ended(struct clu_agent_task *task);
 void clu__str_set(char **to, struct base_bytes from);
 
 /* ---- agent_task.c ---- */
@@ -107,6 +113,8 @@ struct base_status clu__agent_load(struct clu_agent *agent) CH_WAITS BASE_MUST_C
 void clu__agent_save(struct clu_agent *agent) CH_WAITS;
 /* Kills processes of this agent's tasks that the state file does not know: an agent killed right after starting one. */
 void clu__agent_orphans_kill(struct clu_agent *agent) CH_WAITS;
+/* Whether the process is the one the task's record means: its environment tells, also after a reboot made pids begin anew. */
+bool clu__agent_run_is(struct clu_agent_task *task) CH_WAITS;
 /* CPU and memory of the tasks' processes. */
 void clu__agent_usage_read(struct clu_agent *agent) CH_WAITS;
 

@@ -41,6 +41,7 @@ static const char **argv_make(const struct clu_agent_task *task, const struct pl
     argv[n++] = base_arena_printf(arena, "--cell=%s", agent->common->cell);
     argv[n++] = base_arena_printf(arena, "--task=%s/%" PRIu32, job_of(task, arena), task->assignment->index);
     argv[n++] = base_arena_printf(arena, "--zone=%s", agent->common->zone);
+    argv[n++] = base_arena_printf(arena, "--run=%s", task->run_name);
     argv[n++] = base_arena_printf(arena, "--data-dir=%s", places->data_dir);
     argv[n++] = base_arena_printf(arena, "--port-file=%s", places->port_file);
     if (task->assignment->front.len > 0)
@@ -53,10 +54,11 @@ static const char **argv_make(const struct clu_agent_task *task, const struct pl
 static const char **environment_make(const struct clu_agent_task *task, struct base_arena *arena)
 {
     const CLU_PB(JobSpec) *spec = task->assignment->spec;
-    const char **environment = BASE_NEW_ARRAY(arena, const char *, spec->n_environment + 4);
+    const char **environment = BASE_NEW_ARRAY(arena, const char *, spec->n_environment + 5);
     size_t n = 0;
 
     environment[n++] = base_arena_printf(arena, "STRATA_TASK=%s/%" PRIu32, job_of(task, arena), task->assignment->index);
+    environment[n++] = base_arena_printf(arena, "STRATA_RUN=%s", task->run_name);
     environment[n++] = base_arena_printf(arena, "STRATA_AGENT_DIR=%s", task->agent->dir);
     environment[n++] = base_arena_printf(arena, "STRATA_START_ORDER=%" PRIu32, task->assignment->start_order);
     for (size_t i = 0; i < spec->n_environment; i++)

@@ -42,6 +42,7 @@ static CLU_PB(AgentState) *state_message(struct clu_agent *agent, struct base_ar
         record->endpoint = ch_data_str(task->endpoint);
         record->admin = ch_data_str(task->admin);
         record->log_begin = task->log_begin;
+        record->run = ch_data_str(task->run_name);
     }
     return out;
 }
@@ -97,6 +98,7 @@ struct base_status clu__agent_load(struct clu_agent *agent)
             task->port = record->port;
             task->restarts = record->restarts;
             task->log_begin = record->log_begin;
+            clu__str_set(&task->run_name, ch_bytes_of(record->run));
             if (record->pid != 0) {
                 clu__str_set(&task->endpoint, ch_bytes_of(record->endpoint));
                 clu__str_set(&task->admin, ch_bytes_of(record->admin));
@@ -152,6 +154,20 @@ static bool environ_has(const struct base_buf *environ_text, const char *item, b
         if (strncmp(at, item, len) == 0 && (!whole || at[len] == '\0'))
             return true;
     return false;
+}
+
+bool clu__agent_run_is(struct clu_agent_task *task)
+{
+    struct base_buf text = { 0 };
+    struct base_arena arena;
+    bool is;
+
+    base_arena_init(&arena);
+    is = proc_read(task->agent, base_arena_printf(&arena, "/proc/%" PRId64 "/environ", task->pid), &text) &&
+         environ_has(&text, base_arena_printf(&arena, "STRATA_RUN=%s", task->run_name), true);
+    base_buf_free(&text);
+    base_arena_free(&arena);
+    return is;
 }
 
 static bool known(const struct clu_agent *agent, int64_t pid, uint64_t start_time)

@@ -56,6 +56,14 @@ static void waiter_fiber(void *arg)
     ch_cond_broadcast(&run->task->changed);
 }
 
+static void run_name_new(struct clu_agent_task *task)
+{
+    char text[96];
+
+    snprintf(text, sizeof(text), "%.40s-%016" PRIx64, task->agent->config->machine, ch_random(task->agent->env));
+    clu__str_set(&task->run_name, base_bytes_str(text));
+}
+
 /* A run of the task, with a fiber that waits for its end. */
 static CH_WAITS struct base_status run_begin(struct life *life, bool adopt)
 {
@@ -69,7 +77,15 @@ static CH_WAITS struct base_status run_begin(struct life *life, bool adopt)
     run->task = task;
     if (adopt) {
         status = ch_process_adopt(agent->env, task->pid, task->start_time, &run->process);
+        if (!base_failed(status) && !clu__agent_run_is(task)) {
+            ch_process_free(run->process);
+            run->process = NULL;
+            status = base_status_make(BASE_NOT_FOUND, "pid %" PRId64 " is another process now", task->pid);
+        }
+        if (status.code == BASE_NOT_FOUND)
+            clu__agent_run_ended(task);
     } else {
+        run_name_new(task);
         clu__str_set(&task->endpoint, BASE_BYTES_EMPTY);
         clu__str_set(&task->admin, BASE_BYTES_EMPTY);
         state_set(task, CLU_TASK(STARTING), false);
@@ -288,6 +304,7 @@ static CH_WAITS void round_end(struct life *life)
     ch_info(life->env, "task " NAME_FMT ": pid %" PRId64 " %s%s", NAME_ARGS(task), task->pid, task->last_exit,
             asked ? " (asked to)" : "");
     run_end(task);
+    clu__agent_run_ended(task);
     task->pid = 0;
     if (asked)
         return;

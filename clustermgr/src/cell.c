@@ -6,7 +6,7 @@
 #include "master.h"
 #include "schedule.h"
 
-enum { HEARTBEAT_MS = 500, ASSIGNMENTS_HEARTBEAT_MS = 2000, REPORT_TASKS_MAX = 4096, START_ORDER_MAX = 16 };
+enum { HEARTBEAT_MS = 500, ASSIGNMENTS_HEARTBEAT_MS = 2000, REPORT_TASKS_MAX = 4096, REPORT_RUNS_MAX = 1024, START_ORDER_MAX = 16 };
 
 static CLU_PB(Command) *command_new(struct base_arena *arena, CLU_PB(Command__WhatCase) what, void *request)
 {
@@ -279,6 +279,23 @@ static bool task_new(struct clu_master *master, const struct clu_machine *machin
            !str_same(task->last_exit, now->last_exit);
 }
 
+/* Those of the ended processes that have a session still. */
+static void ended_runs_new(struct clu_master *master, const CLU_PB(ReportRequest) *request, struct base_arena *arena,
+                           CLU_PB(ReportRequest) *news)
+{
+    struct clu_session *session;
+
+    news->ended_runs = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, request->n_ended_runs + 1);
+    for (size_t i = 0; i < request->n_ended_runs; i++) {
+        bool any = false;
+
+        RB_FOREACH(session, clu_sessions, &master->state->sessions)
+            any |= clu__session_of_run(session, ch_bytes_of(request->ended_runs[i]));
+        if (any)
+            news->ended_runs[news->n_ended_runs++] = request->ended_runs[i];
+    }
+}
+
 static struct base_status report_check(const CLU_PB(ReportRequest) *request)
 {
     const CLU_PB(Machine) *machine = request->machine;
@@ -287,6 +304,8 @@ static struct base_status report_check(const CLU_PB(ReportRequest) *request)
         return base_status_make(BASE_INVALID_ARGUMENT, "machine: its name, address and capacity must be given");
     if (machine->address.len > 256 || machine->zone.len > 64 || machine->rack.len > 64 || machine->agent.len > 256)
         return base_status_make(BASE_INVALID_ARGUMENT, "machine: a text is too long");
+    if (request->n_ended_runs > REPORT_RUNS_MAX)
+        return base_status_make(BASE_INVALID_ARGUMENT, "ended_runs: %zu, at most %d", request->n_ended_runs, REPORT_RUNS_MAX);
     if (request->n_tasks > REPORT_TASKS_MAX)
         return base_status_make(BASE_INVALID_ARGUMENT, "tasks: %zu, at most %d", request->n_tasks, REPORT_TASKS_MAX);
     for (size_t i = 0; i < request->n_tasks; i++)
@@ -318,7 +337,8 @@ static CH_WAITS struct base_status report(void *self, struct ch_call *call, cons
     for (size_t i = 0; i < request->n_tasks; i++)
         if (task_new(master, machine, request->tasks[i], arena))
             news->tasks[news->n_tasks++] = request->tasks[i];
-    if (news->n_tasks > 0 || machine_new(machine, request->machine))
+    ended_runs_new(master, request, arena, news);
+    if (news->n_tasks > 0 || news->n_ended_runs > 0 || machine_new(machine, request->machine))
         status = clu__propose(master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_REPORT, news),
                               clu__propose_deadline(master, call), arena, &done);
     machine = clu__machine_find(master->state, name);

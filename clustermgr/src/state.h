@@ -133,6 +133,8 @@ void clu__path_changed(struct clu_state *state, const char *path); /* at the pre
 struct clu_node *clu__node_make(struct clu_state *state, const char *path);
 void clu__node_remove(struct clu_state *state, struct clu_node *node);
 struct clu_session *clu__session_make(struct clu_state *state, uint64_t id, uint32_t lease_ms, struct base_bytes owner);
+void clu__session_end(struct clu_state *state, struct clu_session *session); /* frees its locks, deletes its ephemeral nodes */
+bool clu__session_of_run(const struct clu_session *session, struct base_bytes run); /* its owner is "…#run" */
 struct clu_machine *clu__machine_make(struct clu_state *state, struct base_bytes name);
 void clu__machine_set(struct clu_machine *machine, const CLU_PB(Machine) *from);
 struct clu_job *clu__job_make(struct clu_state *state, const CLU_PB(JobSpec) *spec, uint64_t generation);

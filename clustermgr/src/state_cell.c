@@ -187,6 +187,13 @@ static void report(struct clu_state *state, const CLU_PB(ReportRequest) *request
     machine->up = true;
     for (size_t i = 0; i < request->n_tasks; i++)
         task_report(state, machine, request->tasks[i], wall_us, result->arena);
+    for (size_t i = 0; i < request->n_ended_runs; i++) {
+        struct clu_session *session, *next;
+
+        RB_FOREACH_SAFE(session, clu_sessions, &state->sessions, next)
+            if (clu__session_of_run(session, ch_bytes_of(request->ended_runs[i])))
+                clu__session_end(state, session);
+    }
 }
 
 static void machine_down(struct clu_state *state, const CLU_PB(MachineDown) *request, int64_t wall_us, struct clu__result *result)

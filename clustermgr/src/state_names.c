@@ -65,14 +65,10 @@ static void open_session(struct clu_state *state, const CLU_PB(OpenSessionReques
     clu__session_make(state, result->number, request->lease_ms, ch_bytes_of(request->owner));
 }
 
-/* The end of a session frees its locks and deletes its ephemeral nodes, all in one version. */
-static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequest) *request, struct clu__result *result)
+void clu__session_end(struct clu_state *state, struct clu_session *session)
 {
-    struct clu_session *session = clu__session_find(state, request->session);
     struct clu_node *node, *next;
 
-    if (!session)
-        return; /* ended before: the same outcome */
     clu__change(state);
     RB_FOREACH_SAFE(node, clu_nodes, &state->nodes, next) {
         bool ephemeral = node->session == session->id, locked = node->lock_session == session->id;
@@ -92,6 +88,21 @@ static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequ
     state->session_count--;
     free(session->owner);
     free(session);
+}
+
+bool clu__session_of_run(const struct clu_session *session, struct base_bytes run)
+{
+    const char *hash = strrchr(session->owner, '#');
+
+    return run.len > 0 && hash && base_bytes_eq_str(run, hash + 1);
+}
+
+static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequest) *request, struct clu__result *result)
+{
+    struct clu_session *session = clu__session_find(state, request->session);
+
+    if (session) /* else it ended before: the same outcome */
+        clu__session_end(state, session);
 }
 
 static void acquire(struct clu_state *state, const CLU_PB(AcquireRequest) *request, struct clu__result *result)

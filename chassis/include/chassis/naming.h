@@ -19,6 +19,10 @@ struct ch_name_watch;
 
 /* `masters`: "host:port[,host:port…]" of the clustermaster's members. */
 struct ch_naming *ch_naming_new(struct ch_env *env, const char *masters);
+/* Names whose its sessions are, for people and for the clusteragent, which tells the master when a
+ * process is surely gone ("tabletserver/2#RUN", service.h --run): its sessions end then, not a
+ * lease later. Before the first session; copied. */
+void ch_naming_set_owner(struct ch_naming *naming, const char *owner);
 void ch_naming_free(
     struct ch_naming *naming) CH_WAITS; /* ends the session too: its locks are released */
 

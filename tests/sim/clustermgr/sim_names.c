@@ -316,3 +316,63 @@ Test(sim_names, silent_machines_lose_their_movable_tasks)
     /* 3 s after the last report a machine is dead: a stateless task moves to a living one, a pinned one waits; not sooner. */
     run(dead_machines);
 }
+
+/* ---- processes that are seen to end ---- */
+
+static CH_WAITS uint64_t session_open(struct client *client, const char *owner)
+{
+    CLU_PB(OpenSessionRequest) *request = CLU_NEW(&client->arena, OpenSessionRequest, open_session_request);
+    CLU_PB(OpenSessionReply) *reply = NULL;
+
+    request->owner = ch_data_str(owner);
+    request->lease_ms = 60000;
+    ok(call(client, CLU_METHOD(names, NAMES__OPEN_SESSION), request, &reply));
+    return reply->session;
+}
+
+static CH_WAITS struct base_status lock_acquire(struct client *client, uint64_t session, const char *path)
+{
+    CLU_PB(AcquireRequest) *request = CLU_NEW(&client->arena, AcquireRequest, acquire_request);
+    void *reply;
+
+    request->session = session;
+    request->path = ch_data_str(path);
+    return call(client, CLU_METHOD(names, NAMES__ACQUIRE), request, &reply);
+}
+
+static void ended_runs(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct client client;
+    CLU_PB(ReportRequest) *report;
+    ProtobufCBinaryData runs[2] = { ch_data_str("m1-1"), ch_data_str("") };
+    uint64_t gone, lives, nameless, next;
+    void *reply;
+
+    client_init(&client, arg);
+    gone = session_open(&client, "server/0#m1-1");
+    lives = session_open(&client, "server/0#m1-11");
+    nameless = session_open(&client, "");
+    ok(lock_acquire(&client, gone, "/l1"));
+    ok(lock_acquire(&client, lives, "/l2"));
+    ok(lock_acquire(&client, nameless, "/l3"));
+    next = session_open(&client, "server/1#m2-1");
+    report = CLU_NEW(&client.arena, ReportRequest, report_request);
+    report->machine = CLU_NEW(&client.arena, Machine, machine);
+    report->machine->name = ch_data_str("m1");
+    report->machine->address = ch_data_str("10.0.0.1");
+    report->machine->capacity = CLU_NEW(&client.arena, Resources, resources);
+    report->ended_runs = runs;
+    report->n_ended_runs = 2;
+    ok(call(&client, CLU_METHOD(cell, CELL__REPORT), report, &reply));
+    ok(lock_acquire(&client, next, "/l1"));
+    fails(lock_acquire(&client, next, "/l2"), BASE_DEADLINE_EXCEEDED, "Acquire");
+    fails(lock_acquire(&client, next, "/l3"), BASE_DEADLINE_EXCEEDED, "Acquire");
+    client_free(&client);
+}
+
+Test(sim_names, a_process_seen_to_end_frees_its_locks)
+{
+    /* When an agent has seen a process end, that process' sessions end at once, not a lease later; nobody else's do. */
+    run(ended_runs);
+}
