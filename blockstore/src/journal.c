@@ -18,6 +18,7 @@
 #include "base/codec.h"
 #include "chassis/log.h"
 #include "chassis/metrics.h"
+#include "store.h"
 
 enum {
     BATCH_RECORDS_MAX = 400,
@@ -428,24 +429,21 @@ static struct base_status make_segments(struct blk__journal *j) CH_WAITS BASE_MU
 static struct base_status make_segments(struct blk__journal *j)
 {
     struct base_status status = BASE_STATUS_OK;
-    bool made = false;
     for (unsigned name = 0; !base_failed(status) && (j->segment_count < j->segments_wanted || free_segments(j) < 2); name++) {
         char file[32];
         snprintf(file, sizeof file, "%04u.journal", name);
         bool used = false;
         for (size_t i = 0; i < j->segment_count; i++)
             used = used || strcmp(j->segments[i].path + strlen(j->dir) + 1, file) == 0;
-        if (!used) {
+        if (!used)
             status = segment_open(j, file, true);
-            made = true;
-        }
     }
     for (size_t i = 0; i < j->segment_count && !base_failed(status); i++) /* a crash while it was being made */
         if (j->segments[i].size < j->segment_bytes) {
             status = ch_file_allocate(j->segments[i].file, 0, j->segment_bytes);
             j->segments[i].size = j->segment_bytes;
         }
-    if (made && !base_failed(status))
+    if (!base_failed(status)) /* also when none was made: an earlier start may have ended between making and this */
         status = ch_dir_sync(j->env, j->dir);
     return status;
 }
@@ -481,7 +479,7 @@ struct base_status blk__journal_open(struct ch_env *env, const struct blk__journ
     j->batch_records = ch_histogram(env, "blockserver_journal_batch_records", "", "records that shared one sync");
     j->bytes = ch_counter(env, "blockserver_journal_bytes", "", "bytes written to the journal");
     bool damaged = false;
-    struct base_status status = ch_dir_make(env, j->dir);
+    struct base_status status = blk__dir_make_durable(env, j->dir);
     if (!base_failed(status))
         status = find_segments(j, &damaged);
     if (!base_failed(status) && state)

@@ -4,6 +4,7 @@
 
 #include "master.h"
 #include "services.h"
+#include "store.h"
 
 struct config {
     uint64_t block_bytes;
@@ -36,7 +37,9 @@ static struct base_status start(const struct ch_service_start *s, void **self)
                                            .repair_every = config->repair_every,
                                            .copies_max = (uint32_t)config->copies_max,
                                            .snapshot_bytes_min = config->snapshot_bytes };
-    struct base_status status = ch_dir_make(s->env, dir);
+    struct base_status status = blk__dir_make_durable(s->env, s->common->data_dir);
+    if (!base_failed(status))
+        status = blk__dir_make_durable(s->env, dir);
     if (base_failed(status))
         return status;
     return blk__master_open(s->env, &options, s->server, (struct blk__master **)self);

@@ -593,11 +593,27 @@ static void store_free(struct blk__store *store)
     free(store);
 }
 
+struct base_status blk__dir_make_durable(struct ch_env *env, const char *path)
+{
+    struct base_arena arena;
+    base_arena_init(&arena);
+    char *parent = base_arena_strdup(&arena, path), *slash = strrchr(parent, '/');
+    struct base_status status = ch_dir_make(env, path);
+    if (slash)
+        slash[slash == parent] = 0;
+    if (!base_failed(status)) /* whoever made it: an earlier start may have ended before it was durable */
+        status = ch_dir_sync(env, slash ? parent : ".");
+    base_arena_free(&arena);
+    return status;
+}
+
 static struct base_status open_dirs(struct blk__store *store) CH_WAITS BASE_MUST_CHECK;
 static struct base_status open_dirs(struct blk__store *store)
 {
     char path[512];
-    struct base_status status = ch_dir_make(store->env, store->blocks_dir);
+    struct base_status status = blk__dir_make_durable(store->env, store->dir);
+    if (!base_failed(status))
+        status = blk__dir_make_durable(store->env, store->blocks_dir);
     snprintf(path, sizeof path, "%s/lock", store->dir);
     if (!base_failed(status))
         status = ch_file_open(store->env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE, &store->lock);

@@ -9,6 +9,9 @@
 
 struct blk__store;
 
+/* Makes a folder, and its name durable. */
+struct base_status blk__dir_make_durable(struct ch_env *env, const char *path) CH_WAITS BASE_MUST_CHECK;
+
 struct blk__store_options {
     const char *dir;
     uint64_t segment_bytes; /* of the journal */

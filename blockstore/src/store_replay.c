@@ -268,7 +268,8 @@ static struct base_status clear_folder(struct replay *replay, struct base_arena 
             status = ch_file_remove(store->env, path);
         } else if (open && r && (r->finished || r->tomb)) {
             status = ch_file_remove(store->env, path);
-        } else if (open && !r) {
+        } else if (open && !r) { /* then the journal has lost what it said of it, and maybe of others */
+            replay->damaged = true;
             const char *lost = base_arena_printf(arena, "%s/lost", store->dir);
             ch_warn(store->env, "%s belongs to no block that is known: moved to %s", path, lost);
             status = ch_dir_make(store->env, lost);
