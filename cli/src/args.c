@@ -49,7 +49,8 @@ bool cli_args_end(int argc, char **argv, int min, int max, const char *usage)
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-')
             continue;
-        fprintf(stderr, "strata: unknown flag %s, or its value is missing\nusage: strata %s\n", argv[i], usage);
+        fprintf(stderr, "strata: unknown flag %s, or its value is missing\nusage: strata %s\n",
+                argv[i], usage);
         return false;
     }
     if (argc - 1 >= min && argc - 1 <= max)

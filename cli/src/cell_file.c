@@ -1,5 +1,5 @@
-/* cell_file.c: DIR/cell.json: what makes the cell the same one at the next `up`: its machines with their addresses and zones,
- * the clustermaster's port, the front doors' ports. */
+/* cell_file.c: DIR/cell.json: what makes the cell the same one at the next `up`: its machines
+ * with their addresses and zones, the clustermaster's port, the front doors' ports. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,17 +26,20 @@ static char *text_of(struct cli *cli, const json_t *object, const char *key)
 static struct base_status cell_read(struct cli *cli, const json_t *root)
 {
     struct cli_cell *cell = &cli->cell;
-    const json_t *machines = json_object_get(root, "machines"), *fronts = json_object_get(root, "fronts"), *machine;
+    const json_t *machines = json_object_get(root, "machines"),
+                 *fronts = json_object_get(root, "fronts"), *machine;
     size_t i;
 
     cell->cell = text_of(cli, root, "cell");
     cell->host = text_of(cli, root, "host");
     cell->master_port = (int)json_integer_value(json_object_get(root, "master_port"));
-    json_array_foreach(machines, i, machine) {
+    json_array_foreach(machines, i, machine)
+    {
         if (cell->machine_count == CLI_MACHINES_MAX)
             break;
         cell->machines[cell->machine_count++] =
-            (struct cli_machine){ text_of(cli, machine, "name"), text_of(cli, machine, "address"), text_of(cli, machine, "zone") };
+            (struct cli_machine){ text_of(cli, machine, "name"), text_of(cli, machine, "address"),
+                                  text_of(cli, machine, "zone") };
     }
     for (i = 0; i < CLI_FRONTS; i++) {
         const json_t *port = json_object_get(fronts, cell->fronts[i].name);
@@ -63,7 +66,8 @@ struct base_status cli_cell_load(struct cli *cli)
     root = json_loadb((const char *)text.data, text.len, 0, &error);
     base_buf_free(&text);
     if (!root)
-        return base_status_make(BASE_DATA_LOSS, "%s:%d: %s", cell_path(cli), error.line, error.text);
+        return base_status_make(BASE_DATA_LOSS, "%s:%d: %s", cell_path(cli), error.line,
+                                error.text);
     status = cell_read(cli, root);
     json_decref(root);
     cli->cell_there = !base_failed(status);
@@ -78,12 +82,13 @@ struct base_status cli_cell_save(struct cli *cli)
     char *text;
 
     for (size_t i = 0; i < cell->machine_count; i++)
-        json_array_append_new(machines, json_pack("{ssssss}", "name", cell->machines[i].name, "address", cell->machines[i].address,
-                                                  "zone", cell->machines[i].zone));
+        json_array_append_new(machines,
+                              json_pack("{ssssss}", "name", cell->machines[i].name, "address",
+                                        cell->machines[i].address, "zone", cell->machines[i].zone));
     for (size_t i = 0; i < CLI_FRONTS; i++)
         json_object_set_new(fronts, cell->fronts[i].name, json_integer(cell->fronts[i].port));
-    root = json_pack("{sssssisoso}", "cell", cell->cell, "host", cell->host, "master_port", cell->master_port, "machines", machines,
-                     "fronts", fronts);
+    root = json_pack("{sssssisoso}", "cell", cell->cell, "host", cell->host, "master_port",
+                     cell->master_port, "machines", machines, "fronts", fronts);
     text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     status = ch_file_write_all(cli->env, cell_path(cli), base_bytes_str(text));
     cli->cell_there = !base_failed(status);
@@ -99,7 +104,10 @@ bool cli_cell_need(struct cli *cli)
     if (!base_failed(status))
         return true;
     if (status.code == BASE_NOT_FOUND)
-        fprintf(stderr, "strata: there is no cell in %s: strata up starts one (--dir or $STRATA_DIR name another folder)\n", cli->dir);
+        fprintf(stderr,
+                "strata: there is no cell in %s: strata up starts one (--dir or $STRATA_DIR name "
+                "another folder)\n",
+                cli->dir);
     else
         fprintf(stderr, "strata: %s\n", base_status_text(&status));
     base_status_free(&status);

@@ -1,5 +1,6 @@
-/* cli.h: the `strata` command: its subcommands and what they share. Private to cli. A subcommand is a function on the main
- * fiber of a real env; it returns the exit value. The cell it works on is the folder of --dir, $STRATA_DIR, or ./.strata. */
+/* cli.h: the `strata` command: its subcommands and what they share. Private to cli. A subcommand
+ * is a function on the main fiber of a real env; it returns the exit value. The cell it works on
+ * is the folder of --dir, $STRATA_DIR, or ./.strata. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -13,7 +14,8 @@
 #include "strata/clustermgr/v1/names.strata.h"
 
 #define CLI_PB(Type) Strata__Clustermgr__V1__##Type
-#define CLI_NEW(arena, Type, lower) CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##lower)
+#define CLI_NEW(arena, Type, lower) \
+    CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##lower)
 #define CLI_TASK(STATE) STRATA__CLUSTERMGR__V1__TASK_STATE__TASK_##STATE
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
@@ -24,8 +26,8 @@ struct cli_machine {
     char *name, *address, *zone;
 };
 struct cli_front {
-    const char *name;      /* "datastore" */
-    const char *variable;  /* "DATASTORE_EMULATOR_HOST" */
+    const char *name;     /* "datastore" */
+    const char *variable; /* "DATASTORE_EMULATOR_HOST" */
     int port;
 };
 struct cli_cell {
@@ -57,20 +59,24 @@ const char *cli_master_address(struct cli *cli);
 const char *cli_front_address(struct cli *cli, const struct cli_front *front);
 
 /* ---- talking to the cell (rpc.c) ---- */
-/* One call to the clustermaster; method: an index of the Cell service. `reply` lives in cli->arena. */
-struct base_status cli_cell_call(struct cli *cli, int method, const void *request, int64_t timeout_ms, void *reply) CH_WAITS
-    BASE_MUST_CHECK;
-struct base_status cli_names_call(struct cli *cli, int method, const void *request, int64_t timeout_ms, void *reply) CH_WAITS
-    BASE_MUST_CHECK;
-struct base_status cli_agent_call(struct cli *cli, const char *address, int method, const void *request, int64_t timeout_ms,
+/* One call to the clustermaster; method: an index of the Cell service. `reply` lives in
+ * cli->arena. */
+struct base_status cli_cell_call(struct cli *cli, int method, const void *request,
+                                 int64_t timeout_ms, void *reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status cli_names_call(struct cli *cli, int method, const void *request,
+                                  int64_t timeout_ms, void *reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status cli_agent_call(struct cli *cli, const char *address, int method,
+                                  const void *request, int64_t timeout_ms,
                                   void *reply) CH_WAITS BASE_MUST_CHECK;
 /* grpc.health.v1 at an address says SERVING. */
 bool cli_serving(struct cli *cli, const char *address) CH_WAITS;
 /* The agent's address of a machine. */
-struct base_status cli_agent_address(struct cli *cli, struct base_bytes machine, const char **address) CH_WAITS BASE_MUST_CHECK;
+struct base_status cli_agent_address(struct cli *cli, struct base_bytes machine,
+                                     const char **address) CH_WAITS BASE_MUST_CHECK;
 /* "job/3" or "job" (task 0). False, with a word to stderr, when it is neither. */
 bool cli_task_parse(struct cli *cli, const char *text, const char **job, uint32_t *index);
-struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t index, CLI_PB(Task) **task) CH_WAITS BASE_MUST_CHECK;
+struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t index,
+                                 CLI_PB(Task) * *task) CH_WAITS BASE_MUST_CHECK;
 /* Prints "strata: <text>" with a hint where one helps, ends the status, returns CLI_FAILED. */
 int cli_fail(struct cli *cli, struct base_status status);
 int cli_usage(const char *text);
@@ -79,16 +85,18 @@ const char *cli_str(struct cli *cli, ProtobufCBinaryData data);
 /* ---- processes of the cell (processes.c), found by their environment ---- */
 struct cli_process {
     int pid;
-    char role[16];    /* "init", "agent", "master", "task" */
+    char role[16]; /* "init", "agent", "master", "task" */
     char machine[64];
-    char task[64];    /* "job/0" */
+    char task[64]; /* "job/0" */
 };
-/* All of the cell in DIR (of one machine, when named); at most *count. Nothing else is ever signalled. */
+/* All of the cell in DIR (of one machine, when named); at most *count. Nothing else is ever
+ * signalled. */
 struct cli_process *cli_processes(struct cli *cli, const char *machine, size_t *count);
 /* Signals those of a role ("": all). Returns how many. */
 size_t cli_signal(struct cli *cli, const char *machine, const char *role, int signal);
 /* Waits until none of the role is left; false at the deadline. */
-bool cli_wait_gone(struct cli *cli, const char *machine, const char *role, int64_t timeout_ms) CH_WAITS;
+bool cli_wait_gone(struct cli *cli, const char *machine, const char *role,
+                   int64_t timeout_ms) CH_WAITS;
 bool cli_init_alive(struct cli *cli, const char *machine);
 
 /* ---- ports (ports.c) ---- */
@@ -96,7 +104,8 @@ bool cli_port_free(const char *host, int port);
 int cli_port_any(const char *host); /* a free one; 0: none */
 
 /* ---- starting and stopping machines (machine.c, down.c) ---- */
-struct base_status cli_machine_start(struct cli *cli, const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
+struct base_status cli_machine_start(struct cli *cli,
+                                     const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
 /* Stops one machine, or all ("": NULL): gracefully, or at once. False when something is left. */
 bool cli_stop(struct cli *cli, const char *machine, bool at_once) CH_WAITS;
 /* DIR/lock: up and down one at a time. */
@@ -138,7 +147,8 @@ struct cli_table {
     const char **text; /* rows x columns */
     size_t cap;
 };
-void cli_table_init(struct cli_table *table, struct base_arena *arena, size_t columns, const char *const *heads);
+void cli_table_init(struct cli_table *table, struct base_arena *arena, size_t columns,
+                    const char *const *heads);
 void cli_table_row(struct cli_table *table, const char *const *cells);
 void cli_table_print(const struct cli_table *table, FILE *out);
 

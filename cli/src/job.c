@@ -8,7 +8,8 @@
 
 static const char usage[] = "job submit FILE|update FILE|kill NAME|list|scale NAME N";
 
-static CH_WAITS struct base_status file_parse(struct cli *cli, const char *path, CLI_PB(JobSpec) **spec)
+static CH_WAITS struct base_status file_parse(struct cli *cli, const char *path,
+                                              CLI_PB(JobSpec) * *spec)
 {
     struct base_buf text = { 0 };
     struct base_status status = ch_file_read_all(cli->env, path, 1 << 20, &text);
@@ -19,24 +20,26 @@ static CH_WAITS struct base_status file_parse(struct cli *cli, const char *path,
     return status;
 }
 
-static CH_WAITS struct base_status submit(struct cli *cli, CLI_PB(JobSpec) *spec)
+static CH_WAITS struct base_status submit(struct cli *cli, CLI_PB(JobSpec) * spec)
 {
     CLI_PB(SubmitJobRequest) request;
     CLI_PB(SubmitJobReply) *reply = NULL;
 
     strata__clustermgr__v1__submit_job_request__init(&request);
     request.spec = spec;
-    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS, &reply);
+    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS,
+                         &reply);
 }
 
-static CH_WAITS struct base_status update(struct cli *cli, CLI_PB(JobSpec) *spec)
+static CH_WAITS struct base_status update(struct cli *cli, CLI_PB(JobSpec) * spec)
 {
     CLI_PB(UpdateJobRequest) request;
     CLI_PB(UpdateJobReply) *reply = NULL;
 
     strata__clustermgr__v1__update_job_request__init(&request);
     request.spec = spec;
-    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__UPDATE_JOB, &request, CLI_CALL_MS, &reply);
+    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__UPDATE_JOB, &request, CLI_CALL_MS,
+                         &reply);
 }
 
 static CH_WAITS struct base_status kill_job(struct cli *cli, const char *name)
@@ -46,15 +49,17 @@ static CH_WAITS struct base_status kill_job(struct cli *cli, const char *name)
 
     strata__clustermgr__v1__kill_job_request__init(&request);
     request.name = ch_data_str(name);
-    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__KILL_JOB, &request, CLI_CALL_MS, &reply);
+    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__KILL_JOB, &request, CLI_CALL_MS,
+                         &reply);
 }
 
-static CH_WAITS struct base_status jobs_get(struct cli *cli, CLI_PB(ListJobsReply) **reply)
+static CH_WAITS struct base_status jobs_get(struct cli *cli, CLI_PB(ListJobsReply) * *reply)
 {
     CLI_PB(ListJobsRequest) request;
 
     strata__clustermgr__v1__list_jobs_request__init(&request);
-    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_JOBS, &request, CLI_CALL_MS, reply);
+    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_JOBS, &request, CLI_CALL_MS,
+                         reply);
 }
 
 static CH_WAITS struct base_status scale(struct cli *cli, const char *name, const char *count)
@@ -80,7 +85,8 @@ static CH_WAITS struct base_status scale(struct cli *cli, const char *name, cons
 
 static CH_WAITS struct base_status list(struct cli *cli)
 {
-    static const char *const heads[] = { "JOB", "TASKS", "RUNNING", "HEALTHY", "COMMAND", "FRONT", "" };
+    static const char *const heads[] = { "JOB",     "TASKS", "RUNNING", "HEALTHY",
+                                         "COMMAND", "FRONT", "" };
     CLI_PB(ListJobsReply) *reply = NULL;
     struct cli_table table;
     struct base_status status = jobs_get(cli, &reply);

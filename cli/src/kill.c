@@ -1,4 +1,5 @@
-/* kill.c: strata kill: a task's process gets a signal, by its agent; for a machine, see machine.c. */
+/* kill.c: strata kill: a task's process gets a signal, by its agent; for a machine, see
+ * machine.c. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -6,13 +7,15 @@
 
 #include "cli.h"
 
-/* "-9", "-KILL", "-TERM", "-STOP", "-CONT", "-INT"; takes it out. 0: there was none; -1: not known. */
+/* "-9", "-KILL", "-TERM", "-STOP", "-CONT", "-INT"; takes it out. 0: there was none; -1: not
+ * known. */
 static int take_signal(int *argc, char **argv)
 {
     static const struct {
         const char *name;
         int number;
-    } names[] = { { "KILL", SIGKILL }, { "TERM", SIGTERM }, { "STOP", SIGSTOP }, { "CONT", SIGCONT }, { "INT", SIGINT }, { "ABRT", SIGABRT } };
+    } names[] = { { "KILL", SIGKILL }, { "TERM", SIGTERM }, { "STOP", SIGSTOP },
+                  { "CONT", SIGCONT }, { "INT", SIGINT },   { "ABRT", SIGABRT } };
 
     for (int i = 1; i < *argc; i++) {
         const char *text = argv[i] + 1;
@@ -59,9 +62,11 @@ int cli_kill(struct cli *cli, int argc, char **argv)
     request.job = ch_data_str(job);
     request.index = index;
     request.signal = signal ? signal : SIGTERM;
-    status = cli_agent_call(cli, agent, STRATA__CLUSTERMGR__V1__AGENT__SIGNAL_TASK, &request, CLI_CALL_MS, &reply);
+    status = cli_agent_call(cli, agent, STRATA__CLUSTERMGR__V1__AGENT__SIGNAL_TASK, &request,
+                            CLI_CALL_MS, &reply);
     if (base_failed(status))
         return cli_fail(cli, status);
-    printf("signal %d to %s/%" PRIu32 ", pid %" PRId64 "\n", request.signal, job, index, reply->pid);
+    printf("signal %d to %s/%" PRIu32 ", pid %" PRId64 "\n", request.signal, job, index,
+           reply->pid);
     return CLI_OK;
 }

@@ -1,4 +1,5 @@
-/* logs.c: strata logs: of tasks by their agents, wherever they run; of the machine's own (master, agents) from the cell's folder. */
+/* logs.c: strata logs: of tasks by their agents, wherever they run; of the machine's own (master,
+ * agents) from the cell's folder. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ static void print(struct base_bytes data, bool middle)
     fflush(stdout);
 }
 
-static CH_WAITS struct base_status task_logs(struct cli *cli, const char *job, uint32_t index, bool follow)
+static CH_WAITS struct base_status task_logs(struct cli *cli, const char *job, uint32_t index,
+                                             bool follow)
 {
     CLI_PB(Task) *task = NULL;
     CLI_PB(ReadLogRequest) request;
@@ -27,8 +29,9 @@ static CH_WAITS struct base_status task_logs(struct cli *cli, const char *job, u
     struct base_status status = cli_task_find(cli, job, index, &task);
 
     if (!base_failed(status) && task->machine.len == 0)
-        status = base_status_make(BASE_FAILED_PRECONDITION, "%s/%" PRIu32 " is on no machine yet: %s", job, index,
-                                  cli_str(cli, task->reason));
+        status =
+            base_status_make(BASE_FAILED_PRECONDITION, "%s/%" PRIu32 " is on no machine yet: %s",
+                             job, index, cli_str(cli, task->reason));
     if (!base_failed(status))
         status = cli_agent_address(cli, ch_bytes_of(task->machine), &agent);
     if (base_failed(status))
@@ -41,7 +44,8 @@ static CH_WAITS struct base_status task_logs(struct cli *cli, const char *job, u
     for (;;) {
         CLI_PB(ReadLogReply) *reply = NULL;
 
-        status = cli_agent_call(cli, agent, STRATA__CLUSTERMGR__V1__AGENT__READ_LOG, &request, CLI_CALL_MS, &reply);
+        status = cli_agent_call(cli, agent, STRATA__CLUSTERMGR__V1__AGENT__READ_LOG, &request,
+                                CLI_CALL_MS, &reply);
         if (base_failed(status))
             return status;
         print(ch_bytes_of(reply->data), first && reply->offset > 0);
@@ -74,7 +78,8 @@ static CH_WAITS struct base_status file_logs(struct cli *cli, const char *path, 
         print(base_bytes(data, got), first && offset > 0);
         first = false;
         offset += got;
-        if (got == 0 && (!follow || ch_sleep_until(cli->env, ch_in(cli->env, FOLLOW_MS * CH_MS)) != CH_TIMEOUT))
+        if (got == 0 &&
+            (!follow || ch_sleep_until(cli->env, ch_in(cli->env, FOLLOW_MS * CH_MS)) != CH_TIMEOUT))
             break;
     }
     ch_file_close(file);
@@ -92,7 +97,8 @@ int cli_logs(struct cli *cli, int argc, char **argv)
     if (!cli_args_end(argc, argv, 1, 1, usage) || !cli_cell_need(cli))
         return CLI_USAGE;
     if (strcmp(argv[1], "master") == 0)
-        path = base_arena_printf(&cli->arena, "%s/machines/%s/master.log", cli->dir, cli->cell.machines[0].name);
+        path = base_arena_printf(&cli->arena, "%s/machines/%s/master.log", cli->dir,
+                                 cli->cell.machines[0].name);
     else if (strncmp(argv[1], "agent:", 6) == 0)
         path = base_arena_printf(&cli->arena, "%s/machines/%s/agent.log", cli->dir, argv[1] + 6);
     else if (!cli_task_parse(cli, argv[1], &job, &index))

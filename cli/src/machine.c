@@ -1,8 +1,9 @@
-/* machine.c: a simulated machine: one init process that keeps its clusteragent, and on the cell's first machine the
- * clustermaster, alive, as systemd does on a real one. `up` starts it, `down` and `machine stop` end it.
+/* machine.c: a simulated machine: one init process that keeps its clusteragent, and on the cell's
+ * first machine the clustermaster, alive, as systemd does on a real one. `up` starts it, `down`
+ * and `machine stop` end it.
  *
- * Its children die with it (a machine without its init is off); the agent's tasks are sessions of their own, and whoever
- * switches the machine off kills them by their mark (processes.c). */
+ * Its children die with it (a machine without its init is off); the agent's tasks are sessions of
+ * their own, and whoever switches the machine off kills them by their mark (processes.c). */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,10 +32,18 @@ static const char *machine_dir(struct cli *cli, const char *machine)
 struct base_status cli_machine_start(struct cli *cli, const struct cli_machine *machine)
 {
     const char *dir = machine_dir(cli, machine->name);
-    const char *argv[] = { base_arena_printf(&cli->arena, "%s/strata", cli->bin_dir), "machine-init", machine->name, "--dir", cli->dir, NULL };
-    const char *environment[] = { base_arena_printf(&cli->arena, "STRATA_CELL_DIR=%s", cli->dir),
-                                  base_arena_printf(&cli->arena, "STRATA_MACHINE=%s", machine->name), "STRATA_ROLE=init", NULL };
-    struct ch_process_spec spec = { argv, environment, cli->dir, base_arena_printf(&cli->arena, "%s/init.log", dir), false };
+    const char *argv[] = { base_arena_printf(&cli->arena, "%s/strata", cli->bin_dir),
+                           "machine-init",
+                           machine->name,
+                           "--dir",
+                           cli->dir,
+                           NULL };
+    const char *environment[] = {
+        base_arena_printf(&cli->arena, "STRATA_CELL_DIR=%s", cli->dir),
+        base_arena_printf(&cli->arena, "STRATA_MACHINE=%s", machine->name), "STRATA_ROLE=init", NULL
+    };
+    struct ch_process_spec spec = { argv, environment, cli->dir,
+                                    base_arena_printf(&cli->arena, "%s/init.log", dir), false };
     struct ch_process *process = NULL;
     struct base_status status = ch_dir_make(cli->env, dir);
 
@@ -49,7 +58,9 @@ struct base_status cli_machine_start(struct cli *cli, const struct cli_machine *
 
 static CH_WAITS struct base_status child_start(struct child *child)
 {
-    const char *environment[] = { base_arena_printf(&child->cli->arena, "STRATA_ROLE=%s", child->role), NULL };
+    const char *environment[] = {
+        base_arena_printf(&child->cli->arena, "STRATA_ROLE=%s", child->role), NULL
+    };
     struct ch_process_spec spec = { child->argv, environment, child->cli->dir, child->log, true };
 
     return ch_process_start(child->cli->env, &spec, &child->process);
@@ -80,7 +91,8 @@ static void child_fiber(void *arg)
             child_stop(child); /* the main fiber waits for it */
             return;
         } else {
-            ch_error(env, "%s ended with wait status %d; it is started again", child->role, exit_status);
+            ch_error(env, "%s ended with wait status %d; it is started again", child->role,
+                     exit_status);
             ch_process_free(child->process);
             child->process = NULL;
         }
@@ -97,7 +109,8 @@ static const char *fronts_flag(struct cli *cli)
     const char *flag = "--fronts=";
 
     for (size_t i = 0; i < CLI_FRONTS; i++)
-        flag = base_arena_printf(&cli->arena, "%s%s%s=%s", flag, i ? "," : "", cli->cell.fronts[i].name,
+        flag = base_arena_printf(&cli->arena, "%s%s%s=%s", flag, i ? "," : "",
+                                 cli->cell.fronts[i].name,
                                  cli_front_address(cli, &cli->cell.fronts[i]));
     return flag;
 }
@@ -114,10 +127,12 @@ static void master_child(struct cli *cli, const char *dir, struct child *child)
     argv[n++] = base_arena_printf(&cli->arena, "--data-dir=%s/master", dir);
     argv[n++] = base_arena_printf(&cli->arena, "--port-file=%s/master.ports", dir);
     argv[n++] = fronts_flag(cli);
-    *child = (struct child){ cli, "master", base_arena_printf(&cli->arena, "%s/master.log", dir), argv, NULL };
+    *child = (struct child){ cli, "master", base_arena_printf(&cli->arena, "%s/master.log", dir),
+                             argv, NULL };
 }
 
-static void agent_child(struct cli *cli, const struct cli_machine *machine, const char *dir, struct child *child)
+static void agent_child(struct cli *cli, const struct cli_machine *machine, const char *dir,
+                        struct child *child)
 {
     const char **argv = BASE_NEW_ARRAY(&cli->arena, const char *, 16);
     size_t n = 0;
@@ -131,7 +146,8 @@ static void agent_child(struct cli *cli, const struct cli_machine *machine, cons
     argv[n++] = base_arena_printf(&cli->arena, "--names=%s", cli_master_address(cli));
     argv[n++] = base_arena_printf(&cli->arena, "--data-dir=%s/agent", dir);
     argv[n++] = base_arena_printf(&cli->arena, "--port-file=%s/agent.ports", dir);
-    *child = (struct child){ cli, "agent", base_arena_printf(&cli->arena, "%s/agent.log", dir), argv, NULL };
+    *child = (struct child){ cli, "agent", base_arena_printf(&cli->arena, "%s/agent.log", dir),
+                             argv, NULL };
 }
 
 static const struct cli_machine *machine_find(struct cli *cli, const char *name)
@@ -149,7 +165,8 @@ static CH_WAITS void children_wait(struct child *children, size_t count)
 
         if (!children[i].process)
             continue;
-        if (ch_process_wait(children[i].process, ch_in(children[i].cli->env, STOP_MS * CH_MS), &exit_status) == CH_TIMEOUT)
+        if (ch_process_wait(children[i].process, ch_in(children[i].cli->env, STOP_MS * CH_MS),
+                            &exit_status) == CH_TIMEOUT)
             base_status_drop(ch_process_signal(children[i].process, SIGKILL));
         ch_process_free(children[i].process);
     }
@@ -240,7 +257,8 @@ int cli_machine(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     if (strcmp(argv[1], "list") == 0) {
         for (size_t i = 0; i < cli->cell.machine_count; i++)
-            printf("%s  %s  %s  %s\n", cli->cell.machines[i].name, cli->cell.machines[i].address, cli->cell.machines[i].zone,
+            printf("%s  %s  %s  %s\n", cli->cell.machines[i].name, cli->cell.machines[i].address,
+                   cli->cell.machines[i].zone,
                    cli_init_alive(cli, cli->cell.machines[i].name) ? "on" : "off");
         return CLI_OK;
     }
@@ -248,7 +266,8 @@ int cli_machine(struct cli *cli, int argc, char **argv)
         return cli_usage(usage);
     machine = machine_find(cli, argv[2]);
     if (!machine) {
-        fprintf(stderr, "strata: the cell has no machine %s; strata machine list names them\n", argv[2]);
+        fprintf(stderr, "strata: the cell has no machine %s; strata machine list names them\n",
+                argv[2]);
         return CLI_FAILED;
     }
     if (strcmp(argv[1], "stop") == 0)

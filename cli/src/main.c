@@ -14,8 +14,10 @@ struct command {
     bool hidden;
 };
 static const struct command commands[] = {
-    { "up", "[--machines N] [--datastore-port P] [--bigtable-port P]", "start a cell on this computer, or what is missing of it", cli_up, NULL, false },
-    { "down", "[--kill]", "stop it; its data stays (--kill: at once, as a power cut)", cli_down, NULL, false },
+    { "up", "[--machines N] [--datastore-port P] [--bigtable-port P]",
+      "start a cell on this computer, or what is missing of it", cli_up, NULL, false },
+    { "down", "[--kill]", "stop it; its data stays (--kill: at once, as a power cut)", cli_down,
+      NULL, false },
     { "status", "", "machines, jobs, tasks, front doors", cli_status, NULL, false },
     { "ps", "[JOB]", "tasks with their processes", cli_ps, NULL, false },
     { "why", "JOB/INDEX", "why a task is where it is, or waits", cli_why, NULL, false },
@@ -24,10 +26,14 @@ static const struct command commands[] = {
     { "job", "submit FILE|update FILE|kill NAME|list|scale NAME N", "jobs", cli_job, NULL, false },
     { "names", "[PREFIX]", "the cell's names", cli_names, NULL, false },
     { "locks", "", "the cell's locks", cli_locks, NULL, false },
-    { "kill", "JOB/INDEX [-SIGNAL] | machine NAME [-9]", "for experiments: signal a task; stop a machine", cli_kill, NULL, false },
-    { "machine", "stop NAME [-9]|start NAME|list", "for experiments: a machine's power button", cli_machine, NULL, false },
-    { "sample", "FILE.tsv [--project P]", "store the cities of a file as entities and show some queries", cli_sample, NULL, false },
-    { "index", "load FILE.yaml|list [--project P] [--database D]", "composite indexes of the Datastore API", cli_index, NULL, false },
+    { "kill", "JOB/INDEX [-SIGNAL] | machine NAME [-9]",
+      "for experiments: signal a task; stop a machine", cli_kill, NULL, false },
+    { "machine", "stop NAME [-9]|start NAME|list", "for experiments: a machine's power button",
+      cli_machine, NULL, false },
+    { "sample", "FILE.tsv [--project P]",
+      "store the cities of a file as entities and show some queries", cli_sample, NULL, false },
+    { "index", "load FILE.yaml|list [--project P] [--database D]",
+      "composite indexes of the Datastore API", cli_index, NULL, false },
     { "new-service", "NAME", "write a new service, ready to build", NULL, cli_new_service, false },
     { "machine-init", "", "", cli_machine_init, NULL, true },
 };
@@ -44,7 +50,8 @@ static void help(FILE *out)
     fprintf(out, "strata COMMAND [--dir DIR]: a cell of Strata on this computer\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
         if (!commands[i].hidden)
-            fprintf(out, "  strata %-12s %s\n      %s\n", commands[i].name, commands[i].args, commands[i].about);
+            fprintf(out, "  strata %-12s %s\n      %s\n", commands[i].name, commands[i].args,
+                    commands[i].about);
     fprintf(out, "\nA cell lives in a folder: --dir, else $STRATA_DIR, else ./.strata\n");
 }
 
@@ -62,7 +69,8 @@ static char *whole_path(const char *path)
     if (path[0] == '/')
         return strdup(path);
     cwd = getcwd(NULL, 0);
-    if (!cwd || asprintf(&whole, "%s/%s", cwd, path[0] == '.' && path[1] == '/' ? path + 2 : path) < 0)
+    if (!cwd ||
+        asprintf(&whole, "%s/%s", cwd, path[0] == '.' && path[1] == '/' ? path + 2 : path) < 0)
         abort();
     free(cwd);
     return whole;

@@ -1,4 +1,5 @@
-/* ports.c: which TCP ports are free. Asked only when a cell is started: whoever binds later may still find one taken. */
+/* ports.c: which TCP ports are free. Asked only when a cell is started: whoever binds later may
+ * still find one taken. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -15,9 +16,11 @@ static int bind_try(const char *host, int port)
 
     if (fd < 0)
         return 0;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)); /* as servers do: what lingers from before is no taker */
-    if (inet_pton(AF_INET, host, &address.sin_addr) == 1 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-        listen(fd, 1) == 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one,
+               sizeof(one)); /* as servers do: what lingers from before is no taker */
+    if (inet_pton(AF_INET, host, &address.sin_addr) == 1 &&
+        bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0 &&
+        getsockname(fd, (struct sockaddr *)&address, &len) == 0)
         bound = ntohs(address.sin_port);
     close(fd);
     return bound;

@@ -1,6 +1,7 @@
-/* processes.c: the processes of a cell, found by what is in their environment: STRATA_CELL_DIR is the cell's folder,
- * STRATA_MACHINE its machine, STRATA_ROLE what it is. So nothing has to be kept anywhere about them, and whatever way a command
- * or an agent died, the next command finds all that is left. Nothing without the mark is ever touched. */
+/* processes.c: the processes of a cell, found by what is in their environment: STRATA_CELL_DIR is
+ * the cell's folder, STRATA_MACHINE its machine, STRATA_ROLE what it is. So nothing has to be
+ * kept anywhere about them, and whatever way a command or an agent died, the next command finds
+ * all that is left. Nothing without the mark is ever touched. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -68,17 +69,20 @@ struct cli_process *cli_processes(struct cli *cli, const char *machine, size_t *
         if (process.pid <= 0 || process.pid == getpid())
             continue;
         len = proc_read(entry->d_name, "environ", text, ENVIRON_MAX);
-        if (len == 0 || strcmp(variable(text, len, "STRATA_CELL_DIR"), cli->dir) != 0 || zombie(entry->d_name))
+        if (len == 0 || strcmp(variable(text, len, "STRATA_CELL_DIR"), cli->dir) != 0 ||
+            zombie(entry->d_name))
             continue;
         snprintf(process.role, sizeof(process.role), "%s", variable(text, len, "STRATA_ROLE"));
-        snprintf(process.machine, sizeof(process.machine), "%s", variable(text, len, "STRATA_MACHINE"));
+        snprintf(process.machine, sizeof(process.machine), "%s",
+                 variable(text, len, "STRATA_MACHINE"));
         snprintf(process.task, sizeof(process.task), "%s", variable(text, len, "STRATA_TASK"));
         if (*process.task)
             snprintf(process.role, sizeof(process.role), "task");
         if (!*process.role || (machine && strcmp(machine, process.machine) != 0))
             continue;
         if (*count == cap) {
-            struct cli_process *more = BASE_NEW_ARRAY(&cli->arena, struct cli_process, 2 * cap + 32);
+            struct cli_process *more =
+                BASE_NEW_ARRAY(&cli->arena, struct cli_process, 2 * cap + 32);
 
             if (all)
                 memcpy(more, all, cap * sizeof(*more));
@@ -119,7 +123,8 @@ bool cli_wait_gone(struct cli *cli, const char *machine, const char *role, int64
     ch_time deadline = ch_in(cli->env, timeout_ms * CH_MS);
 
     while (role_count(cli, machine, role) > 0)
-        if (ch_now(cli->env) >= deadline || ch_sleep_until(cli->env, ch_in(cli->env, POLL_MS * CH_MS)) != CH_TIMEOUT)
+        if (ch_now(cli->env) >= deadline ||
+            ch_sleep_until(cli->env, ch_in(cli->env, POLL_MS * CH_MS)) != CH_TIMEOUT)
             return false;
     return true;
 }

@@ -1,4 +1,5 @@
-/* rpc.c: calls to the cell's clustermaster and agents, and saying what went wrong in a way that helps. */
+/* rpc.c: calls to the cell's clustermaster and agents, and saying what went wrong in a way that
+ * helps. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +7,8 @@
 #include "cli.h"
 #include "grpc/health/v1/health.strata.h"
 
-static CH_WAITS struct base_status master_call(struct cli *cli, const struct ch_method *method, const void *request, int64_t timeout_ms,
-                                               void *reply)
+static CH_WAITS struct base_status master_call(struct cli *cli, const struct ch_method *method,
+                                               const void *request, int64_t timeout_ms, void *reply)
 {
     struct ch_call_options options = { .deadline = ch_in(cli->env, timeout_ms * CH_MS) };
 
@@ -16,23 +17,28 @@ static CH_WAITS struct base_status master_call(struct cli *cli, const struct ch_
     return ch_client_call(cli->master, method, request, &options, &cli->arena, reply);
 }
 
-struct base_status cli_cell_call(struct cli *cli, int method, const void *request, int64_t timeout_ms, void *reply)
+struct base_status cli_cell_call(struct cli *cli, int method, const void *request,
+                                 int64_t timeout_ms, void *reply)
 {
-    return master_call(cli, &strata__clustermgr__v1__cell__service.methods[method], request, timeout_ms, reply);
+    return master_call(cli, &strata__clustermgr__v1__cell__service.methods[method], request,
+                       timeout_ms, reply);
 }
 
-struct base_status cli_names_call(struct cli *cli, int method, const void *request, int64_t timeout_ms, void *reply)
+struct base_status cli_names_call(struct cli *cli, int method, const void *request,
+                                  int64_t timeout_ms, void *reply)
 {
-    return master_call(cli, &strata__clustermgr__v1__names__service.methods[method], request, timeout_ms, reply);
+    return master_call(cli, &strata__clustermgr__v1__names__service.methods[method], request,
+                       timeout_ms, reply);
 }
 
-struct base_status cli_agent_call(struct cli *cli, const char *address, int method, const void *request, int64_t timeout_ms,
-                                  void *reply)
+struct base_status cli_agent_call(struct cli *cli, const char *address, int method,
+                                  const void *request, int64_t timeout_ms, void *reply)
 {
     struct ch_call_options options = { .deadline = ch_in(cli->env, timeout_ms * CH_MS) };
     struct ch_client *client = ch_client_new(cli->env, address, NULL);
-    struct base_status status = ch_client_call(client, &strata__clustermgr__v1__agent__service.methods[method], request, &options,
-                                               &cli->arena, reply);
+    struct base_status status =
+        ch_client_call(client, &strata__clustermgr__v1__agent__service.methods[method], request,
+                       &options, &cli->arena, reply);
 
     ch_client_free(client);
     return status;
@@ -47,21 +53,24 @@ bool cli_serving(struct cli *cli, const char *address)
     struct base_status status;
 
     grpc__health__v1__health_check_request__init(&request);
-    status = ch_client_call(client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK], &request, &options,
-                            &cli->arena, (void **)&response);
+    status = ch_client_call(
+        client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK],
+        &request, &options, &cli->arena, (void **)&response);
     ch_client_free(client);
     return base_status_drop(status) == BASE_OK &&
            response->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
 }
 
-struct base_status cli_agent_address(struct cli *cli, struct base_bytes machine, const char **address)
+struct base_status cli_agent_address(struct cli *cli, struct base_bytes machine,
+                                     const char **address)
 {
     CLI_PB(ListMachinesRequest) request;
     CLI_PB(ListMachinesReply) *reply = NULL;
     struct base_status status;
 
     strata__clustermgr__v1__list_machines_request__init(&request);
-    status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, CLI_CALL_MS, &reply);
+    status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, CLI_CALL_MS,
+                           &reply);
     if (base_failed(status))
         return status;
     for (size_t i = 0; i < reply->n_machines; i++) {
@@ -79,7 +88,8 @@ bool cli_task_parse(struct cli *cli, const char *text, const char **job, uint32_
     char *end = NULL;
 
     *index = 0;
-    *job = base_bytes_cstr(&cli->arena, base_bytes(text, slash ? (size_t)(slash - text) : strlen(text)));
+    *job = base_bytes_cstr(&cli->arena,
+                           base_bytes(text, slash ? (size_t)(slash - text) : strlen(text)));
     if (!slash)
         return true;
     *index = (uint32_t)strtoul(slash + 1, &end, 10);
@@ -89,7 +99,8 @@ bool cli_task_parse(struct cli *cli, const char *text, const char **job, uint32_
     return false;
 }
 
-struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t index, CLI_PB(Task) **task)
+struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t index,
+                                 CLI_PB(Task) * *task)
 {
     CLI_PB(ListTasksRequest) request;
     CLI_PB(ListTasksReply) *reply = NULL;
@@ -97,7 +108,8 @@ struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t inde
 
     strata__clustermgr__v1__list_tasks_request__init(&request);
     request.job = ch_data_str(job);
-    status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, CLI_CALL_MS, &reply);
+    status =
+        cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, CLI_CALL_MS, &reply);
     if (base_failed(status))
         return status;
     for (size_t i = 0; i < reply->n_tasks; i++) {
@@ -106,7 +118,8 @@ struct base_status cli_task_find(struct cli *cli, const char *job, uint32_t inde
         *task = reply->tasks[i];
         return BASE_STATUS_OK;
     }
-    return base_status_make(BASE_NOT_FOUND, "there is no task %s/%" PRIu32 "; strata ps lists them", job, index);
+    return base_status_make(BASE_NOT_FOUND, "there is no task %s/%" PRIu32 "; strata ps lists them",
+                            job, index);
 }
 
 int cli_fail(struct cli *cli, struct base_status status)
@@ -115,7 +128,9 @@ int cli_fail(struct cli *cli, struct base_status status)
     if (status.code == BASE_UNAVAILABLE && cli->cell_there && !cli_init_alive(cli, NULL))
         fprintf(stderr, "        the cell in %s is not running: strata up starts it\n", cli->dir);
     else if (status.code == BASE_UNAVAILABLE && cli->cell_there)
-        fprintf(stderr, "        the clustermaster at %s does not answer; its log: strata logs master\n", cli_master_address(cli));
+        fprintf(stderr,
+                "        the clustermaster at %s does not answer; its log: strata logs master\n",
+                cli_master_address(cli));
     base_status_free(&status);
     return CLI_FAILED;
 }

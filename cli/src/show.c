@@ -4,9 +4,10 @@
 
 #include "cli.h"
 
-static const char *const states[] = { "pending", "assigned", "starting", "running", "backoff", "ended", "lost" };
+static const char *const states[] = { "pending", "assigned", "starting", "running",
+                                      "backoff", "ended",    "lost" };
 
-static const char *task_state(const CLI_PB(Task) *task)
+static const char *task_state(const CLI_PB(Task) * task)
 {
     if (task->state == CLI_TASK(RUNNING) && !task->healthy)
         return "not ready";
@@ -29,18 +30,21 @@ static const char *since(struct cli *cli, int64_t us)
     return base_arena_printf(&cli->arena, "%" PRId64 "h", seconds / 3600);
 }
 
-static CH_WAITS struct base_status tasks_get(struct cli *cli, const char *job, CLI_PB(ListTasksReply) **reply)
+static CH_WAITS struct base_status tasks_get(struct cli *cli, const char *job,
+                                             CLI_PB(ListTasksReply) * *reply)
 {
     CLI_PB(ListTasksRequest) request;
 
     strata__clustermgr__v1__list_tasks_request__init(&request);
     request.job = ch_data_str(job);
-    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, CLI_CALL_MS, reply);
+    return cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, CLI_CALL_MS,
+                         reply);
 }
 
-static void machines_print(struct cli *cli, const CLI_PB(ListMachinesReply) *reply)
+static void machines_print(struct cli *cli, const CLI_PB(ListMachinesReply) * reply)
 {
-    static const char *const heads[] = { "MACHINE", "ADDRESS", "ZONE", "STATE", "TASKS", "CPU", "MEMORY", "DISK" };
+    static const char *const heads[] = { "MACHINE", "ADDRESS", "ZONE",   "STATE",
+                                         "TASKS",   "CPU",     "MEMORY", "DISK" };
     struct cli_table table;
 
     cli_table_init(&table, &cli->arena, 8, heads);
@@ -52,9 +56,12 @@ static void machines_print(struct cli *cli, const CLI_PB(ListMachinesReply) *rep
             cli_str(cli, machine->zone),
             machine->up ? "up" : "down",
             base_arena_printf(&cli->arena, "%" PRIu32, machine->tasks),
-            base_arena_printf(&cli->arena, "%" PRIu64 "/%" PRIu64 "m", machine->used->cpu_millis, machine->capacity->cpu_millis),
-            base_arena_printf(&cli->arena, "%s/%s", mib(cli, machine->used->memory_bytes), mib(cli, machine->capacity->memory_bytes)),
-            base_arena_printf(&cli->arena, "%s/%s", mib(cli, machine->used->disk_bytes), mib(cli, machine->capacity->disk_bytes)),
+            base_arena_printf(&cli->arena, "%" PRIu64 "/%" PRIu64 "m", machine->used->cpu_millis,
+                              machine->capacity->cpu_millis),
+            base_arena_printf(&cli->arena, "%s/%s", mib(cli, machine->used->memory_bytes),
+                              mib(cli, machine->capacity->memory_bytes)),
+            base_arena_printf(&cli->arena, "%s/%s", mib(cli, machine->used->disk_bytes),
+                              mib(cli, machine->capacity->disk_bytes)),
         };
 
         cli_table_row(&table, cells);
@@ -62,25 +69,36 @@ static void machines_print(struct cli *cli, const CLI_PB(ListMachinesReply) *rep
     cli_table_print(&table, stdout);
 }
 
-static void tasks_print(struct cli *cli, const CLI_PB(ListTasksReply) *reply, bool processes)
+static void tasks_print(struct cli *cli, const CLI_PB(ListTasksReply) * reply, bool processes)
 {
-    static const char *const heads[] = { "TASK", "MACHINE", "STATE", "FOR", "RESTARTS", "ENDPOINT", "ADMIN", "FRONT", "LAST EXIT" };
-    static const char *const process_heads[] = { "TASK", "MACHINE", "PID", "STATE", "CPU", "MEMORY", "RESTARTS", "LAST EXIT", "WHY" };
+    static const char *const heads[] = { "TASK",     "MACHINE", "STATE", "FOR",      "RESTARTS",
+                                         "ENDPOINT", "ADMIN",   "FRONT", "LAST EXIT" };
+    static const char *const process_heads[] = { "TASK",   "MACHINE",  "PID",       "STATE", "CPU",
+                                                 "MEMORY", "RESTARTS", "LAST EXIT", "WHY" };
     struct cli_table table;
 
     cli_table_init(&table, &cli->arena, 9, processes ? process_heads : heads);
     for (size_t i = 0; i < reply->n_tasks; i++) {
         const CLI_PB(Task) *task = reply->tasks[i];
-        const char *name = base_arena_printf(&cli->arena, "%s/%" PRIu32, cli_str(cli, task->job), task->index);
+        const char *name =
+            base_arena_printf(&cli->arena, "%s/%" PRIu32, cli_str(cli, task->job), task->index);
         const char *restarts = base_arena_printf(&cli->arena, "%" PRIu32, task->restarts);
         const char *machine = task->machine.len ? cli_str(cli, task->machine) : "-";
-        const char *cells[] = { name, machine, task_state(task), since(cli, task->since_us), restarts, cli_str(cli, task->endpoint),
-                                cli_str(cli, task->admin), cli_str(cli, task->front), cli_str(cli, task->last_exit) };
+        const char *cells[] = { name,
+                                machine,
+                                task_state(task),
+                                since(cli, task->since_us),
+                                restarts,
+                                cli_str(cli, task->endpoint),
+                                cli_str(cli, task->admin),
+                                cli_str(cli, task->front),
+                                cli_str(cli, task->last_exit) };
         const char *process_cells[] = { name,
                                         machine,
                                         base_arena_printf(&cli->arena, "%" PRId64, task->pid),
                                         task_state(task),
-                                        base_arena_printf(&cli->arena, "%" PRIu64 "m", task->cpu_millis_used),
+                                        base_arena_printf(&cli->arena, "%" PRIu64 "m",
+                                                          task->cpu_millis_used),
                                         mib(cli, task->memory_bytes_used),
                                         restarts,
                                         cli_str(cli, task->last_exit),
@@ -102,15 +120,17 @@ int cli_status(struct cli *cli, int argc, char **argv)
     if (!cli_args_end(argc, argv, 0, 0, "status") || !cli_cell_need(cli))
         return CLI_USAGE;
     strata__clustermgr__v1__list_machines_request__init(&request);
-    status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, CLI_CALL_MS, &machines);
+    status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, CLI_CALL_MS,
+                           &machines);
     if (!base_failed(status))
         status = tasks_get(cli, "", &tasks);
     if (base_failed(status))
         return cli_fail(cli, status);
     for (size_t i = 0; i < tasks->n_tasks; i++)
         healthy += tasks->tasks[i]->state == CLI_TASK(RUNNING) && tasks->tasks[i]->healthy;
-    printf("cell %s in %s, clustermaster at %s: %zu of %zu tasks healthy\n\n", cli_str(cli, machines->cell), cli->dir,
-           cli_master_address(cli), healthy, tasks->n_tasks);
+    printf("cell %s in %s, clustermaster at %s: %zu of %zu tasks healthy\n\n",
+           cli_str(cli, machines->cell), cli->dir, cli_master_address(cli), healthy,
+           tasks->n_tasks);
     machines_print(cli, machines);
     printf("\n");
     tasks_print(cli, tasks, false);
@@ -139,17 +159,21 @@ int cli_why(struct cli *cli, int argc, char **argv)
     struct base_status status;
 
     strata__clustermgr__v1__why_request__init(&request);
-    if (!cli_args_end(argc, argv, 1, 1, "why JOB/INDEX") || !cli_task_parse(cli, argv[1], &job, &request.index) || !cli_cell_need(cli))
+    if (!cli_args_end(argc, argv, 1, 1, "why JOB/INDEX") ||
+        !cli_task_parse(cli, argv[1], &job, &request.index) || !cli_cell_need(cli))
         return CLI_USAGE;
     request.job = ch_data_str(job);
     status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__WHY, &request, CLI_CALL_MS, &reply);
     if (base_failed(status))
         return cli_fail(cli, status);
-    printf("%s/%" PRIu32 ": %s%s%s for %s%s\n", job, request.index, task_state(reply->task), reply->task->machine.len ? " on " : "",
-           cli_str(cli, reply->task->machine), since(cli, reply->task->since_us), reply->task->pinned ? ", pinned" : "");
-    printf("  because: %s\n", reply->task->reason.len ? cli_str(cli, reply->task->reason) : "not considered yet");
+    printf("%s/%" PRIu32 ": %s%s%s for %s%s\n", job, request.index, task_state(reply->task),
+           reply->task->machine.len ? " on " : "", cli_str(cli, reply->task->machine),
+           since(cli, reply->task->since_us), reply->task->pinned ? ", pinned" : "");
+    printf("  because: %s\n",
+           reply->task->reason.len ? cli_str(cli, reply->task->reason) : "not considered yet");
     if (reply->task->last_exit.len)
-        printf("  its last process: %s (%" PRIu32 " restarts)\n", cli_str(cli, reply->task->last_exit), reply->task->restarts);
+        printf("  its last process: %s (%" PRIu32 " restarts)\n",
+               cli_str(cli, reply->task->last_exit), reply->task->restarts);
     for (size_t i = 0; i < reply->n_machines; i++)
         printf("  %s\n", cli_str(cli, reply->machines[i]));
     return CLI_OK;
@@ -160,12 +184,14 @@ int cli_env(struct cli *cli, int argc, char **argv)
     if (!cli_args_end(argc, argv, 0, 0, "env") || !cli_cell_need(cli))
         return CLI_USAGE;
     for (size_t i = 0; i < CLI_FRONTS; i++)
-        printf("export %s=%s\n", cli->cell.fronts[i].variable, cli_front_address(cli, &cli->cell.fronts[i]));
+        printf("export %s=%s\n", cli->cell.fronts[i].variable,
+               cli_front_address(cli, &cli->cell.fronts[i]));
     printf("export STRATA_DIR=%s\n", cli->dir);
     return CLI_OK;
 }
 
-static CH_WAITS struct base_status names_get(struct cli *cli, const char *prefix, CLI_PB(ListReply) **reply)
+static CH_WAITS struct base_status names_get(struct cli *cli, const char *prefix,
+                                             CLI_PB(ListReply) * *reply)
 {
     CLI_PB(ListRequest) request;
 
@@ -190,9 +216,12 @@ int cli_names(struct cli *cli, int argc, char **argv)
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const CLI_PB(Node) *node = reply->nodes[i];
         const char *note = node->unhealthy ? "not ready" : node->session ? "ephemeral" : "";
-        const char *cells[] = { cli_str(cli, node->path), base_bytes_show(&cli->arena, ch_bytes_of(node->value), 60),
+        const char *cells[] = { cli_str(cli, node->path),
+                                base_bytes_show(&cli->arena, ch_bytes_of(node->value), 60),
                                 base_arena_printf(&cli->arena, "%" PRIu64, node->version),
-                                node->lock_session ? base_arena_printf(&cli->arena, "%s%slocked", note, *note ? ", " : "") : note };
+                                node->lock_session ? base_arena_printf(&cli->arena, "%s%slocked",
+                                                                       note, *note ? ", " : "")
+                                                   : note };
 
         cli_table_row(&table, cells);
     }
@@ -215,8 +244,11 @@ int cli_locks(struct cli *cli, int argc, char **argv)
     cli_table_init(&table, &cli->arena, 4, heads);
     for (size_t i = 0; i < reply->n_nodes; i++) {
         const CLI_PB(Node) *node = reply->nodes[i];
-        const char *cells[] = { cli_str(cli, node->path), base_arena_printf(&cli->arena, "%" PRIu64, node->lock_epoch),
-                                node->lock_session ? base_arena_printf(&cli->arena, "%" PRIu64, node->lock_session) : "free",
+        const char *cells[] = { cli_str(cli, node->path),
+                                base_arena_printf(&cli->arena, "%" PRIu64, node->lock_epoch),
+                                node->lock_session
+                                    ? base_arena_printf(&cli->arena, "%" PRIu64, node->lock_session)
+                                    : "free",
                                 base_bytes_show(&cli->arena, ch_bytes_of(node->value), 60) };
 
         if (node->lock_epoch > 0)

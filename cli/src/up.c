@@ -1,5 +1,6 @@
-/* up.c: strata up: a cell on this computer, from nothing, from its data, or what is missing of it. Each step is skipped when it
- * is done already, so a second `up` is quick and changes nothing. */
+/* up.c: strata up: a cell on this computer, from nothing, from its data, or what is missing of
+ * it. Each step is skipped when it is done already, so a second `up` is quick and changes
+ * nothing. */
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,19 +10,27 @@
 #include "cli.h"
 #include "clustermgr/job.h"
 
-enum { MACHINES_DEFAULT = 3, WAIT_MS = 90000, QUIET_MS = 2000, POLL_MS = 50, MASTER_PORT = 7340, JOBS_MAX = 64, ASK_MS = 1000 };
+enum {
+    MACHINES_DEFAULT = 3,
+    WAIT_MS = 90000,
+    QUIET_MS = 2000,
+    POLL_MS = 50,
+    MASTER_PORT = 7340,
+    JOBS_MAX = 64,
+    ASK_MS = 1000
+};
 
 struct up {
     struct cli *cli;
     ch_time deadline, began, told;
-    CLI_PB(JobSpec) *specs[JOBS_MAX];
+    CLI_PB(JobSpec) * specs[JOBS_MAX];
     size_t spec_count;
     int wanted_machines;
     int wanted_ports[CLI_FRONTS]; /* 0: not said */
     const char *jobs_dir;
 };
 
-/* ---- progress: silent at first, then a line whenever what is waited for changes or has lasted ---- */
+/* ---- progress: silent at first, then a line now and then ---- */
 
 static void waiting(struct up *up, const char *for_what)
 {
@@ -31,12 +40,14 @@ static void waiting(struct up *up, const char *for_what)
     if (now - up->began < QUIET_MS * CH_MS || now - up->told < (up->told ? again : 0))
         return;
     up->told = now;
-    fprintf(stderr, "  %3.0f s: waiting for %s\n", (double)(now - up->began) / (double)CH_S, for_what);
+    fprintf(stderr, "  %3.0f s: waiting for %s\n", (double)(now - up->began) / (double)CH_S,
+            for_what);
 }
 
 static CH_WAITS bool tick(struct up *up)
 {
-    return ch_now(up->cli->env) < up->deadline && ch_sleep_until(up->cli->env, ch_in(up->cli->env, POLL_MS * CH_MS)) == CH_TIMEOUT;
+    return ch_now(up->cli->env) < up->deadline &&
+           ch_sleep_until(up->cli->env, ch_in(up->cli->env, POLL_MS * CH_MS)) == CH_TIMEOUT;
 }
 
 /* ---- what the cell is to be ---- */
@@ -44,16 +55,20 @@ static CH_WAITS bool tick(struct up *up)
 static struct base_status machines_plan(struct up *up)
 {
     struct cli *cli = up->cli;
-    int count = up->wanted_machines ? up->wanted_machines : cli->cell_there ? (int)cli->cell.machine_count : MACHINES_DEFAULT;
+    int count = up->wanted_machines ? up->wanted_machines
+                : cli->cell_there   ? (int)cli->cell.machine_count
+                                    : MACHINES_DEFAULT;
 
     if (count < 1 || count > CLI_MACHINES_MAX)
         return base_status_make(BASE_INVALID_ARGUMENT, "--machines: 1 to %d", CLI_MACHINES_MAX);
     if ((size_t)count < cli->cell.machine_count)
-        return base_status_make(BASE_INVALID_ARGUMENT, "--machines %d: the cell has %zu, and its data is on them", count,
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "--machines %d: the cell has %zu, and its data is on them", count,
                                 cli->cell.machine_count);
     for (int i = (int)cli->cell.machine_count; i < count; i++)
         cli->cell.machines[cli->cell.machine_count++] =
-            (struct cli_machine){ base_arena_printf(&cli->arena, "m%d", i + 1), base_arena_printf(&cli->arena, "127.0.0.%d", i + 1),
+            (struct cli_machine){ base_arena_printf(&cli->arena, "m%d", i + 1),
+                                  base_arena_printf(&cli->arena, "127.0.0.%d", i + 1),
                                   base_arena_printf(&cli->arena, "zone-%c", 'a' + i % 3) };
     return BASE_STATUS_OK;
 }
@@ -68,7 +83,8 @@ static struct base_status port_plan(struct cli *cli, const char *what, int asked
         return BASE_STATUS_OK;
     }
     if (asked)
-        return base_status_make(BASE_UNAVAILABLE, "port %d for %s is taken by another program", asked, what);
+        return base_status_make(BASE_UNAVAILABLE, "port %d for %s is taken by another program",
+                                asked, what);
     *port = cli_port_any(cli->cell.host);
     if (*port == 0)
         return base_status_make(BASE_UNAVAILABLE, "no port is free on %s", cli->cell.host);
@@ -97,8 +113,9 @@ static CH_WAITS struct base_status cell_plan(struct up *up)
         if (!running)
             status = port_plan(cli, front->name, up->wanted_ports[i], &front->port);
         else if (up->wanted_ports[i] && up->wanted_ports[i] != front->port)
-            status = base_status_make(BASE_FAILED_PRECONDITION, "the cell runs, with %s at port %d: strata down first", front->name,
-                                      front->port);
+            status = base_status_make(BASE_FAILED_PRECONDITION,
+                                      "the cell runs, with %s at port %d: strata down first",
+                                      front->name, front->port);
     }
     return base_failed(status) ? status : cli_cell_save(cli);
 }
@@ -128,7 +145,8 @@ static CH_WAITS struct base_status machines_wait(struct up *up)
         size_t ready = 0;
 
         base_status_free(&status);
-        status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, ASK_MS, &reply);
+        status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_MACHINES, &request, ASK_MS,
+                               &reply);
         if (base_failed(status)) {
             waiting(up, "the clustermaster");
             continue;
@@ -137,10 +155,13 @@ static CH_WAITS struct base_status machines_wait(struct up *up)
             ready += reply->machines[i]->up && reply->machines[i]->heard_ms_ago >= 0;
         if (ready >= cli->cell.machine_count)
             return BASE_STATUS_OK;
-        waiting(up, base_arena_printf(&cli->arena, "machines: %zu of %zu are there", ready, cli->cell.machine_count));
+        waiting(up, base_arena_printf(&cli->arena, "machines: %zu of %zu are there", ready,
+                                      cli->cell.machine_count));
     } while (tick(up));
     if (!base_failed(status))
-        status = base_status_make(BASE_DEADLINE_EXCEEDED, "not all machines came up; see the logs in %s/machines", cli->dir);
+        status =
+            base_status_make(BASE_DEADLINE_EXCEEDED,
+                             "not all machines came up; see the logs in %s/machines", cli->dir);
     return status;
 }
 
@@ -149,7 +170,8 @@ static CH_WAITS struct base_status machines_wait(struct up *up)
 /* $STRATA_JOBS_DIR, or where they are installed, or where the build puts them. */
 static const char *jobs_dir(struct cli *cli)
 {
-    const char *tries[] = { getenv("STRATA_JOBS_DIR"), base_arena_printf(&cli->arena, "%s/../share/strata/jobs", cli->bin_dir),
+    const char *tries[] = { getenv("STRATA_JOBS_DIR"),
+                            base_arena_printf(&cli->arena, "%s/../share/strata/jobs", cli->bin_dir),
                             base_arena_printf(&cli->arena, "%s/jobs", cli->bin_dir) };
 
     for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
@@ -172,8 +194,10 @@ static CH_WAITS struct base_status job_load(struct up *up, const char *path)
     if (base_failed(status))
         return status;
     command = cli_str(cli, spec->command);
-    if (*command != '/' && access(base_arena_printf(&cli->arena, "%s/%s", cli->bin_dir, command), X_OK) != 0) {
-        fprintf(stderr, "job %s: there is no program %s beside strata: left out\n", cli_str(cli, spec->name), command);
+    if (*command != '/' &&
+        access(base_arena_printf(&cli->arena, "%s/%s", cli->bin_dir, command), X_OK) != 0) {
+        fprintf(stderr, "job %s: there is no program %s beside strata: left out\n",
+                cli_str(cli, spec->name), command);
         return BASE_STATUS_OK;
     }
     if (up->spec_count == JOBS_MAX)
@@ -191,7 +215,9 @@ static CH_WAITS struct base_status jobs_load(struct up *up)
     struct base_status status;
 
     if (!dir)
-        return base_status_make(BASE_NOT_FOUND, "the job files are not found; --jobs or $STRATA_JOBS_DIR name their folder");
+        return base_status_make(
+            BASE_NOT_FOUND,
+            "the job files are not found; --jobs or $STRATA_JOBS_DIR name their folder");
     status = ch_dir_list(cli->env, dir, &cli->arena, &names, &count);
     for (size_t i = 0; i < count && !base_failed(status); i++) {
         size_t len = strlen(names[i]);
@@ -202,7 +228,8 @@ static CH_WAITS struct base_status jobs_load(struct up *up)
     return status;
 }
 
-/* Submits what the cell lacks. A job that is there stays as it is, scaled or updated by hand as it may be. */
+/* Submits what the cell lacks. A job that is there stays as it is, scaled or updated by hand as
+ * it may be. */
 static CH_WAITS struct base_status jobs_submit(struct up *up)
 {
     struct cli *cli = up->cli;
@@ -214,28 +241,37 @@ static CH_WAITS struct base_status jobs_submit(struct up *up)
 
         strata__clustermgr__v1__submit_job_request__init(&request);
         request.spec = up->specs[i];
-        status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS, &reply);
+        status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS,
+                               &reply);
         if (status.code != BASE_ALREADY_EXISTS)
             continue;
-        fprintf(stderr, "note: job %s differs from its job file and stays as it is (strata job update)\n",
+        fprintf(stderr,
+                "note: job %s differs from its job file and stays as it is (strata job update)\n",
                 cli_str(cli, up->specs[i]->name));
         base_status_free(&status);
     }
     return status;
 }
 
-static const char *task_text(struct cli *cli, const CLI_PB(Task) *task)
+static const char *task_text(struct cli *cli, const CLI_PB(Task) * task)
 {
-    static const char *const states[] = { "waits for a machine", "goes to its machine", "is starting", "is not ready yet",
-                                          "keeps ending", "has ended", "is on a machine that is not heard of" };
-    const char *text = base_arena_printf(&cli->arena, "%s/%" PRIu32 ", which %s", cli_str(cli, task->job), task->index,
-                                         states[task->state < 7 ? task->state : 0]);
+    static const char *const states[] = { "waits for a machine",
+                                          "goes to its machine",
+                                          "is starting",
+                                          "is not ready yet",
+                                          "keeps ending",
+                                          "has ended",
+                                          "is on a machine that is not heard of" };
+    const char *text =
+        base_arena_printf(&cli->arena, "%s/%" PRIu32 ", which %s", cli_str(cli, task->job),
+                          task->index, states[task->state < 7 ? task->state : 0]);
 
     if (task->state == CLI_TASK(PENDING))
         return base_arena_printf(&cli->arena, "%s (%s)", text, cli_str(cli, task->reason));
     if (task->restarts > 0)
-        return base_arena_printf(&cli->arena, "%s (%" PRIu32 " restarts, last: %s; strata logs %s/%" PRIu32 ")", text, task->restarts,
-                                 cli_str(cli, task->last_exit), cli_str(cli, task->job), task->index);
+        return base_arena_printf(
+            &cli->arena, "%s (%" PRIu32 " restarts, last: %s; strata logs %s/%" PRIu32 ")", text,
+            task->restarts, cli_str(cli, task->last_exit), cli_str(cli, task->job), task->index);
     return text;
 }
 
@@ -248,16 +284,19 @@ static CH_WAITS const char *missing(struct up *up, struct base_status *status)
     const char *text = NULL;
 
     strata__clustermgr__v1__list_tasks_request__init(&request);
-    *status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, ASK_MS, &reply);
+    *status =
+        cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, ASK_MS, &reply);
     if (base_failed(*status))
         return "the clustermaster";
     for (size_t i = 0; i < reply->n_tasks; i++) {
         const CLI_PB(Task) *task = reply->tasks[i];
 
         if (task->state != CLI_TASK(RUNNING) || !task->healthy)
-            text = text ? base_arena_printf(&cli->arena, "%s; %s", text, task_text(cli, task)) : task_text(cli, task);
+            text = text ? base_arena_printf(&cli->arena, "%s; %s", text, task_text(cli, task))
+                        : task_text(cli, task);
         else if (task->front.len > 0 && !cli_serving(cli, cli_str(cli, task->front)))
-            text = base_arena_printf(&cli->arena, "the front door at %s", cli_str(cli, task->front));
+            text =
+                base_arena_printf(&cli->arena, "the front door at %s", cli_str(cli, task->front));
     }
     return text;
 }
@@ -301,7 +340,8 @@ static CH_WAITS struct base_status up_steps(struct up *up)
 static bool up_flags(struct up *up, int *argc, char **argv)
 {
     static const char *const port_flags[CLI_FRONTS] = { "--datastore-port", "--bigtable-port" };
-    const char *machines = cli_take_flag(argc, argv, "--machines"), *wait = cli_take_flag(argc, argv, "--wait");
+    const char *machines = cli_take_flag(argc, argv, "--machines"),
+               *wait = cli_take_flag(argc, argv, "--wait");
     bool good = true;
 
     if (machines) {
@@ -319,7 +359,8 @@ static bool up_flags(struct up *up, int *argc, char **argv)
     up->jobs_dir = cli_take_flag(argc, argv, "--jobs");
     up->deadline = ch_in(up->cli->env, wait ? atoi(wait) * CH_S : WAIT_MS * CH_MS);
     return good && cli_args_end(*argc, argv, 0, 0,
-                                "up [--machines N] [--datastore-port P] [--bigtable-port P] [--jobs DIR] [--wait SECONDS]");
+                                "up [--machines N] [--datastore-port P] [--bigtable-port P] "
+                                "[--jobs DIR] [--wait SECONDS]");
 }
 
 static void endpoints_print(struct up *up)
@@ -334,7 +375,8 @@ static void endpoints_print(struct up *up)
         for (size_t j = 0; j < up->spec_count; j++)
             served |= base_bytes_eq_str(ch_bytes_of(up->specs[j]->front), cli->cell.fronts[i].name);
         if (served)
-            printf("  %-9s  %s\n", cli->cell.fronts[i].name, cli_front_address(cli, &cli->cell.fronts[i]));
+            printf("  %-9s  %s\n", cli->cell.fronts[i].name,
+                   cli_front_address(cli, &cli->cell.fronts[i]));
     }
     printf("  for clients: eval $(strata env)\n");
 }

@@ -1,13 +1,18 @@
-/* agent.c: the clusteragent of a machine: runs what the clustermaster assigns to it, tells how it goes.
+/* agent.c: the clusteragent of a machine: runs what the clustermaster assigns to it, tells how it
+ * goes.
  *
  * Invariants
- * 1. Tasks do not need the agent to live: they are sessions of their own, and a new agent adopts them from the state file.
- * 2. Tasks do not need the master either: without it the agent keeps alive what it was last told to run.
- * 3. It obeys one cell (cell_id): a master that lost its data, or another cell's, cannot make it stop everything.
+ * 1. Tasks do not need the agent to live: they are sessions of their own, and a new agent adopts
+ * them from the state file.
+ * 2. Tasks do not need the master either: without it the agent keeps alive what it was last told
+ * to run.
+ * 3. It obeys one cell (cell_id): a master that lost its data, or another cell's, cannot make it
+ * stop everything.
  * 4. A task's process is only ever touched by that task's fiber (agent_task.c).
  *
- * Fibers: one a task; `assignments` keeps the stream of what to run open; `reports` tells the state at each change, and as a
- * heartbeat; `logs` rotates. Shutdown: fibers are cancelled and joined; processes stay. */
+ * Fibers: one a task; `assignments` keeps the stream of what to run open; `reports` tells the
+ * state at each change, and as a heartbeat; `logs` rotates. Shutdown: fibers are cancelled and
+ * joined; processes stay. */
 #include "agent.h"
 
 #include <signal.h>
@@ -15,32 +20,45 @@
 
 #include "chassis/log.h"
 
-enum { REPORT_TIMEOUT_MS = 2000, RETRY_MS = 200, STREAM_MS = 60000, USAGE_MS = 2000, HEARTBEAT_MS = 500, DRAIN_POLL_MS = 20 };
+enum {
+    REPORT_TIMEOUT_MS = 2000,
+    RETRY_MS = 200,
+    STREAM_MS = 60000,
+    USAGE_MS = 2000,
+    HEARTBEAT_MS = 500,
+    DRAIN_POLL_MS = 20
+};
 
-#define KEY(field, name, type, fallback, doc) CH_CONFIG(clu_agent_config, field, name, type, fallback, doc)
+#define KEY(field, name, type, fallback, doc) \
+    CH_CONFIG(clu_agent_config, field, name, type, fallback, doc)
 static const struct ch_config_key keys[] = {
     KEY(machine, "machine", CH_CONFIG_STRING, NULL, "the machine's name in the cell"),
     KEY(rack, "rack", CH_CONFIG_STRING, "", "the rack it stands in"),
-    KEY(bin_dir, "bin-dir", CH_CONFIG_STRING, "", "where programs named in jobs are; empty: beside the agent's own"),
-    KEY(cpu_millis, "cpu-millis", CH_CONFIG_INT, "4000", "thousandths of a core that tasks may ask for"),
+    KEY(bin_dir, "bin-dir", CH_CONFIG_STRING, "",
+        "where programs named in jobs are; empty: beside the agent's own"),
+    KEY(cpu_millis, "cpu-millis", CH_CONFIG_INT, "4000",
+        "thousandths of a core that tasks may ask for"),
     KEY(memory, "memory", CH_CONFIG_SIZE, "4GiB", "memory that tasks may ask for"),
     KEY(disk, "disk", CH_CONFIG_SIZE, "16GiB", "disk space that tasks may ask for"),
-    KEY(log_bytes, "log-bytes", CH_CONFIG_SIZE, "16MiB", "size at which a task's log is rotated; one older piece is kept"),
+    KEY(log_bytes, "log-bytes", CH_CONFIG_SIZE, "16MiB",
+        "size at which a task's log is rotated; one older piece is kept"),
 };
 
 /* ---- tasks ---- */
 
-struct clu_agent_task *clu__agent_task_find(struct clu_agent *agent, struct base_bytes job, uint32_t index)
+struct clu_agent_task *clu__agent_task_find(struct clu_agent *agent, struct base_bytes job,
+                                            uint32_t index)
 {
     struct clu_agent_task *task;
 
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        if (task->assignment->index == index && base_bytes_eq(ch_bytes_of(task->assignment->spec->name), job))
-            return task;
+    if (task->assignment->index == index &&
+        base_bytes_eq(ch_bytes_of(task->assignment->spec->name), job))
+        return task;
     return NULL;
 }
 
-void clu__agent_task_assign(struct clu_agent_task *task, const CLU_PB(Assignment) *assignment)
+void clu__agent_task_assign(struct clu_agent_task *task, const CLU_PB(Assignment) * assignment)
 {
     struct base_arena arena;
 
@@ -50,7 +68,8 @@ void clu__agent_task_assign(struct clu_agent_task *task, const CLU_PB(Assignment
     task->arena = arena;
 }
 
-struct clu_agent_task *clu__agent_task_new(struct clu_agent *agent, const CLU_PB(Assignment) *assignment)
+struct clu_agent_task *clu__agent_task_new(struct clu_agent *agent,
+                                           const CLU_PB(Assignment) * assignment)
 {
     struct clu_agent_task *task = calloc(1, sizeof(*task));
 
@@ -94,7 +113,8 @@ void clu__agent_run_ended(struct clu_agent_task *task)
         return;
     if (agent->ended_count == CLU_ENDED_RUNS_MAX) {
         free(agent->ended_runs[0]);
-        memmove(agent->ended_runs, agent->ended_runs + 1, --agent->ended_count * sizeof(agent->ended_runs[0]));
+        memmove(agent->ended_runs, agent->ended_runs + 1,
+                --agent->ended_count * sizeof(agent->ended_runs[0]));
         agent->ended_dropped++;
     }
     agent->ended_runs[agent->ended_count++] = strdup(task->run_name);
@@ -109,7 +129,8 @@ static void ended_runs_known(struct clu_agent *agent, size_t count)
     for (size_t i = 0; i < count; i++)
         free(agent->ended_runs[i]);
     agent->ended_count -= count;
-    memmove(agent->ended_runs, agent->ended_runs + count, agent->ended_count * sizeof(agent->ended_runs[0]));
+    memmove(agent->ended_runs, agent->ended_runs + count,
+            agent->ended_count * sizeof(agent->ended_runs[0]));
 }
 
 static void task_begin(struct clu_agent *agent, struct clu_agent_task *task)
@@ -119,7 +140,8 @@ static void task_begin(struct clu_agent *agent, struct clu_agent_task *task)
     if (!base_failed(status))
         return;
     /* The next full set of assignments tries again. */
-    ch_warn(agent->env, "task %.*s: %s", BASE_FMT(ch_bytes_of(task->assignment->spec->name)), base_status_text(&status));
+    ch_warn(agent->env, "task %.*s: %s", BASE_FMT(ch_bytes_of(task->assignment->spec->name)),
+            base_status_text(&status));
     base_status_free(&status);
     clu__agent_task_free(task);
 }
@@ -131,18 +153,18 @@ bool clu__agent_task_held(const struct clu_agent_task *task)
 
 /* ---- assignments ---- */
 
-static bool assignment_same(const CLU_PB(Assignment) *a, const CLU_PB(Assignment) *b)
+static bool assignment_same(const CLU_PB(Assignment) * a, const CLU_PB(Assignment) * b)
 {
     return a->incarnation == b->incarnation && a->generation == b->generation &&
            base_bytes_eq(ch_bytes_of(a->front), ch_bytes_of(b->front));
 }
 
-static void assignments_apply(struct clu_agent *agent, const CLU_PB(Assignments) *assignments)
+static void assignments_apply(struct clu_agent *agent, const CLU_PB(Assignments) * assignments)
 {
     struct clu_agent_task *task;
 
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        task->wanted = false;
+    task->wanted = false;
     for (size_t i = 0; i < assignments->n_tasks; i++) {
         const CLU_PB(Assignment) *assignment = assignments->tasks[i];
 
@@ -159,20 +181,23 @@ static void assignments_apply(struct clu_agent *agent, const CLU_PB(Assignments)
         clu__agent_task_assign(task, assignment);
     }
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        ch_cond_broadcast(&task->changed);
+    ch_cond_broadcast(&task->changed);
     clu__agent_dirty(agent);
 }
 
 /* One stream, till it ends. */
 static CH_WAITS struct base_status assignments_stream(struct clu_agent *agent)
 {
-    struct ch_call_options options = { .deadline = ch_in(agent->env, STREAM_MS * CH_MS), .wait_for_ready = true };
+    struct ch_call_options options = { .deadline = ch_in(agent->env, STREAM_MS * CH_MS),
+                                       .wait_for_ready = true };
     CLU_PB(WatchAssignmentsRequest) request;
     struct ch_client_stream *stream = NULL;
     struct base_arena arena;
-    struct base_status status = ch_client_open(
-        agent->master, &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS], &options,
-        &stream);
+    struct base_status status =
+        ch_client_open(agent->master,
+                       &strata__clustermgr__v1__cell__service
+                            .methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS],
+                       &options, &stream);
 
     if (base_failed(status))
         return status;
@@ -192,8 +217,10 @@ static CH_WAITS struct base_status assignments_stream(struct clu_agent *agent)
         if (!event->full)
             continue;
         if (*agent->cell_id && !base_bytes_eq_str(ch_bytes_of(event->cell_id), agent->cell_id)) {
-            status = base_status_make(BASE_FAILED_PRECONDITION, "the clustermaster is of cell %.*s, this agent of %s: it does not obey",
-                                      BASE_FMT(ch_bytes_of(event->cell_id)), agent->cell_id);
+            status = base_status_make(
+                BASE_FAILED_PRECONDITION,
+                "the clustermaster is of cell %.*s, this agent of %s: it does not obey",
+                BASE_FMT(ch_bytes_of(event->cell_id)), agent->cell_id);
             break;
         }
         clu__str_set(&agent->cell_id, ch_bytes_of(event->cell_id));
@@ -212,8 +239,8 @@ static void assignments_fiber(void *arg)
     while (!ch_cancelled()) {
         struct base_status status = assignments_stream(agent);
 
-        if (base_failed(status) && status.code != BASE_CANCELLED && status.code != BASE_DEADLINE_EXCEEDED &&
-            status.code != BASE_NOT_FOUND)
+        if (base_failed(status) && status.code != BASE_CANCELLED &&
+            status.code != BASE_DEADLINE_EXCEEDED && status.code != BASE_NOT_FOUND)
             ch_info(agent->env, "assignments: %s", base_status_text(&status));
         base_status_free(&status);
         if (ch_sleep_until(agent->env, ch_in(agent->env, RETRY_MS * CH_MS)) != CH_TIMEOUT)
@@ -223,7 +250,7 @@ static void assignments_fiber(void *arg)
 
 /* ---- reports ---- */
 
-static CLU_PB(Task) *task_message(const struct clu_agent_task *task, struct base_arena *arena)
+static CLU_PB(Task) * task_message(const struct clu_agent_task *task, struct base_arena *arena)
 {
     CLU_PB(Task) *out = CLU_NEW(arena, Task, task);
 
@@ -243,7 +270,7 @@ static CLU_PB(Task) *task_message(const struct clu_agent_task *task, struct base
     return out;
 }
 
-static CLU_PB(ReportRequest) *report_message(struct clu_agent *agent, struct base_arena *arena)
+static CLU_PB(ReportRequest) * report_message(struct clu_agent *agent, struct base_arena *arena)
 {
     CLU_PB(ReportRequest) *out = CLU_NEW(arena, ReportRequest, report_request);
     struct clu_agent_task *task;
@@ -260,15 +287,17 @@ static CLU_PB(ReportRequest) *report_message(struct clu_agent *agent, struct bas
     out->machine->capacity->memory_bytes = agent->config->memory;
     out->machine->capacity->disk_bytes = agent->config->disk;
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        count++;
+    count++;
     out->tasks = BASE_NEW_ARRAY(arena, CLU_PB(Task) *, count + 1);
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        if (task->wanted && !task->replaced && !task->unchecked) /* what runs is what the assignment says */
-            out->tasks[out->n_tasks++] = task_message(task, arena);
+    if (task->wanted && !task->replaced &&
+        !task->unchecked) /* what runs is what the assignment says */
+        out->tasks[out->n_tasks++] = task_message(task, arena);
     agent->metrics.tasks->value = (int64_t)count;
     out->ended_runs = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, agent->ended_count + 1);
     for (size_t i = 0; i < agent->ended_count; i++)
-        out->ended_runs[out->n_ended_runs++] = ch_data_str(base_arena_strdup(arena, agent->ended_runs[i]));
+        out->ended_runs[out->n_ended_runs++] =
+            ch_data_str(base_arena_strdup(arena, agent->ended_runs[i]));
     agent->ended_dropped = 0;
     return out;
 }
@@ -285,7 +314,7 @@ static void reports_fiber(void *arg)
     while (!ch_cancelled()) {
         struct ch_call_options options = { .no_retry = true };
         CLU_PB(ReportReply) *reply = NULL;
-        CLU_PB(ReportRequest) *request;
+        CLU_PB(ReportRequest) * request;
         struct base_status status;
 
         if (!agent->dirty && ch_now(agent->env) < heartbeat) {
@@ -302,8 +331,10 @@ static void reports_fiber(void *arg)
         heartbeat = ch_in(agent->env, HEARTBEAT_MS * CH_MS);
         options.deadline = ch_in(agent->env, REPORT_TIMEOUT_MS * CH_MS);
         request = report_message(agent, &arena);
-        status = ch_client_call(agent->master, &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__REPORT],
-                                request, &options, &arena, (void **)&reply);
+        status = ch_client_call(
+            agent->master,
+            &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__REPORT],
+            request, &options, &arena, (void **)&reply);
         if (!base_failed(status))
             ended_runs_known(agent, request->n_ended_runs);
         if (base_failed(status) && !failing && !ch_cancelled())
@@ -321,16 +352,20 @@ static void reports_fiber(void *arg)
 
 /* ---- what it answers ---- */
 
-static CH_WAITS struct base_status signal_task(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status signal_task(void *self, struct ch_call *call,
+                                               const void *message, void **out)
 {
     struct clu_agent *agent = self;
     const CLU_PB(SignalTaskRequest) *request = message;
-    CLU_PB(SignalTaskReply) *reply = CLU_NEW(ch_call_arena(call), SignalTaskReply, signal_task_reply);
-    struct clu_agent_task *task = clu__agent_task_find(agent, ch_bytes_of(request->job), request->index);
+    CLU_PB(SignalTaskReply) *reply =
+        CLU_NEW(ch_call_arena(call), SignalTaskReply, signal_task_reply);
+    struct clu_agent_task *task =
+        clu__agent_task_find(agent, ch_bytes_of(request->job), request->index);
 
     if (!task || !task->run || task->run->exited)
         return base_status_make(BASE_NOT_FOUND, "task %s/%u has no process on this machine",
-                                base_bytes_show(ch_call_arena(call), ch_bytes_of(request->job), 64), request->index);
+                                base_bytes_show(ch_call_arena(call), ch_bytes_of(request->job), 64),
+                                request->index);
     if (request->signal <= 0 || request->signal >= NSIG)
         return base_status_make(BASE_INVALID_ARGUMENT, "signal: %d is none", request->signal);
     reply->pid = task->pid;
@@ -338,7 +373,8 @@ static CH_WAITS struct base_status signal_task(void *self, struct ch_call *call,
     return ch_process_signal(task->run->process, request->signal);
 }
 
-static CH_WAITS struct base_status drain(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status drain(void *self, struct ch_call *call, const void *message,
+                                         void **out)
 {
     struct clu_agent *agent = self;
     const CLU_PB(DrainRequest) *request = message;
@@ -350,11 +386,12 @@ static CH_WAITS struct base_status drain(void *self, struct ch_call *call, const
         agent->drain_order = request->start_order;
     agent->draining = true;
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        ch_cond_broadcast(&task->changed);
+    ch_cond_broadcast(&task->changed);
     while (running) {
         running = false;
         reply->stopped = reply->start_order_max = 0;
-        TAILQ_FOREACH(task, &agent->tasks, entry) {
+        TAILQ_FOREACH(task, &agent->tasks, entry)
+        {
             bool held = clu__agent_task_held(task);
 
             running |= held && task->run;
@@ -362,7 +399,8 @@ static CH_WAITS struct base_status drain(void *self, struct ch_call *call, const
             if (task->assignment->start_order > reply->start_order_max)
                 reply->start_order_max = task->assignment->start_order;
         }
-        if (running && ch_sleep_until(agent->env, ch_in(agent->env, DRAIN_POLL_MS * CH_MS)) == CH_CANCELLED)
+        if (running &&
+            ch_sleep_until(agent->env, ch_in(agent->env, DRAIN_POLL_MS * CH_MS)) == CH_CANCELLED)
             return base_status_make(BASE_CANCELLED, "drain: tasks are still stopping");
     }
     *out = reply;
@@ -382,10 +420,14 @@ static void metrics_init(struct clu_agent *agent)
 {
     struct ch_env *env = agent->env;
 
-    agent->metrics.starts = ch_counter(env, "strata_clusteragent_task_starts_total", "", "Processes started.");
-    agent->metrics.exits = ch_counter(env, "strata_clusteragent_task_exits_total", "", "Processes that ended.");
-    agent->metrics.adoptions = ch_counter(env, "strata_clusteragent_task_adoptions_total", "", "Running processes taken over.");
-    agent->metrics.health_failures = ch_counter(env, "strata_clusteragent_health_failures_total", "", "Health checks failed.");
+    agent->metrics.starts =
+        ch_counter(env, "strata_clusteragent_task_starts_total", "", "Processes started.");
+    agent->metrics.exits =
+        ch_counter(env, "strata_clusteragent_task_exits_total", "", "Processes that ended.");
+    agent->metrics.adoptions = ch_counter(env, "strata_clusteragent_task_adoptions_total", "",
+                                          "Running processes taken over.");
+    agent->metrics.health_failures =
+        ch_counter(env, "strata_clusteragent_health_failures_total", "", "Health checks failed.");
     agent->metrics.tasks = ch_gauge(env, "strata_clusteragent_tasks", "", "Tasks on this machine.");
 }
 
@@ -427,18 +469,27 @@ static CH_WAITS struct base_status agent_start(const struct ch_service_start *st
     ch_mutex_init(&agent->saving);
     metrics_init(agent);
     *self = agent;
-    if (!*start->common->names || !*start->common->data_dir || agent->dir[0] != '/' || agent->bin_dir[0] != '/') {
+    if (!*start->common->names || !*start->common->data_dir || agent->dir[0] != '/' ||
+        agent->bin_dir[0] != '/') {
         agent_stop(agent);
-        return base_status_make(BASE_INVALID_ARGUMENT, "--names, --data-dir and --bin-dir must be given, folders as whole paths");
+        return base_status_make(
+            BASE_INVALID_ARGUMENT,
+            "--names, --data-dir and --bin-dir must be given, folders as whole paths");
     }
     agent->master = ch_client_new(agent->env, start->common->names, NULL);
     ch_server_add_service(start->server, &strata__clustermgr__v1__agent__service);
-    ch_server_handle(start->server, &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__SIGNAL_TASK],
-                     signal_task, agent);
-    ch_server_handle(start->server, &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__READ_LOG],
-                     clu__agent_read_log, agent);
-    ch_server_handle(start->server, &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__DRAIN], drain,
-                     agent);
+    ch_server_handle(
+        start->server,
+        &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__SIGNAL_TASK],
+        signal_task, agent);
+    ch_server_handle(
+        start->server,
+        &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__READ_LOG],
+        clu__agent_read_log, agent);
+    ch_server_handle(
+        start->server,
+        &strata__clustermgr__v1__agent__service.methods[STRATA__CLUSTERMGR__V1__AGENT__DRAIN],
+        drain, agent);
     return BASE_STATUS_OK;
 }
 
@@ -448,7 +499,9 @@ static CH_WAITS struct base_status agent_serve(void *self)
     static const struct {
         const char *name;
         ch_fiber_fn *fn;
-    } fibers[] = { { "assignments", assignments_fiber }, { "reports", reports_fiber }, { "logs", clu__agent_logs_fiber } };
+    } fibers[] = { { "assignments", assignments_fiber },
+                   { "reports", reports_fiber },
+                   { "logs", clu__agent_logs_fiber } };
     struct clu_agent *agent = self;
     struct clu_agent_task *task, *next;
     struct base_status status = clu__agent_load(agent);
@@ -457,7 +510,7 @@ static CH_WAITS struct base_status agent_serve(void *self)
         return status;
     clu__agent_orphans_kill(agent);
     TAILQ_FOREACH_SAFE(task, &agent->tasks, entry, next)
-        task_begin(agent, task);
+    task_begin(agent, task);
     for (size_t i = 0; !base_failed(status) && i < sizeof(fibers) / sizeof(fibers[0]); i++)
         status = ch_gate_spawn(&agent->gate, fibers[i].name, fibers[i].fn, agent);
     clu__agent_dirty(agent);

@@ -1,7 +1,8 @@
-/* agent_log.c: tasks' logs. A task's stdout and stderr are appended to logs/JOB.INDEX.log by the process itself; at log-bytes
- * the file is copied to .log.1 and cut to nothing (the process keeps its open, appending file, so it cannot be renamed away:
- * what is written between the copy and the cut is lost). Offsets count from the task's first byte: log_begin is what was
- * cut away so far. */
+/* agent_log.c: tasks' logs. A task's stdout and stderr are appended to logs/JOB.INDEX.log by the
+ * process itself; at log-bytes the file is copied to .log.1 and cut to nothing (the process keeps
+ * its open, appending file, so it cannot be renamed away: what is written between the copy and
+ * the cut is lost). Offsets count from the task's first byte: log_begin is what was cut away so
+ * far. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -10,7 +11,8 @@
 
 enum { ROTATE_MS = 2000, READ_DEFAULT = 64 << 10 };
 
-static CH_WAITS struct base_status rotate(struct clu_agent *agent, const char *path, uint64_t most, uint64_t *cut)
+static CH_WAITS struct base_status rotate(struct clu_agent *agent, const char *path, uint64_t most,
+                                          uint64_t *cut)
 {
     struct ch_file *file = NULL;
     struct base_buf bytes = { 0 }, older = { 0 };
@@ -25,7 +27,8 @@ static CH_WAITS struct base_status rotate(struct clu_agent *agent, const char *p
         base_buf_put_u8(&older, 0);
         status = ch_file_read_all(agent->env, path, SIZE_MAX, &bytes);
         if (!base_failed(status))
-            status = ch_file_write_all(agent->env, (const char *)older.data, base_buf_bytes(&bytes));
+            status =
+                ch_file_write_all(agent->env, (const char *)older.data, base_buf_bytes(&bytes));
         if (!base_failed(status))
             status = ch_file_truncate(file, 0);
         if (!base_failed(status))
@@ -55,7 +58,8 @@ static CH_WAITS bool rotate_one(struct clu_agent *agent, size_t which)
     path = clu__agent_log_path(task, &arena);
     job = base_bytes_dup(&arena, ch_bytes_of(task->assignment->spec->name));
     index = task->assignment->index;
-    base_status_drop(rotate(agent, path, agent->config->log_bytes, &cut)); /* not there yet; or the disk is full: later */
+    base_status_drop(rotate(agent, path, agent->config->log_bytes,
+                            &cut)); /* not there yet; or the disk is full: later */
     task = cut > 0 ? clu__agent_task_find(agent, job, index) : NULL;
     if (task) {
         task->log_begin += cut;
@@ -79,13 +83,15 @@ void clu__agent_logs_fiber(void *arg)
     }
 }
 
-struct base_status clu__agent_read_log(void *self, struct ch_call *call, const void *message, void **out)
+struct base_status clu__agent_read_log(void *self, struct ch_call *call, const void *message,
+                                       void **out)
 {
     struct clu_agent *agent = self;
     const CLU_PB(ReadLogRequest) *request = message;
     struct base_arena *arena = ch_call_arena(call);
     CLU_PB(ReadLogReply) *reply = CLU_NEW(arena, ReadLogReply, read_log_reply);
-    struct clu_agent_task *task = clu__agent_task_find(agent, ch_bytes_of(request->job), request->index);
+    struct clu_agent_task *task =
+        clu__agent_task_find(agent, ch_bytes_of(request->job), request->index);
     uint64_t size = 0, begin, offset = request->offset;
     uint32_t most = request->bytes_max ? request->bytes_max : READ_DEFAULT;
     struct ch_file *file = NULL;
@@ -95,7 +101,8 @@ struct base_status clu__agent_read_log(void *self, struct ch_call *call, const v
 
     if (!task)
         return base_status_make(BASE_NOT_FOUND, "there is no task %s/%" PRIu32 " on this machine",
-                                base_bytes_show(arena, ch_bytes_of(request->job), 64), request->index);
+                                base_bytes_show(arena, ch_bytes_of(request->job), 64),
+                                request->index);
     begin = task->log_begin;
     most = most < CLU_LOG_READ_MAX ? most : CLU_LOG_READ_MAX;
     status = ch_file_open(agent->env, clu__agent_log_path(task, arena), CH_FILE_READ, &file);

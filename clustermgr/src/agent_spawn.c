@@ -1,5 +1,6 @@
-/* agent_spawn.c: a task's process: its folders, its flags (chassis/service.h), its environment, the port file it answers with.
- * Everything taken from the assignment is copied before the first wait: a new assignment may replace it meanwhile. */
+/* agent_spawn.c: a task's process: its folders, its flags (chassis/service.h), its environment,
+ * the port file it answers with. Everything taken from the assignment is copied before the first
+ * wait: a new assignment may replace it meanwhile. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -16,15 +17,18 @@ static const char *job_of(const struct clu_agent_task *task, struct base_arena *
 
 static const char *port_path(const struct clu_agent_task *task, struct base_arena *arena)
 {
-    return base_arena_printf(arena, "%s/run/%s.%" PRIu32 ".ports", task->agent->dir, job_of(task, arena), task->assignment->index);
+    return base_arena_printf(arena, "%s/run/%s.%" PRIu32 ".ports", task->agent->dir,
+                             job_of(task, arena), task->assignment->index);
 }
 
 char *clu__agent_log_path(struct clu_agent_task *task, struct base_arena *arena)
 {
-    return base_arena_printf(arena, "%s/logs/%s.%" PRIu32 ".log", task->agent->dir, job_of(task, arena), task->assignment->index);
+    return base_arena_printf(arena, "%s/logs/%s.%" PRIu32 ".log", task->agent->dir,
+                             job_of(task, arena), task->assignment->index);
 }
 
-static const char **argv_make(const struct clu_agent_task *task, const struct places *places, struct base_arena *arena)
+static const char **argv_make(const struct clu_agent_task *task, const struct places *places,
+                              struct base_arena *arena)
 {
     const struct clu_agent *agent = task->agent;
     const CLU_PB(JobSpec) *spec = task->assignment->spec;
@@ -32,14 +36,16 @@ static const char **argv_make(const struct clu_agent_task *task, const struct pl
     const char **argv = BASE_NEW_ARRAY(arena, const char *, spec->n_args + 16);
     size_t n = 0;
 
-    argv[n++] = command[0] == '/' ? command : base_arena_printf(arena, "%s/%s", agent->bin_dir, command);
+    argv[n++] =
+        command[0] == '/' ? command : base_arena_printf(arena, "%s/%s", agent->bin_dir, command);
     for (size_t i = 0; i < spec->n_args; i++)
         argv[n++] = clu_str(arena, spec->args[i]);
     argv[n++] = base_arena_printf(arena, "--listen=%s:%" PRIu32, agent->address, task->port);
     argv[n++] = base_arena_printf(arena, "--admin=%s:0", agent->address);
     argv[n++] = base_arena_printf(arena, "--names=%s", agent->common->names);
     argv[n++] = base_arena_printf(arena, "--cell=%s", agent->common->cell);
-    argv[n++] = base_arena_printf(arena, "--task=%s/%" PRIu32, job_of(task, arena), task->assignment->index);
+    argv[n++] = base_arena_printf(arena, "--task=%s/%" PRIu32, job_of(task, arena),
+                                  task->assignment->index);
     argv[n++] = base_arena_printf(arena, "--zone=%s", agent->common->zone);
     argv[n++] = base_arena_printf(arena, "--run=%s", task->run_name);
     argv[n++] = base_arena_printf(arena, "--data-dir=%s", places->data_dir);
@@ -50,24 +56,29 @@ static const char **argv_make(const struct clu_agent_task *task, const struct pl
     return argv;
 }
 
-/* STRATA_TASK and STRATA_AGENT_DIR are how the process is found when nobody has it on record (agent_state.c, the CLI). */
+/* STRATA_TASK and STRATA_AGENT_DIR are how the process is found when nobody has it on record
+ * (agent_state.c, the CLI). */
 static const char **environment_make(const struct clu_agent_task *task, struct base_arena *arena)
 {
     const CLU_PB(JobSpec) *spec = task->assignment->spec;
     const char **environment = BASE_NEW_ARRAY(arena, const char *, spec->n_environment + 5);
     size_t n = 0;
 
-    environment[n++] = base_arena_printf(arena, "STRATA_TASK=%s/%" PRIu32, job_of(task, arena), task->assignment->index);
+    environment[n++] = base_arena_printf(arena, "STRATA_TASK=%s/%" PRIu32, job_of(task, arena),
+                                         task->assignment->index);
     environment[n++] = base_arena_printf(arena, "STRATA_RUN=%s", task->run_name);
     environment[n++] = base_arena_printf(arena, "STRATA_AGENT_DIR=%s", task->agent->dir);
-    environment[n++] = base_arena_printf(arena, "STRATA_START_ORDER=%" PRIu32, task->assignment->start_order);
+    environment[n++] =
+        base_arena_printf(arena, "STRATA_START_ORDER=%" PRIu32, task->assignment->start_order);
     for (size_t i = 0; i < spec->n_environment; i++)
         environment[n++] = clu_str(arena, spec->environment[i]);
     environment[n] = NULL;
     return environment;
 }
 
-static CH_WAITS struct base_status folders_make(struct clu_agent *agent, const struct places *places, struct base_arena *arena)
+static CH_WAITS struct base_status folders_make(struct clu_agent *agent,
+                                                const struct places *places,
+                                                struct base_arena *arena)
 {
     struct base_status status = ch_dir_make(agent->env, places->data_dir);
 
@@ -92,7 +103,8 @@ struct base_status clu__agent_spawn(struct clu_agent_task *task, struct clu_agen
     struct base_status status;
 
     base_arena_init(&arena);
-    places.data_dir = base_arena_printf(&arena, "%s/tasks/%s/%" PRIu32, agent->dir, job_of(task, &arena), task->assignment->index);
+    places.data_dir = base_arena_printf(&arena, "%s/tasks/%s/%" PRIu32, agent->dir,
+                                        job_of(task, &arena), task->assignment->index);
     places.port_file = port_path(task, &arena);
     places.log = clu__agent_log_path(task, &arena);
     spec = (struct ch_process_spec){

@@ -1,8 +1,9 @@
 /* agent_state.c: the agent's state file, and what /proc says of its tasks' processes.
  *
- * The file is written whole at each start, stop and change of ports (ch_file_write_all: old or new, never between). A process
- * is told from a later one of the same pid by its start time. One that was started right before the agent was killed, and so
- * is not in the file, is found by its environment and killed: it is started again, on record. */
+ * The file is written whole at each start, stop and change of ports (ch_file_write_all: old or
+ * new, never between). A process is told from a later one of the same pid by its start time. One
+ * that was started right before the agent was killed, and so is not in the file, is found by its
+ * environment and killed: it is started again, on record. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,18 +22,20 @@ static const char *state_path(const struct clu_agent *agent, struct base_arena *
 
 /* ---- the file ---- */
 
-static CLU_PB(AgentState) *state_message(struct clu_agent *agent, struct base_arena *arena)
+static CLU_PB(AgentState) * state_message(struct clu_agent *agent, struct base_arena *arena)
 {
     CLU_PB(AgentState) *out = CLU_NEW(arena, AgentState, agent_state);
     struct clu_agent_task *task;
     size_t count = 0;
 
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        count++;
+    count++;
     out->cell_id = ch_data_str(agent->cell_id);
     out->tasks = BASE_NEW_ARRAY(arena, CLU_PB(AgentTask) *, count + 1);
-    TAILQ_FOREACH(task, &agent->tasks, entry) {
-        CLU_PB(AgentTask) *record = out->tasks[out->n_tasks++] = CLU_NEW(arena, AgentTask, agent_task);
+    TAILQ_FOREACH(task, &agent->tasks, entry)
+    {
+        CLU_PB(AgentTask) *record = out->tasks[out->n_tasks++] =
+            CLU_NEW(arena, AgentTask, agent_task);
 
         record->assignment = task->assignment;
         record->pid = task->pid;
@@ -47,7 +50,8 @@ static CLU_PB(AgentState) *state_message(struct clu_agent *agent, struct base_ar
     return out;
 }
 
-/* A failure is logged: the tasks run on, but an agent that came next would not know of the change. */
+/* A failure is logged: the tasks run on, but an agent that came next would not know of the
+ * change. */
 void clu__agent_save(struct clu_agent *agent)
 {
     struct base_arena arena;
@@ -81,7 +85,8 @@ struct base_status clu__agent_load(struct clu_agent *agent)
         return BASE_STATUS_OK;
     }
     if (!base_failed(status))
-        status = ch_proto_decode(CLU_DESCRIPTOR(agent_state), base_buf_bytes(&bytes), &arena, &message);
+        status =
+            ch_proto_decode(CLU_DESCRIPTOR(agent_state), base_buf_bytes(&bytes), &arena, &message);
     if (!base_failed(status)) {
         const CLU_PB(AgentState) *state = (void *)message;
 
@@ -113,7 +118,8 @@ struct base_status clu__agent_load(struct clu_agent *agent)
 
 /* ---- /proc ---- */
 
-/* Files there have no size: read until there is no more. False when it cannot be read (the process has gone). */
+/* Files there have no size: read until there is no more. False when it cannot be read (the
+ * process has gone). */
 static CH_WAITS bool proc_read(struct clu_agent *agent, const char *path, struct base_buf *out)
 {
     struct ch_file *file = NULL;
@@ -135,7 +141,8 @@ static CH_WAITS bool proc_read(struct clu_agent *agent, const char *path, struct
     return base_status_drop(status) == BASE_OK;
 }
 
-/* Field `number` (from 3 on) of a stat file: what follows the name's closing bracket. 0 when it is not there. */
+/* Field `number` (from 3 on) of a stat file: what follows the name's closing bracket. 0 when it
+ * is not there. */
 static uint64_t stat_field(const struct base_buf *stat, int number)
 {
     const char *at = strrchr((const char *)stat->data, ')');
@@ -163,7 +170,8 @@ bool clu__agent_run_is(struct clu_agent_task *task)
     bool is;
 
     base_arena_init(&arena);
-    is = proc_read(task->agent, base_arena_printf(&arena, "/proc/%" PRId64 "/environ", task->pid), &text) &&
+    is = proc_read(task->agent, base_arena_printf(&arena, "/proc/%" PRId64 "/environ", task->pid),
+                   &text) &&
          environ_has(&text, base_arena_printf(&arena, "STRATA_RUN=%s", task->run_name), true);
     base_buf_free(&text);
     base_arena_free(&arena);
@@ -175,8 +183,8 @@ static bool known(const struct clu_agent *agent, int64_t pid, uint64_t start_tim
     const struct clu_agent_task *task;
 
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        if (task->pid == pid && task->start_time == start_time)
-            return true;
+    if (task->pid == pid && task->start_time == start_time)
+        return true;
     return false;
 }
 
@@ -197,15 +205,18 @@ void clu__agent_orphans_kill(struct clu_agent *agent)
         struct ch_process *process = NULL;
         uint64_t start_time;
 
-        if (pid <= 0 || pid == getpid() || !proc_read(agent, base_arena_printf(&arena, "/proc/%s/environ", names[i]), &text) ||
+        if (pid <= 0 || pid == getpid() ||
+            !proc_read(agent, base_arena_printf(&arena, "/proc/%s/environ", names[i]), &text) ||
             !environ_has(&text, mark, true) || !environ_has(&text, "STRATA_TASK=", false))
             continue;
         if (!proc_read(agent, base_arena_printf(&arena, "/proc/%s/stat", names[i]), &text))
             continue;
         start_time = stat_field(&text, 22);
-        if (known(agent, pid, start_time) || base_status_drop(ch_process_adopt(agent->env, pid, start_time, &process)) != BASE_OK)
+        if (known(agent, pid, start_time) ||
+            base_status_drop(ch_process_adopt(agent->env, pid, start_time, &process)) != BASE_OK)
             continue;
-        ch_warn(agent->env, "pid %" PRId64 " is a task of this machine that is not on record: killed", pid);
+        ch_warn(agent->env,
+                "pid %" PRId64 " is a task of this machine that is not on record: killed", pid);
         base_status_drop(ch_process_signal(process, SIGKILL));
         ch_process_free(process);
     }
@@ -216,7 +227,8 @@ void clu__agent_orphans_kill(struct clu_agent *agent)
 
 /* ---- usage ---- */
 
-static CH_WAITS void usage_read(struct clu_agent *agent, int64_t pid, struct base_buf *text, uint64_t *ticks, uint64_t *pages)
+static CH_WAITS void usage_read(struct clu_agent *agent, int64_t pid, struct base_buf *text,
+                                uint64_t *ticks, uint64_t *pages)
 {
     char path[64];
 
@@ -240,23 +252,25 @@ void clu__agent_usage_read(struct clu_agent *agent)
     /* The list may change at each wait: pids first, then look each task up again. */
     base_arena_init(&arena);
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        count++;
+    count++;
     pids = BASE_NEW_ARRAY(&arena, int64_t, count + 1);
     count = 0;
     TAILQ_FOREACH(task, &agent->tasks, entry)
-        if (task->run)
-            pids[count++] = task->pid;
+    if (task->run)
+        pids[count++] = task->pid;
     for (size_t i = 0; i < count; i++) {
         uint64_t ticks, pages;
         ch_time now;
 
         usage_read(agent, pids[i], &text, &ticks, &pages);
         now = ch_now(agent->env);
-        TAILQ_FOREACH(task, &agent->tasks, entry) {
+        TAILQ_FOREACH(task, &agent->tasks, entry)
+        {
             if (!task->run || task->pid != pids[i])
                 continue;
             if (task->cpu_at && ticks >= task->cpu_ticks && now > task->cpu_at)
-                task->cpu_millis_used = (ticks - task->cpu_ticks) * 1000 * (uint64_t)CH_S / ticks_per_s / (uint64_t)(now - task->cpu_at);
+                task->cpu_millis_used = (ticks - task->cpu_ticks) * 1000 * (uint64_t)CH_S /
+                                        ticks_per_s / (uint64_t)(now - task->cpu_at);
             task->cpu_ticks = ticks;
             task->cpu_at = now;
             task->memory_bytes_used = pages * page;

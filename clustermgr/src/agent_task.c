@@ -1,12 +1,14 @@
-/* agent_task.c: a task's fiber: its process is started (or adopted), watched, restarted with backoff, stopped.
+/* agent_task.c: a task's fiber: its process is started (or adopted), watched, restarted with
+ * backoff, stopped.
  *
  * Invariants
  * 1. At most one process of a task runs: the next is started after the last one's end was seen.
- * 2. What happens to the process is decided here alone; others only set `wanted`, `replaced`, and wake us.
+ * 2. What happens to the process is decided here alone; others only set `wanted`, `replaced`, and
+ * wake us.
  * 3. A cancelled fiber (the agent stops) leaves the process running and on record.
  *
- * One round: start or adopt -> wait for the port file -> health checks until the process ends, is replaced, unwanted, or hangs
- * -> backoff -> next round. */
+ * One round: start or adopt -> wait for the port file -> health checks until the process ends, is
+ * replaced, unwanted, or hangs -> backoff -> next round. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,11 +29,13 @@ struct life {
 };
 
 #define NAME_FMT "%.*s/%" PRIu32
-#define NAME_ARGS(task) BASE_FMT(ch_bytes_of((task)->assignment->spec->name)), (task)->assignment->index
+#define NAME_ARGS(task) \
+    BASE_FMT(ch_bytes_of((task)->assignment->spec->name)), (task)->assignment->index
 
 static bool over(const struct clu_agent_task *task)
 {
-    return ch_cancelled() || !task->wanted || task->replaced || clu__agent_task_held(task) || !task->run || task->run->exited;
+    return ch_cancelled() || !task->wanted || task->replaced || clu__agent_task_held(task) ||
+           !task->run || task->run->exited;
 }
 
 static void state_set(struct clu_agent_task *task, CLU_PB(TaskState) state, bool healthy)
@@ -60,7 +64,8 @@ static void run_name_new(struct clu_agent_task *task)
 {
     char text[96];
 
-    snprintf(text, sizeof(text), "%.40s-%016" PRIx64, task->agent->config->machine, ch_random(task->agent->env));
+    snprintf(text, sizeof(text), "%.40s-%016" PRIx64, task->agent->config->machine,
+             ch_random(task->agent->env));
     clu__str_set(&task->run_name, base_bytes_str(text));
 }
 
@@ -80,7 +85,8 @@ static CH_WAITS struct base_status run_begin(struct life *life, bool adopt)
         if (!base_failed(status) && !clu__agent_run_is(task)) {
             ch_process_free(run->process);
             run->process = NULL;
-            status = base_status_make(BASE_NOT_FOUND, "pid %" PRId64 " is another process now", task->pid);
+            status = base_status_make(BASE_NOT_FOUND, "pid %" PRId64 " is another process now",
+                                      task->pid);
         }
         if (status.code == BASE_NOT_FOUND)
             clu__agent_run_ended(task);
@@ -107,7 +113,8 @@ static CH_WAITS struct base_status run_begin(struct life *life, bool adopt)
     task->start_time = ch_process_start_time(run->process);
     life->began = ch_now(life->env);
     ch_count(adopt ? agent->metrics.adoptions : agent->metrics.starts, 1);
-    ch_info(life->env, "task " NAME_FMT ": %s, pid %" PRId64, NAME_ARGS(task), adopt ? "adopted" : "started", task->pid);
+    ch_info(life->env, "task " NAME_FMT ": %s, pid %" PRId64, NAME_ARGS(task),
+            adopt ? "adopted" : "started", task->pid);
     clu__agent_save(agent);
     clu__agent_dirty(agent);
     return BASE_STATUS_OK;
@@ -199,9 +206,11 @@ static uint32_t or_default(uint32_t value, uint32_t fallback)
 }
 
 /* One check: *reachable: it answered at all. */
-static CH_WAITS bool health_check(struct life *life, struct ch_client *client, uint32_t timeout_ms, bool *reachable)
+static CH_WAITS bool health_check(struct life *life, struct ch_client *client, uint32_t timeout_ms,
+                                  bool *reachable)
 {
-    struct ch_call_options options = { .deadline = ch_in(life->env, timeout_ms * CH_MS), .no_retry = true };
+    struct ch_call_options options = { .deadline = ch_in(life->env, timeout_ms * CH_MS),
+                                       .no_retry = true };
     Grpc__Health__V1__HealthCheckRequest request;
     Grpc__Health__V1__HealthCheckResponse *response = NULL;
     struct base_arena arena;
@@ -210,16 +219,20 @@ static CH_WAITS bool health_check(struct life *life, struct ch_client *client, u
 
     base_arena_init(&arena);
     grpc__health__v1__health_check_request__init(&request);
-    status = ch_client_call(client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK], &request, &options,
-                            &arena, (void **)&response);
-    *reachable = status.code != BASE_UNAVAILABLE && status.code != BASE_DEADLINE_EXCEEDED && status.code != BASE_CANCELLED;
-    healthy = !base_failed(status) && response->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+    status = ch_client_call(
+        client, &grpc__health__v1__health__service.methods[GRPC__HEALTH__V1__HEALTH__CHECK],
+        &request, &options, &arena, (void **)&response);
+    *reachable = status.code != BASE_UNAVAILABLE && status.code != BASE_DEADLINE_EXCEEDED &&
+                 status.code != BASE_CANCELLED;
+    healthy = !base_failed(status) &&
+              response->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
     base_status_free(&status);
     base_arena_free(&arena);
     return healthy;
 }
 
-/* Until the process ends, is replaced or unwanted; one that answers nothing for too long is killed. */
+/* Until the process ends, is replaced or unwanted; one that answers nothing for too long is
+ * killed. */
 static CH_WAITS void health_watch(struct life *life)
 {
     struct clu_agent_task *task = life->task;
@@ -227,7 +240,8 @@ static CH_WAITS void health_watch(struct life *life)
     uint32_t interval = or_default(spec ? spec->interval_ms : 0, CLU_HEALTH_INTERVAL_MS);
     uint32_t timeout = or_default(spec ? spec->timeout_ms : 0, CLU_HEALTH_TIMEOUT_MS);
     uint32_t failures_max = or_default(spec ? spec->unhealthy_after : 0, CLU_HEALTH_FAILURES);
-    ch_time unreachable_max = or_default(spec ? spec->restart_after_ms : 0, CLU_UNREACHABLE_MS) * CH_MS;
+    ch_time unreachable_max =
+        or_default(spec ? spec->restart_after_ms : 0, CLU_UNREACHABLE_MS) * CH_MS;
     ch_time reached = ch_now(life->env);
     struct ch_client *client = ch_client_new(life->env, task->endpoint, NULL);
     uint32_t failures = 0, wait_ms = HEALTH_FIRST_MS;
@@ -246,7 +260,8 @@ static CH_WAITS void health_watch(struct life *life)
         if (reachable)
             reached = ch_now(life->env);
         if (ch_now(life->env) - reached > unreachable_max) {
-            ch_warn(life->env, "task " NAME_FMT ": has not answered for too long, killed", NAME_ARGS(task));
+            ch_warn(life->env, "task " NAME_FMT ": has not answered for too long, killed",
+                    NAME_ARGS(task));
             base_status_drop(ch_process_signal(task->run->process, SIGKILL));
             reached = ch_now(life->env);
         }
@@ -271,7 +286,8 @@ static CH_WAITS void backoff_wait(struct life *life)
     deadline = ch_in(life->env, life->backoff_ms * CH_MS);
     life->backoff_ms = life->backoff_ms > most / 2 ? most : life->backoff_ms * 2;
     state_set(task, CLU_TASK(BACKOFF), false);
-    while (task->wanted && !task->replaced && !clu__agent_task_held(task) && ch_now(life->env) < deadline)
+    while (task->wanted && !task->replaced && !clu__agent_task_held(task) &&
+           ch_now(life->env) < deadline)
         if (ch_cond_wait(&task->changed, deadline) == CH_CANCELLED)
             return;
 }
@@ -301,8 +317,8 @@ static CH_WAITS void round_end(struct life *life)
 
     exit_describe(task);
     ch_count(task->agent->metrics.exits, 1);
-    ch_info(life->env, "task " NAME_FMT ": pid %" PRId64 " %s%s", NAME_ARGS(task), task->pid, task->last_exit,
-            asked ? " (asked to)" : "");
+    ch_info(life->env, "task " NAME_FMT ": pid %" PRId64 " %s%s", NAME_ARGS(task), task->pid,
+            task->last_exit, asked ? " (asked to)" : "");
     run_end(task);
     clu__agent_run_ended(task);
     task->pid = 0;

@@ -1,14 +1,22 @@
-/* cell.c: strata.clustermgr.v1.Cell: jobs, tasks, machines and why for people and tools; reports and assignments for agents.
- * A report only becomes a command when something in it is new: a heartbeat costs no write. */
+/* cell.c: strata.clustermgr.v1.Cell: jobs, tasks, machines and why for people and tools; reports
+ * and assignments for agents. A report only becomes a command when something in it is new: a
+ * heartbeat costs no write. */
 #include <inttypes.h>
 
 #include "clustermgr/job.h"
 #include "master.h"
 #include "schedule.h"
 
-enum { HEARTBEAT_MS = 500, ASSIGNMENTS_HEARTBEAT_MS = 2000, REPORT_TASKS_MAX = 4096, REPORT_RUNS_MAX = 1024, START_ORDER_MAX = 16 };
+enum {
+    HEARTBEAT_MS = 500,
+    ASSIGNMENTS_HEARTBEAT_MS = 2000,
+    REPORT_TASKS_MAX = 4096,
+    REPORT_RUNS_MAX = 1024,
+    START_ORDER_MAX = 16
+};
 
-static CLU_PB(Command) *command_new(struct base_arena *arena, CLU_PB(Command__WhatCase) what, void *request)
+static CLU_PB(Command) *
+    command_new(struct base_arena *arena, CLU_PB(Command__WhatCase) what, void *request)
 {
     CLU_PB(Command) *command = CLU_NEW(arena, Command, command);
 
@@ -19,18 +27,20 @@ static CLU_PB(Command) *command_new(struct base_arena *arena, CLU_PB(Command__Wh
 
 /* ---- jobs ---- */
 
-static struct base_status front_check(const struct clu_master *master, const CLU_PB(JobSpec) *spec)
+static struct base_status front_check(const struct clu_master *master, const CLU_PB(JobSpec) * spec)
 {
     if (spec->front.len == 0)
         return BASE_STATUS_OK;
     for (size_t i = 0; i < master->front_count; i++)
         if (base_bytes_eq_str(ch_bytes_of(spec->front), master->fronts[i].name))
             return BASE_STATUS_OK;
-    return base_status_make(BASE_INVALID_ARGUMENT, "job %.*s: front: the cell has no front door \"%.*s\" (see --fronts)",
+    return base_status_make(BASE_INVALID_ARGUMENT,
+                            "job %.*s: front: the cell has no front door \"%.*s\" (see --fronts)",
                             BASE_FMT(ch_bytes_of(spec->name)), BASE_FMT(ch_bytes_of(spec->front)));
 }
 
-static CH_WAITS struct base_status submit_job(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status submit_job(void *self, struct ch_call *call, const void *message,
+                                              void **out)
 {
     struct clu_master *master = self;
     const CLU_PB(SubmitJobRequest) *request = message;
@@ -42,8 +52,10 @@ static CH_WAITS struct base_status submit_job(void *self, struct ch_call *call, 
     if (!base_failed(status))
         status = front_check(master, request->spec);
     if (!base_failed(status))
-        status = clu__propose(master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_SUBMIT_JOB, (void *)request),
-                              clu__propose_deadline(master, call), arena, &done);
+        status = clu__propose(
+            master,
+            command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_SUBMIT_JOB, (void *)request),
+            clu__propose_deadline(master, call), arena, &done);
     if (base_failed(status))
         return status;
     reply->generation = done->number;
@@ -51,7 +63,8 @@ static CH_WAITS struct base_status submit_job(void *self, struct ch_call *call, 
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status update_job(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status update_job(void *self, struct ch_call *call, const void *message,
+                                              void **out)
 {
     struct clu_master *master = self;
     const CLU_PB(UpdateJobRequest) *request = message;
@@ -63,8 +76,10 @@ static CH_WAITS struct base_status update_job(void *self, struct ch_call *call, 
     if (!base_failed(status))
         status = front_check(master, request->spec);
     if (!base_failed(status))
-        status = clu__propose(master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_UPDATE_JOB, (void *)request),
-                              clu__propose_deadline(master, call), arena, &done);
+        status = clu__propose(
+            master,
+            command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_UPDATE_JOB, (void *)request),
+            clu__propose_deadline(master, call), arena, &done);
     if (base_failed(status))
         return status;
     reply->generation = done->number;
@@ -72,18 +87,21 @@ static CH_WAITS struct base_status update_job(void *self, struct ch_call *call, 
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status kill_job(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status kill_job(void *self, struct ch_call *call, const void *message,
+                                            void **out)
 {
     struct clu_master *master = self;
     struct base_arena *arena = ch_call_arena(call);
     CLU_PB(CommandReply) *done = NULL;
 
     *out = CLU_NEW(arena, KillJobReply, kill_job_reply);
-    return clu__propose(master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_KILL_JOB, (void *)message),
-                        clu__propose_deadline(master, call), arena, &done);
+    return clu__propose(
+        master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_KILL_JOB, (void *)message),
+        clu__propose_deadline(master, call), arena, &done);
 }
 
-static CH_WAITS struct base_status list_jobs(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status list_jobs(void *self, struct ch_call *call, const void *message,
+                                             void **out)
 {
     struct clu_master *master = self;
     struct base_arena *arena = ch_call_arena(call);
@@ -94,14 +112,16 @@ static CH_WAITS struct base_status list_jobs(void *self, struct ch_call *call, c
     if (base_failed(status))
         return status;
     reply->jobs = BASE_NEW_ARRAY(arena, CLU_PB(Job) *, master->state->job_count + 1);
-    RB_FOREACH(job, clu_jobs, &master->state->jobs) {
+    RB_FOREACH(job, clu_jobs, &master->state->jobs)
+    {
         CLU_PB(Job) *record = reply->jobs[reply->n_jobs++] = CLU_NEW(arena, Job, job);
 
         record->spec = (void *)ch_proto_copy(&job->spec->base, arena);
         record->generation = job->generation;
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
             record->tasks_running += job->tasks[i]->state == CLU_TASK(RUNNING);
-            record->tasks_healthy += job->tasks[i]->state == CLU_TASK(RUNNING) && job->tasks[i]->healthy;
+            record->tasks_healthy +=
+                job->tasks[i]->state == CLU_TASK(RUNNING) && job->tasks[i]->healthy;
         }
     }
     *out = reply;
@@ -115,7 +135,8 @@ static ProtobufCBinaryData copy_str(struct base_arena *arena, const char *text)
     return ch_data_str(base_arena_strdup(arena, text));
 }
 
-static CLU_PB(Task) *task_message(const struct clu_master *master, const struct clu_task *task, struct base_arena *arena)
+static CLU_PB(Task) * task_message(const struct clu_master *master, const struct clu_task *task,
+                                   struct base_arena *arena)
 {
     CLU_PB(Task) *out = CLU_NEW(arena, Task, task);
 
@@ -140,7 +161,8 @@ static CLU_PB(Task) *task_message(const struct clu_master *master, const struct 
     return out;
 }
 
-static CH_WAITS struct base_status list_tasks(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status list_tasks(void *self, struct ch_call *call, const void *message,
+                                              void **out)
 {
     struct clu_master *master = self;
     const CLU_PB(ListTasksRequest) *request = message;
@@ -153,9 +175,10 @@ static CH_WAITS struct base_status list_tasks(void *self, struct ch_call *call, 
     if (base_failed(status))
         return status;
     RB_FOREACH(job, clu_jobs, &master->state->jobs)
-        count += job->spec->tasks;
+    count += job->spec->tasks;
     reply->tasks = BASE_NEW_ARRAY(arena, CLU_PB(Task) *, count + 1);
-    RB_FOREACH(job, clu_jobs, &master->state->jobs) {
+    RB_FOREACH(job, clu_jobs, &master->state->jobs)
+    {
         if (request->job.len > 0 && !base_bytes_eq_str(ch_bytes_of(request->job), job->name))
             continue;
         for (uint32_t i = 0; i < job->spec->tasks; i++)
@@ -165,7 +188,8 @@ static CH_WAITS struct base_status list_tasks(void *self, struct ch_call *call, 
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status why(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status why(void *self, struct ch_call *call, const void *message,
+                                       void **out)
 {
     struct clu_master *master = self;
     const CLU_PB(WhyRequest) *request = message;
@@ -182,20 +206,23 @@ static CH_WAITS struct base_status why(void *self, struct ch_call *call, const v
     task = clu__task_find(master->state, name, request->index);
     if (!task)
         return base_status_make(BASE_NOT_FOUND, "there is no task %s/%" PRIu32,
-                                base_bytes_show(arena, ch_bytes_of(request->job), 64), request->index);
+                                base_bytes_show(arena, ch_bytes_of(request->job), 64),
+                                request->index);
     clu__view_make(master, arena, &view, task, &subject);
     clu_schedule_explain(&view, subject, arena, &lines, &count);
     reply->task = task_message(master, task, arena);
     reply->machines = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, count + 1);
     for (size_t i = 0; i < count; i++)
-        reply->machines[reply->n_machines++] = copy_str(arena, lines[i]); /* names in it are the state's */
+        reply->machines[reply->n_machines++] =
+            copy_str(arena, lines[i]); /* names in it are the state's */
     *out = reply;
     return BASE_STATUS_OK;
 }
 
 /* ---- machines ---- */
 
-static CLU_PB(Machine) *machine_message(struct clu_master *master, struct clu_machine *machine, struct base_arena *arena)
+static CLU_PB(Machine) * machine_message(struct clu_master *master, struct clu_machine *machine,
+                                         struct base_arena *arena)
 {
     CLU_PB(Machine) *out = CLU_NEW(arena, Machine, machine);
     struct clu_job *job;
@@ -212,7 +239,8 @@ static CLU_PB(Machine) *machine_message(struct clu_master *master, struct clu_ma
     out->capacity->cpu_millis = machine->capacity.cpu_millis;
     out->capacity->memory_bytes = machine->capacity.memory_bytes;
     out->capacity->disk_bytes = machine->capacity.disk_bytes;
-    RB_FOREACH(job, clu_jobs, &master->state->jobs) {
+    RB_FOREACH(job, clu_jobs, &master->state->jobs)
+    {
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
             const CLU_PB(Resources) *resources = job->spec->resources;
 
@@ -229,7 +257,8 @@ static CLU_PB(Machine) *machine_message(struct clu_master *master, struct clu_ma
     return out;
 }
 
-static CH_WAITS struct base_status list_machines(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status list_machines(void *self, struct ch_call *call,
+                                                 const void *message, void **out)
 {
     struct clu_master *master = self;
     struct base_arena *arena = ch_call_arena(call);
@@ -243,7 +272,7 @@ static CH_WAITS struct base_status list_machines(void *self, struct ch_call *cal
     reply->cell_id = copy_str(arena, master->state->cell_id);
     reply->machines = BASE_NEW_ARRAY(arena, CLU_PB(Machine) *, master->state->machine_count + 1);
     RB_FOREACH(machine, clu_machines, &master->state->machines)
-        reply->machines[reply->n_machines++] = machine_message(master, machine, arena);
+    reply->machines[reply->n_machines++] = machine_message(master, machine, arena);
     *out = reply;
     return BASE_STATUS_OK;
 }
@@ -255,17 +284,20 @@ static bool str_same(const char *have, ProtobufCBinaryData now)
     return base_bytes_eq_str(ch_bytes_of(now), have);
 }
 
-static bool machine_new(const struct clu_machine *machine, const CLU_PB(Machine) *now)
+static bool machine_new(const struct clu_machine *machine, const CLU_PB(Machine) * now)
 {
-    return !machine || !machine->up || !str_same(machine->address, now->address) || !str_same(machine->zone, now->zone) ||
-           !str_same(machine->rack, now->rack) || !str_same(machine->agent, now->agent) ||
+    return !machine || !machine->up || !str_same(machine->address, now->address) ||
+           !str_same(machine->zone, now->zone) || !str_same(machine->rack, now->rack) ||
+           !str_same(machine->agent, now->agent) ||
            machine->capacity.cpu_millis != now->capacity->cpu_millis ||
            machine->capacity.memory_bytes != now->capacity->memory_bytes ||
            machine->capacity.disk_bytes != now->capacity->disk_bytes;
 }
 
-/* Whether the state is to take something from this report; what is not part of the state is taken here. */
-static bool task_new(struct clu_master *master, const struct clu_machine *machine, const CLU_PB(Task) *now, struct base_arena *arena)
+/* Whether the state is to take something from this report; what is not part of the state is taken
+ * here. */
+static bool task_new(struct clu_master *master, const struct clu_machine *machine,
+                     const CLU_PB(Task) * now, struct base_arena *arena)
 {
     struct clu_task *task = clu__task_find(master->state, clu_str(arena, now->job), now->index);
 
@@ -274,14 +306,15 @@ static bool task_new(struct clu_master *master, const struct clu_machine *machin
         return false;
     task->cpu_millis_used = now->cpu_millis_used;
     task->memory_bytes_used = now->memory_bytes_used;
-    return task->state != now->state || task->healthy != (bool)now->healthy || task->restarts != now->restarts ||
-           task->pid != now->pid || !str_same(task->endpoint, now->endpoint) || !str_same(task->admin, now->admin) ||
+    return task->state != now->state || task->healthy != (bool)now->healthy ||
+           task->restarts != now->restarts || task->pid != now->pid ||
+           !str_same(task->endpoint, now->endpoint) || !str_same(task->admin, now->admin) ||
            !str_same(task->last_exit, now->last_exit);
 }
 
 /* Those of the ended processes that have a session still. */
-static void ended_runs_new(struct clu_master *master, const CLU_PB(ReportRequest) *request, struct base_arena *arena,
-                           CLU_PB(ReportRequest) *news)
+static void ended_runs_new(struct clu_master *master, const CLU_PB(ReportRequest) * request,
+                           struct base_arena *arena, CLU_PB(ReportRequest) * news)
 {
     struct clu_session *session;
 
@@ -290,31 +323,38 @@ static void ended_runs_new(struct clu_master *master, const CLU_PB(ReportRequest
         bool any = false;
 
         RB_FOREACH(session, clu_sessions, &master->state->sessions)
-            any |= clu__session_of_run(session, ch_bytes_of(request->ended_runs[i]));
+        any |= clu__session_of_run(session, ch_bytes_of(request->ended_runs[i]));
         if (any)
             news->ended_runs[news->n_ended_runs++] = request->ended_runs[i];
     }
 }
 
-static struct base_status report_check(const CLU_PB(ReportRequest) *request)
+static struct base_status report_check(const CLU_PB(ReportRequest) * request)
 {
     const CLU_PB(Machine) *machine = request->machine;
 
-    if (!machine || machine->name.len == 0 || machine->name.len > 64 || machine->address.len == 0 || !machine->capacity)
-        return base_status_make(BASE_INVALID_ARGUMENT, "machine: its name, address and capacity must be given");
-    if (machine->address.len > 256 || machine->zone.len > 64 || machine->rack.len > 64 || machine->agent.len > 256)
+    if (!machine || machine->name.len == 0 || machine->name.len > 64 || machine->address.len == 0 ||
+        !machine->capacity)
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "machine: its name, address and capacity must be given");
+    if (machine->address.len > 256 || machine->zone.len > 64 || machine->rack.len > 64 ||
+        machine->agent.len > 256)
         return base_status_make(BASE_INVALID_ARGUMENT, "machine: a text is too long");
     if (request->n_ended_runs > REPORT_RUNS_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "ended_runs: %zu, at most %d", request->n_ended_runs, REPORT_RUNS_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "ended_runs: %zu, at most %d",
+                                request->n_ended_runs, REPORT_RUNS_MAX);
     if (request->n_tasks > REPORT_TASKS_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "tasks: %zu, at most %d", request->n_tasks, REPORT_TASKS_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "tasks: %zu, at most %d", request->n_tasks,
+                                REPORT_TASKS_MAX);
     for (size_t i = 0; i < request->n_tasks; i++)
-        if (request->tasks[i]->endpoint.len > 256 || request->tasks[i]->admin.len > 256 || request->tasks[i]->last_exit.len > 1024)
+        if (request->tasks[i]->endpoint.len > 256 || request->tasks[i]->admin.len > 256 ||
+            request->tasks[i]->last_exit.len > 1024)
             return base_status_make(BASE_INVALID_ARGUMENT, "tasks[%zu]: a text is too long", i);
     return BASE_STATUS_OK;
 }
 
-static CH_WAITS struct base_status report(void *self, struct ch_call *call, const void *message, void **out)
+static CH_WAITS struct base_status report(void *self, struct ch_call *call, const void *message,
+                                          void **out)
 {
     struct clu_master *master = self;
     const CLU_PB(ReportRequest) *request = message;
@@ -339,8 +379,9 @@ static CH_WAITS struct base_status report(void *self, struct ch_call *call, cons
             news->tasks[news->n_tasks++] = request->tasks[i];
     ended_runs_new(master, request, arena, news);
     if (news->n_tasks > 0 || news->n_ended_runs > 0 || machine_new(machine, request->machine))
-        status = clu__propose(master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_REPORT, news),
-                              clu__propose_deadline(master, call), arena, &done);
+        status = clu__propose(
+            master, command_new(arena, STRATA__CLUSTERMGR__V1__COMMAND__WHAT_REPORT, news),
+            clu__propose_deadline(master, call), arena, &done);
     machine = clu__machine_find(master->state, name);
     if (machine)
         clu__machine_heard(master, machine);
@@ -352,7 +393,8 @@ static CH_WAITS struct base_status report(void *self, struct ch_call *call, cons
 /* ---- agents: assignments ---- */
 
 /* Depth in `after`: 0 for a job that comes after none. A circle ends at START_ORDER_MAX. */
-static uint32_t start_order(const struct clu_master *master, const CLU_PB(JobSpec) *spec, uint32_t depth, struct base_arena *arena)
+static uint32_t start_order(const struct clu_master *master, const CLU_PB(JobSpec) * spec,
+                            uint32_t depth, struct base_arena *arena)
 {
     uint32_t order = 0;
 
@@ -365,25 +407,26 @@ static uint32_t start_order(const struct clu_master *master, const CLU_PB(JobSpe
     return order < START_ORDER_MAX ? order : START_ORDER_MAX;
 }
 
-static void assignments_fill(struct clu_master *master, const struct clu_machine *machine, struct base_arena *arena,
-                             CLU_PB(Assignments) *out)
+static void assignments_fill(struct clu_master *master, const struct clu_machine *machine,
+                             struct base_arena *arena, CLU_PB(Assignments) * out)
 {
     struct clu_job *job;
     size_t count = 0;
 
     RB_FOREACH(job, clu_jobs, &master->state->jobs)
-        for (uint32_t i = 0; i < job->spec->tasks; i++)
-            count += job->tasks[i]->machine == machine;
+    for (uint32_t i = 0; i < job->spec->tasks; i++)
+        count += job->tasks[i]->machine == machine;
     out->full = true;
     out->cell = copy_str(arena, master->state->cell);
     out->cell_id = copy_str(arena, master->state->cell_id);
     out->tasks = BASE_NEW_ARRAY(arena, CLU_PB(Assignment) *, count + 1);
-    RB_FOREACH(job, clu_jobs, &master->state->jobs) {
+    RB_FOREACH(job, clu_jobs, &master->state->jobs)
+    {
         CLU_PB(JobSpec) *spec = NULL;
 
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
             const struct clu_task *task = job->tasks[i];
-            CLU_PB(Assignment) *record;
+            CLU_PB(Assignment) * record;
 
             if (task->machine != machine)
                 continue;
@@ -432,7 +475,8 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
         sent = master->state->version;
         any = true;
         status = ch_call_send(call, &event);
-        while (!base_failed(status) && machine->changed <= sent && !clu__stopping(master) && ch_now(master->env) < heartbeat) {
+        while (!base_failed(status) && machine->changed <= sent && !clu__stopping(master) &&
+               ch_now(master->env) < heartbeat) {
             if (clu__changed_wait(master, heartbeat) == CH_CANCELLED) /* machines are never freed */
                 status = ch_outcome_status(CH_CANCELLED, "watch assignments");
         }
@@ -461,8 +505,10 @@ void clu__cell_serve(struct clu_master *master, struct ch_server *server)
 
     ch_server_add_service(server, &strata__clustermgr__v1__cell__service);
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
-        ch_server_handle(server, &strata__clustermgr__v1__cell__service.methods[methods[i].method], methods[i].fn, master);
+        ch_server_handle(server, &strata__clustermgr__v1__cell__service.methods[methods[i].method],
+                         methods[i].fn, master);
     ch_server_handle_stream(server,
-                            &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS],
+                            &strata__clustermgr__v1__cell__service
+                                 .methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS],
                             watch_assignments, master);
 }

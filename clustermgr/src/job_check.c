@@ -1,4 +1,5 @@
-/* job_check.c: what a job's specification may say. Asked by the clustermaster of every submission, and by tools before. */
+/* job_check.c: what a job's specification may say. Asked by the clustermaster of every
+ * submission, and by tools before. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ static bool text_ok(struct base_bytes text, size_t max)
 
 #define BAD(...) base_status_make(BASE_INVALID_ARGUMENT, __VA_ARGS__)
 
-static struct base_status lists_check(const CLU_PB(JobSpec) *spec)
+static struct base_status lists_check(const CLU_PB(JobSpec) * spec)
 {
     if (spec->n_args > ARGS_MAX || spec->n_environment > ARGS_MAX)
         return BAD("args, environment: at most %d each", ARGS_MAX);
@@ -47,36 +48,43 @@ static struct base_status lists_check(const CLU_PB(JobSpec) *spec)
 
         if (!base_bytes_eq_str(attribute, "machine") && !base_bytes_eq_str(attribute, "zone") &&
             !base_bytes_eq_str(attribute, "rack"))
-            return BAD("constraints[%zu].attribute: \"%.*s\" is none of machine, zone, rack", i, BASE_FMT(attribute));
+            return BAD("constraints[%zu].attribute: \"%.*s\" is none of machine, zone, rack", i,
+                       BASE_FMT(attribute));
     }
     if (spec->n_after > AFTER_MAX)
         return BAD("after: at most %d", AFTER_MAX);
     for (size_t i = 0; i < spec->n_after; i++)
         if (!name_ok(ch_bytes_of(spec->after[i]), CLU_JOB_NAME_MAX))
-            return BAD("after[%zu]: \"%.*s\" is no job's name", i, BASE_FMT(ch_bytes_of(spec->after[i])));
+            return BAD("after[%zu]: \"%.*s\" is no job's name", i,
+                       BASE_FMT(ch_bytes_of(spec->after[i])));
     return BASE_STATUS_OK;
 }
 
-struct base_status clu_job_check(const CLU_PB(JobSpec) *spec)
+struct base_status clu_job_check(const CLU_PB(JobSpec) * spec)
 {
     struct base_status status;
 
     if (!spec)
         return BAD("spec: missing");
     if (!name_ok(ch_bytes_of(spec->name), CLU_JOB_NAME_MAX))
-        return BAD("name: \"%.*s\": a letter a-z, then letters a-z, digits and -, at most %d", (int)(spec->name.len > 64 ? 64 : spec->name.len),
+        return BAD("name: \"%.*s\": a letter a-z, then letters a-z, digits and -, at most %d",
+                   (int)(spec->name.len > 64 ? 64 : spec->name.len),
                    spec->name.len ? (const char *)spec->name.data : "", CLU_JOB_NAME_MAX);
     if (!text_ok(ch_bytes_of(spec->command), TEXT_MAX))
         return BAD("job %.*s: command: missing or too long", BASE_FMT(ch_bytes_of(spec->name)));
     if (spec->tasks > CLU_TASKS_MAX)
-        return BAD("job %.*s: tasks: %" PRIu32 ", at most %d", BASE_FMT(ch_bytes_of(spec->name)), spec->tasks, CLU_TASKS_MAX);
+        return BAD("job %.*s: tasks: %" PRIu32 ", at most %d", BASE_FMT(ch_bytes_of(spec->name)),
+                   spec->tasks, CLU_TASKS_MAX);
     if (spec->band < 0 || spec->band > STRATA__CLUSTERMGR__V1__BAND__BEST_EFFORT)
-        return BAD("job %.*s: band: %d is none", BASE_FMT(ch_bytes_of(spec->name)), (int)spec->band);
+        return BAD("job %.*s: band: %d is none", BASE_FMT(ch_bytes_of(spec->name)),
+                   (int)spec->band);
     if (spec->front.len > 0 && !name_ok(ch_bytes_of(spec->front), CLU_JOB_NAME_MAX))
         return BAD("job %.*s: front: not a name", BASE_FMT(ch_bytes_of(spec->name)));
-    if (spec->resources && (spec->resources->cpu_millis > 1000000000ull || spec->resources->memory_bytes > 1ull << 50 ||
-                            spec->resources->disk_bytes > 1ull << 60))
-        return BAD("job %.*s: resources: more than any machine has", BASE_FMT(ch_bytes_of(spec->name)));
+    if (spec->resources &&
+        (spec->resources->cpu_millis > 1000000000ull ||
+         spec->resources->memory_bytes > 1ull << 50 || spec->resources->disk_bytes > 1ull << 60))
+        return BAD("job %.*s: resources: more than any machine has",
+                   BASE_FMT(ch_bytes_of(spec->name)));
     status = lists_check(spec);
     return base_status_wrap(status, "job %.*s", BASE_FMT(ch_bytes_of(spec->name)));
 }

@@ -1,5 +1,5 @@
-/* job_parse.c: job files. YAML by libyaml; keys, types and units are checked here, with the file and line of the culprit; what
- * a job may say at all is job_check.c's. README.md lists the keys. */
+/* job_parse.c: job files. YAML by libyaml; keys, types and units are checked here, with the file
+ * and line of the culprit; what a job may say at all is job_check.c's. README.md lists the keys. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ struct parse {
     yaml_document_t *document;
     const char *file;
     struct base_arena *arena;
-    CLU_PB(JobSpec) *spec;
+    CLU_PB(JobSpec) * spec;
 };
 typedef struct base_status key_fn(struct parse *parse, const yaml_node_t *node);
 struct key {
@@ -24,7 +24,8 @@ struct key {
 
 static struct base_status bad(const struct parse *parse, const yaml_node_t *node, const char *what)
 {
-    return base_status_make(BASE_INVALID_ARGUMENT, "%s:%zu: %s", parse->file, node->start_mark.line + 1, what);
+    return base_status_make(BASE_INVALID_ARGUMENT, "%s:%zu: %s", parse->file,
+                            node->start_mark.line + 1, what);
 }
 
 static const yaml_node_t *node_at(const struct parse *parse, int index)
@@ -44,12 +45,14 @@ static struct base_status text_of(struct parse *parse, const yaml_node_t *node, 
     return BASE_STATUS_OK;
 }
 
-/* A number and a unit of a table; `units` ends with a NULL name; the unit "" stands for none given. */
+/* A number and a unit of a table; `units` ends with a NULL name; the unit "" stands for none
+ * given. */
 struct unit {
     const char *name;
     uint64_t factor;
 };
-static struct base_status number_of(struct parse *parse, const yaml_node_t *node, const struct unit *units, uint64_t *number)
+static struct base_status number_of(struct parse *parse, const yaml_node_t *node,
+                                    const struct unit *units, uint64_t *number)
 {
     const char *text = NULL;
     char *end = NULL;
@@ -67,16 +70,22 @@ static struct base_status number_of(struct parse *parse, const yaml_node_t *node
         *number = (uint64_t)(value * (double)unit->factor + 0.5);
         return BASE_STATUS_OK;
     }
-    return bad(parse, node, base_arena_printf(parse->arena, "\"%s\" is no such quantity here", text));
+    return bad(parse, node,
+               base_arena_printf(parse->arena, "\"%s\" is no such quantity here", text));
 }
 
 static const struct unit plain[] = { { "", 1 }, { NULL, 0 } };
 static const struct unit cpus[] = { { "", 1000 }, { "m", 1 }, { NULL, 0 } };
-static const struct unit bytes[] = { { "", 1 },           { "KiB", 1ull << 10 }, { "MiB", 1ull << 20 },
-                                     { "GiB", 1ull << 30 }, { "TiB", 1ull << 40 }, { NULL, 0 } };
+static const struct unit bytes[] = { { "", 1 },
+                                     { "KiB", 1ull << 10 },
+                                     { "MiB", 1ull << 20 },
+                                     { "GiB", 1ull << 30 },
+                                     { "TiB", 1ull << 40 },
+                                     { NULL, 0 } };
 static const struct unit times[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { NULL, 0 } };
 
-static struct base_status u32_of(struct parse *parse, const yaml_node_t *node, const struct unit *units, uint32_t *out)
+static struct base_status u32_of(struct parse *parse, const yaml_node_t *node,
+                                 const struct unit *units, uint32_t *out)
 {
     uint64_t number = 0;
     struct base_status status = number_of(parse, node, units, &number);
@@ -87,7 +96,8 @@ static struct base_status u32_of(struct parse *parse, const yaml_node_t *node, c
     return status;
 }
 
-static struct base_status bool_of(struct parse *parse, const yaml_node_t *node, protobuf_c_boolean *out)
+static struct base_status bool_of(struct parse *parse, const yaml_node_t *node,
+                                  protobuf_c_boolean *out)
 {
     const char *text = NULL;
     struct base_status status = text_of(parse, node, &text);
@@ -95,10 +105,12 @@ static struct base_status bool_of(struct parse *parse, const yaml_node_t *node, 
     if (base_failed(status))
         return status;
     *out = strcmp(text, "true") == 0;
-    return *out || strcmp(text, "false") == 0 ? BASE_STATUS_OK : bad(parse, node, "true or false is expected");
+    return *out || strcmp(text, "false") == 0 ? BASE_STATUS_OK
+                                              : bad(parse, node, "true or false is expected");
 }
 
-static struct base_status string_of(struct parse *parse, const yaml_node_t *node, ProtobufCBinaryData *out)
+static struct base_status string_of(struct parse *parse, const yaml_node_t *node,
+                                    ProtobufCBinaryData *out)
 {
     const char *text = NULL;
     struct base_status status = text_of(parse, node, &text);
@@ -108,7 +120,8 @@ static struct base_status string_of(struct parse *parse, const yaml_node_t *node
     return status;
 }
 
-static struct base_status strings_of(struct parse *parse, const yaml_node_t *node, ProtobufCBinaryData **out, size_t *count)
+static struct base_status strings_of(struct parse *parse, const yaml_node_t *node,
+                                     ProtobufCBinaryData **out, size_t *count)
 {
     size_t n;
     struct base_status status = BASE_STATUS_OK;
@@ -126,13 +139,15 @@ static struct base_status strings_of(struct parse *parse, const yaml_node_t *nod
 /* ---- maps ---- */
 
 /* Hands each key's value to its function; unknown and repeated keys are errors. */
-static struct base_status map_read(struct parse *parse, const yaml_node_t *node, const struct key *keys, size_t key_count)
+static struct base_status map_read(struct parse *parse, const yaml_node_t *node,
+                                   const struct key *keys, size_t key_count)
 {
     uint64_t seen = 0;
 
     if (node->type != YAML_MAPPING_NODE)
         return bad(parse, node, "\"key: value\" lines are expected");
-    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top; pair++) {
         const yaml_node_t *key_node = node_at(parse, pair->key);
         const char *name = NULL;
         size_t i = 0;
@@ -143,9 +158,11 @@ static struct base_status map_read(struct parse *parse, const yaml_node_t *node,
         while (i < key_count && strcmp(keys[i].name, name) != 0)
             i++;
         if (i == key_count)
-            return bad(parse, key_node, base_arena_printf(parse->arena, "unknown key \"%s\"", name));
+            return bad(parse, key_node,
+                       base_arena_printf(parse->arena, "unknown key \"%s\"", name));
         if (seen & 1ull << i)
-            return bad(parse, key_node, base_arena_printf(parse->arena, "\"%s\" is given twice", name));
+            return bad(parse, key_node,
+                       base_arena_printf(parse->arena, "\"%s\" is given twice", name));
         seen |= 1ull << i;
         status = keys[i].fn(parse, node_at(parse, pair->value));
         if (base_failed(status))
@@ -153,18 +170,19 @@ static struct base_status map_read(struct parse *parse, const yaml_node_t *node,
     }
     return BASE_STATUS_OK;
 }
-#define MAP_READ(parse, node, keys) map_read((parse), (node), (keys), sizeof(keys) / sizeof((keys)[0]))
+#define MAP_READ(parse, node, keys) \
+    map_read((parse), (node), (keys), sizeof(keys) / sizeof((keys)[0]))
 
 /* A key whose value goes straight into a field. */
-#define KEY_FN(fn_name, of, target)                                            \
+#define KEY_FN(fn_name, of, target)                                                 \
     static struct base_status fn_name(struct parse *parse, const yaml_node_t *node) \
-    {                                                                          \
-        return of(parse, node, target);                                        \
+    {                                                                               \
+        return of(parse, node, target);                                             \
     }
-#define KEY_NUMBER_FN(fn_name, of, units, target)                              \
+#define KEY_NUMBER_FN(fn_name, of, units, target)                                   \
     static struct base_status fn_name(struct parse *parse, const yaml_node_t *node) \
-    {                                                                          \
-        return of(parse, node, units, target);                                 \
+    {                                                                               \
+        return of(parse, node, units, target);                                      \
     }
 
 KEY_NUMBER_FN(key_cpu, number_of, cpus, &parse->spec->resources->cpu_millis)
@@ -172,7 +190,9 @@ KEY_NUMBER_FN(key_memory, number_of, bytes, &parse->spec->resources->memory_byte
 KEY_NUMBER_FN(key_disk, number_of, bytes, &parse->spec->resources->disk_bytes)
 static struct base_status key_resources(struct parse *parse, const yaml_node_t *node)
 {
-    static const struct key keys[] = { { "cpu", key_cpu }, { "memory", key_memory }, { "disk", key_disk } };
+    static const struct key keys[] = { { "cpu", key_cpu },
+                                       { "memory", key_memory },
+                                       { "disk", key_disk } };
 
     return MAP_READ(parse, node, keys);
 }
@@ -202,8 +222,9 @@ static struct base_status key_policy(struct parse *parse, const yaml_node_t *nod
     if (base_failed(status))
         return status;
     parse->spec->restart->never = strcmp(text, "never") == 0;
-    return parse->spec->restart->never || strcmp(text, "always") == 0 ? BASE_STATUS_OK
-                                                                      : bad(parse, node, "always or never is expected");
+    return parse->spec->restart->never || strcmp(text, "always") == 0
+               ? BASE_STATUS_OK
+               : bad(parse, node, "always or never is expected");
 }
 static struct base_status key_restart(struct parse *parse, const yaml_node_t *node)
 {
@@ -223,7 +244,10 @@ KEY_FN(key_not, bool_of, &LAST_CONSTRAINT->negated)
 KEY_FN(key_soft, bool_of, &LAST_CONSTRAINT->soft)
 static struct base_status key_constraints(struct parse *parse, const yaml_node_t *node)
 {
-    static const struct key keys[] = { { "attribute", key_attribute }, { "value", key_value }, { "not", key_not }, { "soft", key_soft } };
+    static const struct key keys[] = { { "attribute", key_attribute },
+                                       { "value", key_value },
+                                       { "not", key_not },
+                                       { "soft", key_soft } };
     CLU_PB(JobSpec) *spec = parse->spec;
     struct base_status status = BASE_STATUS_OK;
     size_t count;
@@ -257,7 +281,8 @@ static struct base_status key_environment(struct parse *parse, const yaml_node_t
             status = text_of(parse, node_at(parse, pair->value), &value);
         if (base_failed(status))
             return status;
-        spec->environment[spec->n_environment++] = ch_data_str(base_arena_printf(parse->arena, "%s=%s", name, value));
+        spec->environment[spec->n_environment++] =
+            ch_data_str(base_arena_printf(parse->arena, "%s=%s", name, value));
     }
     return BASE_STATUS_OK;
 }
@@ -289,7 +314,8 @@ static struct base_status key_spread(struct parse *parse, const yaml_node_t *nod
     parse->spec->distinct_machines = strcmp(text, "machine") == 0;
     return parse->spec->distinct_machines || strcmp(text, "wish") == 0
                ? BASE_STATUS_OK
-               : bad(parse, node, "machine (no two tasks on one) or wish (as far as it goes) is expected");
+               : bad(parse, node,
+                     "machine (no two tasks on one) or wish (as far as it goes) is expected");
 }
 
 KEY_FN(key_name, string_of, &parse->spec->name)
@@ -308,15 +334,27 @@ static struct base_status key_after(struct parse *parse, const yaml_node_t *node
 }
 
 static const struct key job_keys[] = {
-    { "name", key_name },         { "owner", key_owner },         { "command", key_command }, { "args", key_args },
-    { "environment", key_environment }, { "tasks", key_tasks },   { "resources", key_resources }, { "band", key_band },
-    { "constraints", key_constraints }, { "spread", key_spread }, { "pinned", key_pinned },   { "front", key_front },
-    { "health", key_health },     { "restart", key_restart },     { "after", key_after },
+    { "name", key_name },
+    { "owner", key_owner },
+    { "command", key_command },
+    { "args", key_args },
+    { "environment", key_environment },
+    { "tasks", key_tasks },
+    { "resources", key_resources },
+    { "band", key_band },
+    { "constraints", key_constraints },
+    { "spread", key_spread },
+    { "pinned", key_pinned },
+    { "front", key_front },
+    { "health", key_health },
+    { "restart", key_restart },
+    { "after", key_after },
 };
 
 /* ---- the file ---- */
 
-struct base_status clu_job_parse(struct base_bytes yaml, const char *file, struct base_arena *arena, CLU_PB(JobSpec) **spec)
+struct base_status clu_job_parse(struct base_bytes yaml, const char *file, struct base_arena *arena,
+                                 CLU_PB(JobSpec) * *spec)
 {
     yaml_parser_t parser;
     yaml_document_t document;
@@ -325,12 +363,14 @@ struct base_status clu_job_parse(struct base_bytes yaml, const char *file, struc
     struct base_status status;
 
     if (yaml.len > JOB_FILE_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "%s: %zu bytes, at most %d", file, yaml.len, JOB_FILE_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "%s: %zu bytes, at most %d", file, yaml.len,
+                                JOB_FILE_MAX);
     if (!yaml_parser_initialize(&parser))
         abort();
     yaml_parser_set_input_string(&parser, yaml.data, yaml.len);
     if (!yaml_parser_load(&parser, &document)) {
-        status = base_status_make(BASE_INVALID_ARGUMENT, "%s:%zu: %s", file, parser.problem_mark.line + 1,
+        status = base_status_make(BASE_INVALID_ARGUMENT, "%s:%zu: %s", file,
+                                  parser.problem_mark.line + 1,
                                   parser.problem ? parser.problem : "not YAML");
         yaml_parser_delete(&parser);
         return status;

@@ -1,12 +1,13 @@
-/* leases.c: what only the leader knows: until when sessions have their leases, and when machines were last heard of. Their
- * ends are proposed as commands, so that the state itself reads no clock.
+/* leases.c: what only the leader knows: until when sessions have their leases, and when machines
+ * were last heard of. Their ends are proposed as commands, so that the state itself reads no
+ * clock.
  *
  * Invariants
- * 1. A session's end is proposed only after its lease surely ended on the client's side: the client counts from before it
- *    sent its keep-alive, we from when it arrived, plus a margin of an eighth of the lease and 200 ms for clocks that run at
- *    different rates.
- * 2. A leader that begins, or that finds it was paused, knows nothing of the keep-alives it missed: every session gets a
- *    whole new lease, every machine its whole time.
+ * 1. A session's end is proposed only after its lease surely ended on the client's side: the
+ * client counts from before it sent its keep-alive, we from when it arrived, plus a margin of an
+ * eighth of the lease and 200 ms for clocks that run at different rates.
+ * 2. A leader that begins, or that finds it was paused, knows nothing of the keep-alives it
+ * missed: every session gets a whole new lease, every machine its whole time.
  * 3. Once its end is being proposed a session is not kept alive any more. */
 #include <inttypes.h>
 
@@ -44,9 +45,9 @@ static void grant_all(struct clu_master *master)
     struct clu_machine *machine;
 
     RB_FOREACH(session, clu_sessions, &master->state->sessions)
-        session->lease_until = lease_end(master, session);
+    session->lease_until = lease_end(master, session);
     RB_FOREACH(machine, clu_machines, &master->state->machines)
-        machine->heard_at = ch_now(master->env);
+    machine->heard_at = ch_now(master->env);
 }
 
 static CH_WAITS void session_end(struct clu_master *master, uint64_t id)
@@ -59,7 +60,8 @@ static CH_WAITS void session_end(struct clu_master *master, uint64_t id)
     struct base_status status;
 
     base_arena_init(&arena);
-    ch_info(master->env, "session %" PRIu64 " of %s was not kept alive: its locks are free", id, session->owner);
+    ch_info(master->env, "session %" PRIu64 " of %s was not kept alive: its locks are free", id,
+            session->owner);
     strata__clustermgr__v1__command__init(&command);
     strata__clustermgr__v1__close_session_request__init(&close);
     close.session = id;
@@ -72,7 +74,8 @@ static CH_WAITS void session_end(struct clu_master *master, uint64_t id)
     else
         ch_count(master->metrics.sessions_ended, 1);
     session = clu__session_find(master->state, id);
-    if (session) { /* it failed: a later round tries again; the client is to open a new session all the same */
+    if (session) {
+        /* It failed: a later round tries again; the client is to open a new one all the same. */
         session->lease_until = ch_in(master->env, TICK_MS * CH_MS);
     }
     base_status_free(&status);
@@ -103,14 +106,16 @@ static CH_WAITS void machine_end(struct clu_master *master, struct clu_machine *
     base_arena_free(&arena);
 }
 
-/* Ends one that is due; false when none is. One at a time: after the wait everything is looked at anew. */
+/* Ends one that is due; false when none is. One at a time: after the wait everything is looked at
+ * anew. */
 static CH_WAITS bool due_end(struct clu_master *master, ch_time *next)
 {
     ch_time now = ch_now(master->env);
     struct clu_session *session;
     struct clu_machine *machine;
 
-    RB_FOREACH(session, clu_sessions, &master->state->sessions) {
+    RB_FOREACH(session, clu_sessions, &master->state->sessions)
+    {
         if (session->lease_until == 0)
             session->lease_until = lease_end(master, session);
         if (session->lease_until <= now) {
@@ -120,7 +125,8 @@ static CH_WAITS bool due_end(struct clu_master *master, ch_time *next)
         if (session->lease_until < *next)
             *next = session->lease_until;
     }
-    RB_FOREACH(machine, clu_machines, &master->state->machines) {
+    RB_FOREACH(machine, clu_machines, &master->state->machines)
+    {
         ch_time end = machine->heard_at + master->config->machine_dead_after;
 
         if (!machine->up)
@@ -151,13 +157,14 @@ void clu__leases_fiber(void *arg)
         while (!ch_cancelled() && due_end(master, &next))
             next = ch_in(master->env, TICK_MS * CH_MS);
         RB_FOREACH(machine, clu_machines, &master->state->machines)
-            up += machine->up;
+        up += machine->up;
         master->metrics.machines_up->value = up;
         if (ch_sleep_until(master->env, next) != CH_TIMEOUT)
             return;
         woken = ch_now(master->env);
         if (woken - next > PAUSED_MS * CH_MS) {
-            ch_warn(master->env, "was paused for %" PRId64 " ms: all leases begin anew", (int64_t)((woken - next) / CH_MS));
+            ch_warn(master->env, "was paused for %" PRId64 " ms: all leases begin anew",
+                    (int64_t)((woken - next) / CH_MS));
             grant_all(master);
         }
     }

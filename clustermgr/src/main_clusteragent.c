@@ -1,4 +1,5 @@
-/* clusteragent: see agent.c. Programs that jobs name are, unless told otherwise, beside this one. */
+/* clusteragent: see agent.c. Programs that jobs name are, unless told otherwise, beside this
+ * one. */
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,23 +1,28 @@
-/* master.c: the clustermaster: the cell's state (state.h) behind a log, and three who live on it: the names and locks
- * (names.c), the cell's jobs and machines (cell.c), and the leader's own fibers that end leases (leases.c) and place tasks
- * (scheduler.c).
+/* master.c: the clustermaster: the cell's state (state.h) behind a log, and three who live on it:
+ * the names and locks (names.c), the cell's jobs and machines (cell.c), and the leader's own
+ * fibers that end leases (leases.c) and place tasks (scheduler.c).
  *
- * Happy path: start opens the log (state restored, leading) -> handlers propose commands -> each applied command wakes every
- * watcher. Failure: a log that failed ends the process, and its successor reads what is on the disk. Shutdown: gates closed,
- * fibers cancelled and joined, then the log. */
+ * Happy path: start opens the log (state restored, leading) -> handlers propose commands -> each
+ * applied command wakes every watcher. Failure: a log that failed ends the process, and its
+ * successor reads what is on the disk. Shutdown: gates closed, fibers cancelled and joined, then
+ * the log. */
 #include "master.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define KEY(field, name, type, fallback, doc) CH_CONFIG(clu_master_config, field, name, type, fallback, doc)
+#define KEY(field, name, type, fallback, doc) \
+    CH_CONFIG(clu_master_config, field, name, type, fallback, doc)
 static const struct ch_config_key keys[] = {
-    KEY(fronts, "fronts", CH_CONFIG_STRING, "", "the cell's front doors: name=host:port,…; a job's `front` names one"),
+    KEY(fronts, "fronts", CH_CONFIG_STRING, "",
+        "the cell's front doors: name=host:port,…; a job's `front` names one"),
     KEY(machine_dead_after, "machine-dead-after", CH_CONFIG_DURATION, "3s",
         "a machine not heard of for so long is down: tasks that are not pinned move"),
     { "moves-per-second", CH_CONFIG_INT, offsetof(struct clu_master_config, moves_per_second), "10",
-      "how many tasks leave dead machines a second, at most: a network cut looks like many deaths", 1, 100000 },
-    KEY(snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB", "the journal's size that brings a snapshot"),
+      "how many tasks leave dead machines a second, at most: a network cut looks like many deaths",
+      1, 100000 },
+    KEY(snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB",
+        "the journal's size that brings a snapshot"),
 };
 
 static void state_changed(void *self)
@@ -34,18 +39,29 @@ static void metrics_init(struct clu_master *master)
 {
     struct ch_env *env = master->env;
 
-    master->metrics.commands = ch_counter(env, "strata_clustermaster_commands_total", "", "Commands proposed to the log.");
-    master->metrics.sessions_ended = ch_counter(env, "strata_clustermaster_sessions_ended_total", "", "Sessions whose lease ended.");
-    master->metrics.machines_lost = ch_counter(env, "strata_clustermaster_machines_lost_total", "", "Machines taken for dead.");
-    master->metrics.placements = ch_counter(env, "strata_clustermaster_placements_total", "", "Tasks placed on a machine.");
-    master->metrics.moves = ch_counter(env, "strata_clustermaster_moves_total", "", "Tasks that left a dead machine.");
+    master->metrics.commands =
+        ch_counter(env, "strata_clustermaster_commands_total", "", "Commands proposed to the log.");
+    master->metrics.sessions_ended = ch_counter(env, "strata_clustermaster_sessions_ended_total",
+                                                "", "Sessions whose lease ended.");
+    master->metrics.machines_lost =
+        ch_counter(env, "strata_clustermaster_machines_lost_total", "", "Machines taken for dead.");
+    master->metrics.placements =
+        ch_counter(env, "strata_clustermaster_placements_total", "", "Tasks placed on a machine.");
+    master->metrics.moves =
+        ch_counter(env, "strata_clustermaster_moves_total", "", "Tasks that left a dead machine.");
     master->metrics.sessions = ch_gauge(env, "strata_clustermaster_sessions", "", "Open sessions.");
-    master->metrics.nodes = ch_gauge(env, "strata_clustermaster_names", "", "Nodes of the name space.");
-    master->metrics.machines_up = ch_gauge(env, "strata_clustermaster_machines_up", "", "Machines that are heard of.");
-    master->metrics.tasks_pending = ch_gauge(env, "strata_clustermaster_tasks_pending", "", "Tasks on no machine.");
-    master->metrics.version = ch_gauge(env, "strata_clustermaster_version", "", "Version of the state.");
-    master->metrics.schedule_ns = ch_histogram(env, "strata_clustermaster_schedule_ns", "", "Time of a scheduling pass.");
-    master->metrics.propose_ns = ch_histogram(env, "strata_clustermaster_propose_ns", "", "Time of a command, until applied.");
+    master->metrics.nodes =
+        ch_gauge(env, "strata_clustermaster_names", "", "Nodes of the name space.");
+    master->metrics.machines_up =
+        ch_gauge(env, "strata_clustermaster_machines_up", "", "Machines that are heard of.");
+    master->metrics.tasks_pending =
+        ch_gauge(env, "strata_clustermaster_tasks_pending", "", "Tasks on no machine.");
+    master->metrics.version =
+        ch_gauge(env, "strata_clustermaster_version", "", "Version of the state.");
+    master->metrics.schedule_ns =
+        ch_histogram(env, "strata_clustermaster_schedule_ns", "", "Time of a scheduling pass.");
+    master->metrics.propose_ns = ch_histogram(env, "strata_clustermaster_propose_ns", "",
+                                              "Time of a command, until applied.");
 }
 
 /* "a=host:port,b=host:port" */
@@ -60,13 +76,16 @@ static struct base_status fronts_parse(struct clu_master *master)
         if (!*item)
             continue;
         if (!equals || equals == item || !strchr(equals, ':'))
-            status = base_status_make(BASE_INVALID_ARGUMENT, "--fronts: \"%s\" is not name=host:port", item);
+            status = base_status_make(BASE_INVALID_ARGUMENT,
+                                      "--fronts: \"%s\" is not name=host:port", item);
         else if (master->front_count == CLU_FRONTS_MAX)
-            status = base_status_make(BASE_INVALID_ARGUMENT, "--fronts: more than %d", CLU_FRONTS_MAX);
+            status =
+                base_status_make(BASE_INVALID_ARGUMENT, "--fronts: more than %d", CLU_FRONTS_MAX);
         if (base_failed(status))
             break;
         *equals = '\0';
-        master->fronts[master->front_count++] = (struct clu_front){ strdup(item), strdup(equals + 1) };
+        master->fronts[master->front_count++] =
+            (struct clu_front){ strdup(item), strdup(equals + 1) };
     }
     free(text);
     return status;
@@ -83,7 +102,8 @@ static CH_WAITS struct base_status cell_create(struct clu_master *master)
 
     if (*master->state->cell_id) {
         if (strcmp(master->state->cell, master->cell) != 0)
-            return base_status_make(BASE_FAILED_PRECONDITION, "the data is of cell \"%s\", not \"%s\"", master->state->cell,
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "the data is of cell \"%s\", not \"%s\"", master->state->cell,
                                     master->cell);
         return BASE_STATUS_OK;
     }
@@ -91,11 +111,12 @@ static CH_WAITS struct base_status cell_create(struct clu_master *master)
     strata__clustermgr__v1__command__init(&command);
     strata__clustermgr__v1__cell_create__init(&create);
     create.cell = ch_data_str(master->cell);
-    create.cell_id = ch_data_str(base_arena_printf(&arena, "%016" PRIx64 "%016" PRIx64, ch_random(master->env),
-                                                   ch_random(master->env)));
+    create.cell_id = ch_data_str(base_arena_printf(&arena, "%016" PRIx64 "%016" PRIx64,
+                                                   ch_random(master->env), ch_random(master->env)));
     command.what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_CELL_CREATE;
     command.cell_create = &create;
-    status = clu__propose(master, &command, ch_in(master->env, CLU_PROPOSE_MS * CH_MS), &arena, &reply);
+    status =
+        clu__propose(master, &command, ch_in(master->env, CLU_PROPOSE_MS * CH_MS), &arena, &reply);
     base_arena_free(&arena);
     return base_status_wrap(status, "create the cell");
 }
@@ -172,8 +193,9 @@ const struct ch_service_def clu_master_def = {
 
 /* ---- for the services ---- */
 
-struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) *command, ch_time deadline, struct base_arena *arena,
-                                CLU_PB(CommandReply) **reply)
+struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) * command,
+                                ch_time deadline, struct base_arena *arena,
+                                CLU_PB(CommandReply) * *reply)
 {
     struct base_buf bytes = { 0 }, answer = { 0 };
     ch_time begin = ch_now(master->env);
@@ -186,10 +208,12 @@ struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) *comm
     ch_count(master->metrics.commands, 1);
     ch_observe(master->metrics.propose_ns, (uint64_t)(ch_now(master->env) - begin));
     if (base_failed(status)) {
-        if (con_log_term(master->log) == 0) /* the log is broken for good: a successor starts from the disk */
+        if (con_log_term(master->log) ==
+            0) /* the log is broken for good: a successor starts from the disk */
             ch_service_fail(master->env, base_status_copy(&status));
     } else {
-        status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), arena, &message);
+        status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), arena,
+                                 &message);
     }
     base_buf_free(&bytes);
     base_buf_free(&answer);
@@ -197,7 +221,8 @@ struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) *comm
         return status;
     *reply = (void *)message;
     if ((*reply)->code != BASE_OK)
-        return base_status_make((enum base_code)(*reply)->code, "%.*s", BASE_FMT(ch_bytes_of((*reply)->text)));
+        return base_status_make((enum base_code)(*reply)->code, "%.*s",
+                                BASE_FMT(ch_bytes_of((*reply)->text)));
     return BASE_STATUS_OK;
 }
 

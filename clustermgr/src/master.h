@@ -1,5 +1,6 @@
-/* master.h: a clustermaster in the running: its state under the log, what only the leader knows, its services. Private to
- * clustermgr. One struct, no globals: several can run in one (simulated) process. */
+/* master.h: a clustermaster in the running: its state under the log, what only the leader knows,
+ * its services. Private to clustermgr. One struct, no globals: several can run in one (simulated)
+ * process. */
 #ifndef CLU_MASTER_H
 #define CLU_MASTER_H
 
@@ -48,15 +49,20 @@ struct clu_master {
 
 extern const struct ch_service_def clu_master_def;
 
-/* Proposes a command and waits until it is applied; *reply is in `arena`. A command that failed is a failed status. */
-struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) *command, ch_time deadline, struct base_arena *arena,
-                                CLU_PB(CommandReply) **reply) CH_WAITS BASE_MUST_CHECK;
+/* Proposes a command and waits until it is applied; *reply is in `arena`. A command that failed
+ * is a failed status. */
+struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) * command,
+                                ch_time deadline, struct base_arena *arena,
+                                CLU_PB(CommandReply) * *reply) CH_WAITS BASE_MUST_CHECK;
 /* Deadline for proposals that nobody's call bounds, and for those of a call. */
 ch_time clu__propose_deadline(struct clu_master *master, struct ch_call *call);
-/* Waits for the next change, at most till the deadline and a second: then whoever waits looks at clu__stopping. */
-enum ch_outcome clu__changed_wait(struct clu_master *master, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+/* Waits for the next change, at most till the deadline and a second: then whoever waits looks at
+ * clu__stopping. */
+enum ch_outcome clu__changed_wait(struct clu_master *master,
+                                  ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 bool clu__stopping(const struct clu_master *master);
-const char *clu__front_of(const struct clu_master *master, const struct clu_task *task); /* "host:port" or "" */
+const char *clu__front_of(const struct clu_master *master,
+                          const struct clu_task *task); /* "host:port" or "" */
 
 /* names.c, cell.c: register their handlers. */
 void clu__names_serve(struct clu_master *master, struct ch_server *server);
@@ -71,8 +77,9 @@ void clu__machine_heard(struct clu_master *master, struct clu_machine *machine);
 /* scheduler.c */
 ch_fiber_fn clu__scheduler_fiber;
 struct clu_view;
-/* The state as a view, in `arena`. `subject`, when not NULL, gets the view's index of that task in *subject_index. */
-void clu__view_make(struct clu_master *master, struct base_arena *arena, struct clu_view *view, const struct clu_task *subject,
-                    size_t *subject_index);
+/* The state as a view, in `arena`. `subject`, when not NULL, gets the view's index of that task
+ * in *subject_index. */
+void clu__view_make(struct clu_master *master, struct base_arena *arena, struct clu_view *view,
+                    const struct clu_task *subject, size_t *subject_index);
 
 #endif

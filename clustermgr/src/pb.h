@@ -1,4 +1,5 @@
-/* pb.h: short names for this layer's messages: CLU_PB(Task) for the type, CLU_NEW(arena, Task, task) for one in an arena. */
+/* pb.h: short names for this layer's messages: CLU_PB(Task) for the type, CLU_NEW(arena, Task,
+ * task) for one in an arena. */
 #ifndef CLU_PB_H
 #define CLU_PB_H
 
@@ -9,9 +10,11 @@
 #include "strata/clustermgr/v1/state.strata.h"
 
 #define CLU_PB(Type) Strata__Clustermgr__V1__##Type
-#define CLU_NEW(arena, Type, lower) CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##lower)
+#define CLU_NEW(arena, Type, lower) \
+    CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##lower)
 #define CLU_DESCRIPTOR(lower) (&strata__clustermgr__v1__##lower##__descriptor)
-#define CLU_METHOD(service, METHOD) (&strata__clustermgr__v1__##service##__service.methods[STRATA__CLUSTERMGR__V1__##METHOD])
+#define CLU_METHOD(service, METHOD) \
+    (&strata__clustermgr__v1__##service##__service.methods[STRATA__CLUSTERMGR__V1__##METHOD])
 #define CLU_TASK(STATE) STRATA__CLUSTERMGR__V1__TASK_STATE__TASK_##STATE
 
 /* A NUL-terminated copy of a field. */

@@ -1,16 +1,20 @@
 /* schedule.c: the scheduler, as a function.
  *
  * Invariants of every plan
- * 1. A machine is never promised more than its capacity by a placement of the plan; it is up; it meets the hard constraints.
+ * 1. A machine is never promised more than its capacity by a placement of the plan; it is up; it
+ * meets the hard constraints.
  * 2. No two tasks of a distinct_machines job share a machine.
  * 3. A pinned task that was placed once is placed nowhere else.
  * 4. A task that sits on a machine that is up stays there: nothing moves for a better score.
- * 5. At most moves_max tasks leave dead machines in a pass: a partition looks like many deaths (Borg, section 4).
- * 6. At most one task of a job is restarted for a new specification, and only when all others of it are available.
+ * 5. At most moves_max tasks leave dead machines in a pass: a partition looks like many deaths
+ * (Borg, section 4).
+ * 6. At most one task of a job is restarted for a new specification, and only when all others of
+ * it are available.
  * 7. The plan depends on the view alone: the same view gives the same plan.
  *
- * Order: bands, then jobs by name, then index. Feasibility, then the lowest cost: few tasks of the job on the machine and in
- * the zone, wishes met, then even use, and little of one resource stranded beside another that is used up (Borg, 3.2). */
+ * Order: bands, then jobs by name, then index. Feasibility, then the lowest cost: few tasks of
+ * the job on the machine and in the zone, wishes met, then even use, and little of one resource
+ * stranded beside another that is used up (Borg, 3.2). */
 #include "schedule.h"
 
 #include <inttypes.h>
@@ -42,7 +46,9 @@ void clu_schedule(const struct clu_view *view, struct base_arena *arena, struct 
     struct pass pass;
     size_t *order = order_make(view, arena);
 
-    *plan = (struct clu_plan){ .decisions = BASE_NEW_ARRAY(arena, struct clu_decision, view->task_count + view->job_count + 1) };
+    *plan =
+        (struct clu_plan){ .decisions = BASE_NEW_ARRAY(arena, struct clu_decision,
+                                                       view->task_count + view->job_count + 1) };
     pass_init(&pass, view, arena);
     pass.plan = plan;
     for (size_t i = 0; i < view->task_count; i++)
@@ -74,7 +80,8 @@ static void pass_init(struct pass *pass, const struct clu_view *view, struct bas
     }
     for (size_t i = 0; i < view->task_count; i++)
         if (view->tasks[i].machine != CLU_NONE)
-            resources_add(&pass->slots[view->tasks[i].machine].used, &view->jobs[view->tasks[i].job].resources);
+            resources_add(&pass->slots[view->tasks[i].machine].used,
+                          &view->jobs[view->tasks[i].job].resources);
 }
 
 struct order_key {
@@ -119,7 +126,8 @@ static void job_count(struct pass *pass, int32_t job)
 
         if (view->tasks[i].job != job || machine == CLU_NONE)
             continue;
-        /* One that sits on a dead machine moves or comes back there; it does not crowd the living. */
+        /* One that sits on a dead machine moves or comes back there; it does not crowd the
+         * living. */
         pass->on_machine[machine]++;
         if (view->machines[machine].up)
             pass->in_zone[pass->slots[machine].zone]++;
@@ -137,19 +145,30 @@ static const char *attribute_of(const struct clu_view_machine *machine, const ch
     return strcmp(attribute, "rack") == 0 ? machine->rack : "";
 }
 
-static bool constraint_met(const struct clu_constraint *constraint, const struct clu_view_machine *machine)
+static bool constraint_met(const struct clu_constraint *constraint,
+                           const struct clu_view_machine *machine)
 {
-    return (strcmp(attribute_of(machine, constraint->attribute), constraint->value) == 0) != constraint->negated;
+    return (strcmp(attribute_of(machine, constraint->attribute), constraint->value) == 0) !=
+           constraint->negated;
 }
 
-enum obstacle { OBSTACLE_NONE, OBSTACLE_DOWN, OBSTACLE_CONSTRAINT, OBSTACLE_DISTINCT, OBSTACLE_CPU, OBSTACLE_MEMORY, OBSTACLE_DISK };
+enum obstacle {
+    OBSTACLE_NONE,
+    OBSTACLE_DOWN,
+    OBSTACLE_CONSTRAINT,
+    OBSTACLE_DISTINCT,
+    OBSTACLE_CPU,
+    OBSTACLE_MEMORY,
+    OBSTACLE_DISK
+};
 enum { OBSTACLES = OBSTACLE_DISK + 1 };
 static const char *const obstacle_texts[OBSTACLES] = {
-    "feasible", "not heard of", "against a constraint", "has a task of the job already", "too little CPU", "too little memory",
-    "too little disk",
+    "feasible",       "not heard of",      "against a constraint", "has a task of the job already",
+    "too little CPU", "too little memory", "too little disk",
 };
 
-static enum obstacle feasible(const struct pass *pass, const struct clu_view_job *job, size_t machine)
+static enum obstacle feasible(const struct pass *pass, const struct clu_view_job *job,
+                              size_t machine)
 {
     const struct clu_view_machine *view = &pass->view->machines[machine];
     const struct clu_resources *used = &pass->slots[machine].used;
@@ -175,17 +194,26 @@ static double share(uint64_t used, uint64_t more, uint64_t capacity)
     return capacity > 0 ? (double)(used + more) / (double)capacity : 0;
 }
 
-enum { COST_SAME_MACHINE = 1000, COST_SAME_ZONE = 300, COST_WISH = 200, COST_USE = 100, COST_STRANDED = 20 };
+enum {
+    COST_SAME_MACHINE = 1000,
+    COST_SAME_ZONE = 300,
+    COST_WISH = 200,
+    COST_USE = 100,
+    COST_STRANDED = 20
+};
 
 static double cost_of(const struct pass *pass, const struct clu_view_job *job, size_t machine)
 {
     const struct clu_view_machine *view = &pass->view->machines[machine];
     const struct slot *slot = &pass->slots[machine];
     double cpu = share(slot->used.cpu_millis, job->resources.cpu_millis, view->capacity.cpu_millis);
-    double memory = share(slot->used.memory_bytes, job->resources.memory_bytes, view->capacity.memory_bytes);
-    double disk = share(slot->used.disk_bytes, job->resources.disk_bytes, view->capacity.disk_bytes);
+    double memory =
+        share(slot->used.memory_bytes, job->resources.memory_bytes, view->capacity.memory_bytes);
+    double disk =
+        share(slot->used.disk_bytes, job->resources.disk_bytes, view->capacity.disk_bytes);
     double most = cpu > memory ? cpu : memory, least = cpu < memory ? cpu : memory;
-    double cost = COST_SAME_MACHINE * (double)pass->on_machine[machine] + COST_SAME_ZONE * (double)pass->in_zone[slot->zone];
+    double cost = COST_SAME_MACHINE * (double)pass->on_machine[machine] +
+                  COST_SAME_ZONE * (double)pass->in_zone[slot->zone];
 
     most = most > disk ? most : disk;
     for (size_t i = 0; i < job->constraint_count; i++)
@@ -196,13 +224,15 @@ static double cost_of(const struct pass *pass, const struct clu_view_job *job, s
 
 /* ---- decisions ---- */
 
-static void decide(struct pass *pass, enum clu_decision_kind kind, size_t task, int32_t machine, const char *reason)
+static void decide(struct pass *pass, enum clu_decision_kind kind, size_t task, int32_t machine,
+                   const char *reason)
 {
     const struct clu_view_task *view = &pass->view->tasks[task];
 
     if (kind == CLU_WAIT && view->reason && strcmp(view->reason, reason) == 0)
         return;
-    pass->plan->decisions[pass->plan->count++] = (struct clu_decision){ kind, task, machine, reason };
+    pass->plan->decisions[pass->plan->count++] =
+        (struct clu_decision){ kind, task, machine, reason };
 }
 
 static void task_place(struct pass *pass, size_t task, int32_t machine, const char *reason)
@@ -240,7 +270,8 @@ static int32_t machine_pick(struct pass *pass, const struct clu_view_job *job, c
         }
     }
     if (best != CLU_NONE) {
-        *reason = base_arena_printf(pass->arena, "the best of %zu machines that fit, of %zu", against[OBSTACLE_NONE], count);
+        *reason = base_arena_printf(pass->arena, "the best of %zu machines that fit, of %zu",
+                                    against[OBSTACLE_NONE], count);
         return best;
     }
     if (count == 0)
@@ -249,7 +280,8 @@ static int32_t machine_pick(struct pass *pass, const struct clu_view_job *job, c
         *reason = base_arena_printf(pass->arena, "waits: none of %zu machines fits:", count);
     for (int i = 1; i < OBSTACLES; i++)
         if (against[i] > 0)
-            *reason = base_arena_printf(pass->arena, "%s %zu %s;", *reason, against[i], obstacle_texts[i]);
+            *reason = base_arena_printf(pass->arena, "%s %zu %s;", *reason, against[i],
+                                        obstacle_texts[i]);
     return CLU_NONE;
 }
 
@@ -264,17 +296,20 @@ static void pinned_consider(struct pass *pass, size_t task)
         if (pass->view->machines[view->machine].up)
             return;
         decide(pass, CLU_WAIT, task, view->machine,
-               base_arena_printf(pass->arena, "waits for machine %s, which is not heard of: its data is there", view->pin_name));
+               base_arena_printf(pass->arena,
+                                 "waits for machine %s, which is not heard of: its data is there",
+                                 view->pin_name));
         return;
     }
     if (view->pin != CLU_NONE)
         obstacle = feasible(pass, job, (size_t)view->pin);
     if (obstacle == OBSTACLE_NONE)
-        task_place(pass, task, view->pin, base_arena_printf(pass->arena, "its data is on machine %s", view->pin_name));
+        task_place(pass, task, view->pin,
+                   base_arena_printf(pass->arena, "its data is on machine %s", view->pin_name));
     else
         decide(pass, CLU_WAIT, task, CLU_NONE,
-               base_arena_printf(pass->arena, "waits for machine %s, where its data is: %s", view->pin_name,
-                                 obstacle_texts[obstacle]));
+               base_arena_printf(pass->arena, "waits for machine %s, where its data is: %s",
+                                 view->pin_name, obstacle_texts[obstacle]));
 }
 
 static void task_consider(struct pass *pass, size_t task)
@@ -303,7 +338,8 @@ static void task_consider(struct pass *pass, size_t task)
     from = view->machine == CLU_NONE ? "" : pass->view->machines[view->machine].name;
     if (*from) {
         pass->moves++;
-        reason = base_arena_printf(pass->arena, "moved from %s, which is not heard of: %s", from, reason);
+        reason = base_arena_printf(pass->arena, "moved from %s, which is not heard of: %s", from,
+                                   reason);
     }
     task_place(pass, task, machine, reason);
 }
@@ -312,17 +348,21 @@ static void task_consider(struct pass *pass, size_t task)
 static void generations_advance(struct pass *pass)
 {
     const struct clu_view *view = pass->view;
-    size_t *behind = BASE_NEW_ARRAY(pass->arena, size_t, view->job_count + 1);      /* 1 + a task to restart */
-    uint32_t *missing = BASE_NEW_ARRAY(pass->arena, uint32_t, view->job_count + 1); /* not available */
+    size_t *behind =
+        BASE_NEW_ARRAY(pass->arena, size_t, view->job_count + 1); /* 1 + a task to restart */
+    uint32_t *missing =
+        BASE_NEW_ARRAY(pass->arena, uint32_t, view->job_count + 1); /* not available */
 
     for (size_t i = 0; i < view->task_count; i++) {
         const struct clu_view_task *task = &view->tasks[i];
-        bool old = task->machine != CLU_NONE && task->generation != view->jobs[task->job].generation;
+        bool old =
+            task->machine != CLU_NONE && task->generation != view->jobs[task->job].generation;
 
         if (!task->available)
             missing[task->job]++;
         /* One that is not available anyway costs nothing to restart: it goes first. */
-        if (old && (!behind[task->job] || (view->tasks[behind[task->job] - 1].available && !task->available)))
+        if (old && (!behind[task->job] ||
+                    (view->tasks[behind[task->job] - 1].available && !task->available)))
             behind[task->job] = 1 + i;
     }
     for (size_t job = 0; job < view->job_count; job++) {
@@ -332,13 +372,15 @@ static void generations_advance(struct pass *pass)
             continue;
         task = &view->tasks[behind[job] - 1];
         if (view->machines[task->machine].up && missing[job] <= (task->available ? 0u : 1u))
-            decide(pass, CLU_ADVANCE, behind[job] - 1, task->machine, "restarted for its job's new specification");
+            decide(pass, CLU_ADVANCE, behind[job] - 1, task->machine,
+                   "restarted for its job's new specification");
     }
 }
 
 /* ---- why ---- */
 
-void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_arena *arena, const char ***lines, size_t *count)
+void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_arena *arena,
+                          const char ***lines, size_t *count)
 {
     const struct clu_view_task *subject = &view->tasks[task];
     const struct clu_view_job *job = &view->jobs[subject->job];
@@ -362,11 +404,13 @@ void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_
         obstacle = feasible(&pass, job, i);
         (*lines)[i] = base_arena_printf(
             arena,
-            "%s%s: %s (zone %s; %" PRIu64 " of %" PRIu64 " millicores, %" PRIu64 " of %" PRIu64 " MiB memory, %" PRIu64
-            " of %" PRIu64 " MiB disk promised to others; %u other tasks of the job; cost %.0f)",
-            machine->name, (int32_t)i == subject->machine ? " (it is here)" : "", obstacle_texts[obstacle], machine->zone,
-            slot->used.cpu_millis, machine->capacity.cpu_millis, slot->used.memory_bytes >> 20,
-            machine->capacity.memory_bytes >> 20, slot->used.disk_bytes >> 20, machine->capacity.disk_bytes >> 20,
-            pass.on_machine[i], cost_of(&pass, job, i));
+            "%s%s: %s (zone %s; %" PRIu64 " of %" PRIu64 " millicores, %" PRIu64 " of %" PRIu64
+            " MiB memory, %" PRIu64 " of %" PRIu64
+            " MiB disk promised to others; %u other tasks of the job; cost %.0f)",
+            machine->name, (int32_t)i == subject->machine ? " (it is here)" : "",
+            obstacle_texts[obstacle], machine->zone, slot->used.cpu_millis,
+            machine->capacity.cpu_millis, slot->used.memory_bytes >> 20,
+            machine->capacity.memory_bytes >> 20, slot->used.disk_bytes >> 20,
+            machine->capacity.disk_bytes >> 20, pass.on_machine[i], cost_of(&pass, job, i));
     }
 }

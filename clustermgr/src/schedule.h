@@ -1,8 +1,10 @@
-/* schedule.h: which task runs where: a pure function from a view of the cell to a plan, with a because for each decision.
+/* schedule.h: which task runs where: a pure function from a view of the cell to a plan, with a
+ * because for each decision.
  *
- * The caller (scheduler.c in the clustermaster) makes the view from the replicated state, and proposes the plan as one
- * command, which applies each decision only when its task is still as it was. Indexes instead of pointers tie the view's
- * parts together. Nothing here waits, allocates outside the arena, or reads a clock. */
+ * The caller (scheduler.c in the clustermaster) makes the view from the replicated state, and
+ * proposes the plan as one command, which applies each decision only when its task is still as it
+ * was. Indexes instead of pointers tie the view's parts together. Nothing here waits, allocates
+ * outside the arena, or reads a clock. */
 #ifndef CLU_SCHEDULE_H
 #define CLU_SCHEDULE_H
 
@@ -25,7 +27,7 @@ struct clu_view_machine {
 };
 struct clu_view_job {
     const char *name;
-    int band; /* smaller: more urgent */
+    int band;                       /* smaller: more urgent */
     struct clu_resources resources; /* of each task */
     const struct clu_constraint *constraints;
     size_t constraint_count;
@@ -35,8 +37,8 @@ struct clu_view_job {
 struct clu_view_task {
     int32_t job; /* index of its job */
     uint32_t index;
-    int32_t machine; /* where it is; CLU_NONE: nowhere */
-    int32_t pin;     /* pinned: where its data is; CLU_NONE: nowhere yet */
+    int32_t machine;      /* where it is; CLU_NONE: nowhere */
+    int32_t pin;          /* pinned: where its data is; CLU_NONE: nowhere yet */
     const char *pin_name; /* of that machine, also when the cell does not know it (any more) */
     uint64_t generation;  /* it runs */
     bool available;       /* runs and is healthy */
@@ -66,12 +68,15 @@ struct clu_decision {
 struct clu_plan {
     struct clu_decision *decisions;
     size_t count;
-    bool moves_held; /* moves_max kept tasks on dead machines: there is more to do in a later pass */
+    /* moves_max kept tasks on dead machines: there is more to do in a later pass */
+    bool moves_held;
 };
 /* The plan and its texts live in `arena`. */
 void clu_schedule(const struct clu_view *view, struct base_arena *arena, struct clu_plan *plan);
 
-/* One line a machine: whether the task could go there, what speaks against or how it ranks. For "why". */
-void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_arena *arena, const char ***lines, size_t *count);
+/* One line a machine: whether the task could go there, what speaks against or how it ranks. For
+ * "why". */
+void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_arena *arena,
+                          const char ***lines, size_t *count);
 
 #endif

@@ -1,6 +1,7 @@
-/* scheduler.c: the leader's fiber that keeps placing tasks: state -> view -> schedule.c -> plan -> one command. The plan names
- * each task's incarnation, so what changed meanwhile makes its decision void, not wrong. Sleeps until jobs, tasks or machines
- * change; how many tasks may leave dead machines is a token bucket. */
+/* scheduler.c: the leader's fiber that keeps placing tasks: state -> view -> schedule.c -> plan
+ * -> one command. The plan names each task's incarnation, so what changed meanwhile makes its
+ * decision void, not wrong. Sleeps until jobs, tasks or machines change; how many tasks may leave
+ * dead machines is a token bucket. */
 #include <stdlib.h>
 
 #include "chassis/log.h"
@@ -11,14 +12,17 @@ enum { PLAN_MAX = 4096 }; /* decisions of one command; the rest follow in the ne
 
 /* ---- the view ---- */
 
-static struct clu_constraint *constraints_make(const CLU_PB(JobSpec) *spec, struct base_arena *arena)
+static struct clu_constraint *constraints_make(const CLU_PB(JobSpec) * spec,
+                                               struct base_arena *arena)
 {
-    struct clu_constraint *out = BASE_NEW_ARRAY(arena, struct clu_constraint, spec->n_constraints + 1);
+    struct clu_constraint *out =
+        BASE_NEW_ARRAY(arena, struct clu_constraint, spec->n_constraints + 1);
 
     for (size_t i = 0; i < spec->n_constraints; i++)
-        out[i] = (struct clu_constraint){ clu_str(arena, spec->constraints[i]->attribute),
-                                          clu_str(arena, spec->constraints[i]->value), spec->constraints[i]->negated,
-                                          spec->constraints[i]->soft };
+        out[i] =
+            (struct clu_constraint){ clu_str(arena, spec->constraints[i]->attribute),
+                                     clu_str(arena, spec->constraints[i]->value),
+                                     spec->constraints[i]->negated, spec->constraints[i]->soft };
     return out;
 }
 
@@ -36,13 +40,16 @@ static void job_view(const struct clu_job *job, struct base_arena *arena, struct
         .generation = job->generation,
     };
     if (spec->resources)
-        out->resources = (struct clu_resources){ spec->resources->cpu_millis, spec->resources->memory_bytes,
-                                                 spec->resources->disk_bytes };
+        out->resources =
+            (struct clu_resources){ spec->resources->cpu_millis, spec->resources->memory_bytes,
+                                    spec->resources->disk_bytes };
 }
 
-static void task_view(struct clu_master *master, const struct clu_task *task, int32_t job, struct clu_view_task *out)
+static void task_view(struct clu_master *master, const struct clu_task *task, int32_t job,
+                      struct clu_view_task *out)
 {
-    const char *pin = task->job->spec->pinned ? clu__pin_find(master->state, task->job->name, task->index) : NULL;
+    const char *pin =
+        task->job->spec->pinned ? clu__pin_find(master->state, task->job->name, task->index) : NULL;
     struct clu_machine *pin_machine = pin ? clu__machine_find(master->state, pin) : NULL;
 
     *out = (struct clu_view_task){
@@ -57,11 +64,12 @@ static void task_view(struct clu_master *master, const struct clu_task *task, in
     };
 }
 
-void clu__view_make(struct clu_master *master, struct base_arena *arena, struct clu_view *view, const struct clu_task *subject,
-                    size_t *subject_index)
+void clu__view_make(struct clu_master *master, struct base_arena *arena, struct clu_view *view,
+                    const struct clu_task *subject, size_t *subject_index)
 {
     struct clu_state *state = master->state;
-    struct clu_view_machine *machines = BASE_NEW_ARRAY(arena, struct clu_view_machine, state->machine_count + 1);
+    struct clu_view_machine *machines =
+        BASE_NEW_ARRAY(arena, struct clu_view_machine, state->machine_count + 1);
     struct clu_view_job *jobs = BASE_NEW_ARRAY(arena, struct clu_view_job, state->job_count + 1);
     struct clu_view_task *tasks;
     struct clu_machine *machine;
@@ -69,17 +77,23 @@ void clu__view_make(struct clu_master *master, struct base_arena *arena, struct 
     size_t count = 0;
 
     *view = (struct clu_view){ .machines = machines, .jobs = jobs };
-    RB_FOREACH(machine, clu_machines, &state->machines) {
+    RB_FOREACH(machine, clu_machines, &state->machines)
+    {
         machine->view_index = (int32_t)view->machine_count;
         machines[view->machine_count++] = (struct clu_view_machine){
-            machine->name, machine->zone, machine->rack,
-            { machine->capacity.cpu_millis, machine->capacity.memory_bytes, machine->capacity.disk_bytes }, machine->up,
+            machine->name,
+            machine->zone,
+            machine->rack,
+            { machine->capacity.cpu_millis, machine->capacity.memory_bytes,
+              machine->capacity.disk_bytes },
+            machine->up,
         };
     }
     RB_FOREACH(job, clu_jobs, &state->jobs)
-        count += job->spec->tasks;
+    count += job->spec->tasks;
     view->tasks = tasks = BASE_NEW_ARRAY(arena, struct clu_view_task, count + 1);
-    RB_FOREACH(job, clu_jobs, &state->jobs) {
+    RB_FOREACH(job, clu_jobs, &state->jobs)
+    {
         job_view(job, arena, &jobs[view->job_count]);
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
             if (job->tasks[i] == subject)
@@ -92,8 +106,8 @@ void clu__view_make(struct clu_master *master, struct base_arena *arena, struct 
 
 /* ---- the fiber ---- */
 
-static CLU_PB(Command) *plan_command(struct clu_master *master, const struct clu_view *view, const struct clu_plan *plan,
-                                     struct base_arena *arena)
+static CLU_PB(Command) * plan_command(struct clu_master *master, const struct clu_view *view,
+                                      const struct clu_plan *plan, struct base_arena *arena)
 {
     CLU_PB(Command) *command = CLU_NEW(arena, Command, command);
     CLU_PB(Plan) *out = CLU_NEW(arena, Plan, plan);
@@ -103,15 +117,19 @@ static CLU_PB(Command) *plan_command(struct clu_master *master, const struct clu
     for (size_t i = 0; i < count; i++) {
         const struct clu_decision *decision = &plan->decisions[i];
         const struct clu_view_task *task = &view->tasks[decision->task];
-        CLU_PB(Decision) *record = out->decisions[out->n_decisions++] = CLU_NEW(arena, Decision, decision);
+        CLU_PB(Decision) *record = out->decisions[out->n_decisions++] =
+            CLU_NEW(arena, Decision, decision);
 
         record->job = ch_data_str(view->jobs[task->job].name);
         record->index = task->index;
-        record->incarnation = clu__task_find(master->state, view->jobs[task->job].name, task->index)->incarnation;
-        record->kind = decision->kind == CLU_PLACE     ? STRATA__CLUSTERMGR__V1__DECISION__KIND__PLACE
-                       : decision->kind == CLU_ADVANCE ? STRATA__CLUSTERMGR__V1__DECISION__KIND__ADVANCE
-                                                       : STRATA__CLUSTERMGR__V1__DECISION__KIND__WAIT;
-        record->machine = ch_data_str(decision->machine == CLU_NONE ? "" : view->machines[decision->machine].name);
+        record->incarnation =
+            clu__task_find(master->state, view->jobs[task->job].name, task->index)->incarnation;
+        record->kind = decision->kind == CLU_PLACE ? STRATA__CLUSTERMGR__V1__DECISION__KIND__PLACE
+                       : decision->kind == CLU_ADVANCE
+                           ? STRATA__CLUSTERMGR__V1__DECISION__KIND__ADVANCE
+                           : STRATA__CLUSTERMGR__V1__DECISION__KIND__WAIT;
+        record->machine = ch_data_str(
+            decision->machine == CLU_NONE ? "" : view->machines[decision->machine].name);
         record->reason = ch_data_str(decision->reason);
     }
     command->what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_PLAN;
@@ -119,7 +137,8 @@ static CLU_PB(Command) *plan_command(struct clu_master *master, const struct clu
     return command;
 }
 
-static void plan_count(struct clu_master *master, const struct clu_view *view, const struct clu_plan *plan, double *tokens)
+static void plan_count(struct clu_master *master, const struct clu_view *view,
+                       const struct clu_plan *plan, double *tokens)
 {
     for (size_t i = 0; i < plan->count && i < PLAN_MAX; i++) {
         if (plan->decisions[i].kind != CLU_PLACE)
@@ -153,8 +172,8 @@ static CH_WAITS struct base_status pass(struct clu_master *master, double *token
     *held = plan.moves_held;
     plan_count(master, &view, &plan, tokens);
     if (plan.count > 0)
-        status = clu__propose(master, plan_command(master, &view, &plan, &arena), clu__propose_deadline(master, NULL), &arena,
-                              &reply);
+        status = clu__propose(master, plan_command(master, &view, &plan, &arena),
+                              clu__propose_deadline(master, NULL), &arena, &reply);
     base_arena_free(&arena);
     return status;
 }

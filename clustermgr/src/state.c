@@ -1,14 +1,17 @@
 /* state.c: the replicated state's containers, and the door commands come in by.
  *
  * Invariants
- * 1. Every change draws a new `version`, kept in the log and in snapshots: versions, lock epochs, session ids and task
- *    incarnations are such numbers, so none of them is ever given twice or goes back, whatever is deleted or restarted.
- * 2. The same commands give the same state and the same snapshot bytes. Nothing here reads a clock or a random source.
+ * 1. Every change draws a new `version`, kept in the log and in snapshots: versions, lock epochs,
+ * session ids and task incarnations are such numbers, so none of them is ever given twice or goes
+ * back, whatever is deleted or restarted.
+ * 2. The same commands give the same state and the same snapshot bytes. Nothing here reads a
+ * clock or a random source.
  * 3. A command that fails changes nothing.
  * 4. A lock's holder and an ephemeral node's owner are sessions that exist.
  * 5. A node `task` is there exactly while its task is on a machine and has told its endpoint.
  *
- * Commands of names, sessions and locks: state_names.c. Of jobs, tasks and machines: state_cell.c. Snapshots: state_snapshot.c. */
+ * Commands of names, sessions and locks: state_names.c. Of jobs, tasks and machines:
+ * state_cell.c. Snapshots: state_snapshot.c. */
 #include "state.h"
 
 #include <stdarg.h>
@@ -64,10 +67,13 @@ static void state_apply(void *self, uint64_t index, struct base_bytes bytes, str
     base_arena_init(&arena);
     status = ch_proto_decode(CLU_DESCRIPTOR(command), bytes, &arena, &message);
     if (base_failed(status)) {
-        clu__fail(&result, BASE_INTERNAL, "a command of the log does not decode: %s", base_status_text(&status));
+        clu__fail(&result, BASE_INTERNAL, "a command of the log does not decode: %s",
+                  base_status_text(&status));
         base_status_free(&status);
-    } else if (!clu__apply_names(state, (void *)message, &result) && !clu__apply_cell(state, (void *)message, &result)) {
-        clu__fail(&result, BASE_UNIMPLEMENTED, "a command of the log is of a later version of clustermaster");
+    } else if (!clu__apply_names(state, (void *)message, &result) &&
+               !clu__apply_cell(state, (void *)message, &result)) {
+        clu__fail(&result, BASE_UNIMPLEMENTED,
+                  "a command of the log is of a later version of clustermaster");
     }
     strata__clustermgr__v1__command_reply__init(&reply);
     reply.code = (int32_t)result.code;
@@ -82,9 +88,10 @@ static void state_apply(void *self, uint64_t index, struct base_bytes bytes, str
 
 struct con_machine clu__state_machine(struct clu_state *state)
 {
-    return (struct con_machine){
-        .apply = state_apply, .snapshot = clu__state_save, .restore = clu__state_restore, .self = state
-    };
+    return (struct con_machine){ .apply = state_apply,
+                                 .snapshot = clu__state_save,
+                                 .restore = clu__state_restore,
+                                 .self = state };
 }
 
 struct clu_state *clu__state_new(void)
@@ -128,11 +135,13 @@ void clu__state_clear(struct clu_state *state)
         clu__job_remove(state, RB_ROOT(&state->jobs));
     while (RB_ROOT(&state->nodes))
         clu__node_remove(state, RB_ROOT(&state->nodes));
-    RB_FOREACH_SAFE(session, clu_sessions, &state->sessions, session_next) {
+    RB_FOREACH_SAFE(session, clu_sessions, &state->sessions, session_next)
+    {
         RB_REMOVE(clu_sessions, &state->sessions, session);
         session_free(session);
     }
-    RB_FOREACH_SAFE(machine, clu_machines, &state->machines, machine_next) {
+    RB_FOREACH_SAFE(machine, clu_machines, &state->machines, machine_next)
+    {
         RB_REMOVE(clu_machines, &state->machines, machine);
         machine_free(machine);
     }
@@ -263,7 +272,8 @@ struct clu_session *clu__session_find(const struct clu_state *state, uint64_t id
     return RB_FIND(clu_sessions, (struct clu_sessions *)&state->sessions, &key);
 }
 
-struct clu_session *clu__session_make(struct clu_state *state, uint64_t id, uint32_t lease_ms, struct base_bytes owner)
+struct clu_session *clu__session_make(struct clu_state *state, uint64_t id, uint32_t lease_ms,
+                                      struct base_bytes owner)
 {
     struct clu_session *session = zeroed(sizeof(*session));
 
@@ -292,7 +302,7 @@ struct clu_machine *clu__machine_make(struct clu_state *state, struct base_bytes
     return machine;
 }
 
-void clu__machine_set(struct clu_machine *machine, const CLU_PB(Machine) *from)
+void clu__machine_set(struct clu_machine *machine, const CLU_PB(Machine) * from)
 {
     clu__str_set(&machine->address, ch_bytes_of(from->address));
     clu__str_set(&machine->zone, ch_bytes_of(from->zone));
@@ -317,7 +327,8 @@ struct clu_task *clu__task_find(const struct clu_state *state, const char *job_n
     return job && index < job->spec->tasks ? job->tasks[index] : NULL;
 }
 
-struct clu_job *clu__job_make(struct clu_state *state, const CLU_PB(JobSpec) *spec, uint64_t generation)
+struct clu_job *clu__job_make(struct clu_state *state, const CLU_PB(JobSpec) * spec,
+                              uint64_t generation)
 {
     struct clu_job *job = zeroed(sizeof(*job));
 
@@ -329,7 +340,7 @@ struct clu_job *clu__job_make(struct clu_state *state, const CLU_PB(JobSpec) *sp
     return job;
 }
 
-void clu__job_spec_set(struct clu_job *job, const CLU_PB(JobSpec) *spec)
+void clu__job_spec_set(struct clu_job *job, const CLU_PB(JobSpec) * spec)
 {
     struct base_arena arena;
 
@@ -379,8 +390,8 @@ static struct clu_pin *pin_of(const struct clu_state *state, const char *job, ui
     struct clu_pin *pin;
 
     TAILQ_FOREACH(pin, &state->pins, entry)
-        if (pin->index == index && strcmp(pin->job, job) == 0)
-            return pin;
+    if (pin->index == index && strcmp(pin->job, job) == 0)
+        return pin;
     return NULL;
 }
 

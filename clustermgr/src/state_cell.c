@@ -1,10 +1,11 @@
 /* state_cell.c: the commands of jobs, tasks and machines.
  *
  * Invariants
- * 1. A task is on at most one machine; each placement has an incarnation of its own, and a report or decision about another
- *    incarnation (or, for reports, another generation) changes nothing.
+ * 1. A task is on at most one machine; each placement has an incarnation of its own, and a report
+ * or decision about another incarnation (or, for reports, another generation) changes nothing.
  * 2. A pinned task that was placed has a pin, which outlives its job.
- * 3. A task's endpoint node is unhealthy unless its agent, on a machine that is up, last said that it runs and is healthy. */
+ * 3. A task's endpoint node is unhealthy unless its agent, on a machine that is up, last said
+ * that it runs and is healthy. */
 #include "state.h"
 
 #include <inttypes.h>
@@ -13,7 +14,8 @@
 
 /* ---- endpoints as names ---- */
 
-static void task_path(const struct clu_state *state, const struct clu_task *task, char path[CLU_PATH_MAX])
+static void task_path(const struct clu_state *state, const struct clu_task *task,
+                      char path[CLU_PATH_MAX])
 {
     snprintf(path, CLU_PATH_MAX, "/%s/%s/%" PRIu32, state->cell, task->job->name, task->index);
 }
@@ -45,7 +47,8 @@ static void endpoint_publish(struct clu_state *state, const struct clu_task *tas
     }
     task_path(state, task, path);
     node = clu__node_find(state, path);
-    if (node && node->task && node->unhealthy == unhealthy && base_bytes_eq(base_buf_bytes(&node->value), value))
+    if (node && node->task && node->unhealthy == unhealthy &&
+        base_bytes_eq(base_buf_bytes(&node->value), value))
         return;
     if (!node)
         node = clu__node_make(state, path);
@@ -66,7 +69,8 @@ static void assignments_changed(struct clu_state *state, struct clu_machine *mac
 /* ---- jobs ---- */
 
 /* Makes job->tasks as many as the specification says. */
-static void tasks_resize(struct clu_state *state, struct clu_job *job, uint32_t before, int64_t wall_us)
+static void tasks_resize(struct clu_state *state, struct clu_job *job, uint32_t before,
+                         int64_t wall_us)
 {
     uint32_t count = job->spec->tasks;
 
@@ -86,7 +90,8 @@ static void tasks_resize(struct clu_state *state, struct clu_job *job, uint32_t 
     }
 }
 
-static void submit_job(struct clu_state *state, const CLU_PB(SubmitJobRequest) *request, int64_t wall_us, struct clu__result *result)
+static void submit_job(struct clu_state *state, const CLU_PB(SubmitJobRequest) * request,
+                       int64_t wall_us, struct clu__result *result)
 {
     const char *name = clu_str(result->arena, request->spec->name);
     struct clu_job *job = clu__job_find(state, name);
@@ -94,7 +99,8 @@ static void submit_job(struct clu_state *state, const CLU_PB(SubmitJobRequest) *
     if (job) {
         result->number = job->generation;
         if (!ch_proto_equal(&job->spec->base, &request->spec->base))
-            clu__fail(result, BASE_ALREADY_EXISTS, "job %s is there with another specification: update it, or kill it first",
+            clu__fail(result, BASE_ALREADY_EXISTS,
+                      "job %s is there with another specification: update it, or kill it first",
                       name);
         return;
     }
@@ -107,7 +113,8 @@ static void submit_job(struct clu_state *state, const CLU_PB(SubmitJobRequest) *
     tasks_resize(state, job, 0, wall_us);
 }
 
-static void update_job(struct clu_state *state, CLU_PB(UpdateJobRequest) *request, int64_t wall_us, struct clu__result *result)
+static void update_job(struct clu_state *state, CLU_PB(UpdateJobRequest) * request, int64_t wall_us,
+                       struct clu__result *result)
 {
     const char *name = clu_str(result->arena, request->spec->name);
     struct clu_job *job = clu__job_find(state, name);
@@ -133,7 +140,8 @@ static void update_job(struct clu_state *state, CLU_PB(UpdateJobRequest) *reques
     result->number = job->generation;
 }
 
-static void kill_job(struct clu_state *state, const CLU_PB(KillJobRequest) *request, struct clu__result *result)
+static void kill_job(struct clu_state *state, const CLU_PB(KillJobRequest) * request,
+                     struct clu__result *result)
 {
     const char *name = clu_str(result->arena, request->name);
     struct clu_job *job = clu__job_find(state, name);
@@ -152,12 +160,13 @@ static void kill_job(struct clu_state *state, const CLU_PB(KillJobRequest) *requ
 
 /* ---- machines ---- */
 
-static void task_report(struct clu_state *state, const struct clu_machine *machine, const CLU_PB(Task) *report, int64_t wall_us,
-                        struct base_arena *arena)
+static void task_report(struct clu_state *state, const struct clu_machine *machine,
+                        const CLU_PB(Task) * report, int64_t wall_us, struct base_arena *arena)
 {
     struct clu_task *task = clu__task_find(state, clu_str(arena, report->job), report->index);
 
-    if (!task || task->machine != machine || task->incarnation != report->incarnation || task->generation != report->generation)
+    if (!task || task->machine != machine || task->incarnation != report->incarnation ||
+        task->generation != report->generation)
         return;
     if (task->state != report->state)
         task->since_us = wall_us;
@@ -171,13 +180,15 @@ static void task_report(struct clu_state *state, const struct clu_machine *machi
     endpoint_publish(state, task);
 }
 
-static void report(struct clu_state *state, const CLU_PB(ReportRequest) *request, int64_t wall_us, struct clu__result *result)
+static void report(struct clu_state *state, const CLU_PB(ReportRequest) * request, int64_t wall_us,
+                   struct clu__result *result)
 {
     const char *name = clu_str(result->arena, request->machine->name);
     struct clu_machine *machine = clu__machine_find(state, name);
 
     if (!machine && state->machine_count >= CLU_MACHINES_MAX) {
-        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the cell has %d machines already", CLU_MACHINES_MAX);
+        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the cell has %d machines already",
+                  CLU_MACHINES_MAX);
         return;
     }
     state->cell_changed = clu__change(state);
@@ -191,12 +202,13 @@ static void report(struct clu_state *state, const CLU_PB(ReportRequest) *request
         struct clu_session *session, *next;
 
         RB_FOREACH_SAFE(session, clu_sessions, &state->sessions, next)
-            if (clu__session_of_run(session, ch_bytes_of(request->ended_runs[i])))
-                clu__session_end(state, session);
+        if (clu__session_of_run(session, ch_bytes_of(request->ended_runs[i])))
+            clu__session_end(state, session);
     }
 }
 
-static void machine_down(struct clu_state *state, const CLU_PB(MachineDown) *request, int64_t wall_us, struct clu__result *result)
+static void machine_down(struct clu_state *state, const CLU_PB(MachineDown) * request,
+                         int64_t wall_us, struct clu__result *result)
 {
     const char *name = clu_str(result->arena, request->name);
     struct clu_machine *machine = clu__machine_find(state, name);
@@ -206,7 +218,8 @@ static void machine_down(struct clu_state *state, const CLU_PB(MachineDown) *req
         return;
     state->cell_changed = clu__change(state);
     machine->up = false;
-    RB_FOREACH(job, clu_jobs, &state->jobs) {
+    RB_FOREACH(job, clu_jobs, &state->jobs)
+    {
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
             struct clu_task *task = job->tasks[i];
 
@@ -222,7 +235,8 @@ static void machine_down(struct clu_state *state, const CLU_PB(MachineDown) *req
 
 /* ---- plans ---- */
 
-static void place(struct clu_state *state, struct clu_task *task, struct clu_machine *machine, int64_t wall_us)
+static void place(struct clu_state *state, struct clu_task *task, struct clu_machine *machine,
+                  int64_t wall_us)
 {
     endpoint_withdraw(state, task);
     assignments_changed(state, task->machine);
@@ -241,7 +255,8 @@ static void place(struct clu_state *state, struct clu_task *task, struct clu_mac
         clu__pin_set(state, task->job->name, task->index, machine->name);
 }
 
-static void decision_apply(struct clu_state *state, const CLU_PB(Decision) *decision, int64_t wall_us, struct base_arena *arena)
+static void decision_apply(struct clu_state *state, const CLU_PB(Decision) * decision,
+                           int64_t wall_us, struct base_arena *arena)
 {
     struct clu_task *task = clu__task_find(state, clu_str(arena, decision->job), decision->index);
     struct clu_machine *machine = clu__machine_find(state, clu_str(arena, decision->machine));
@@ -272,7 +287,8 @@ static void decision_apply(struct clu_state *state, const CLU_PB(Decision) *deci
     clu__str_set(&task->reason, ch_bytes_of(decision->reason));
 }
 
-static void plan(struct clu_state *state, const CLU_PB(Plan) *request, int64_t wall_us, struct clu__result *result)
+static void plan(struct clu_state *state, const CLU_PB(Plan) * request, int64_t wall_us,
+                 struct clu__result *result)
 {
     for (size_t i = 0; i < request->n_decisions; i++) {
         state->cell_changed = clu__change(state); /* each placement its own incarnation */
@@ -280,7 +296,8 @@ static void plan(struct clu_state *state, const CLU_PB(Plan) *request, int64_t w
     }
 }
 
-bool clu__apply_cell(struct clu_state *state, const CLU_PB(Command) *command, struct clu__result *result)
+bool clu__apply_cell(struct clu_state *state, const CLU_PB(Command) * command,
+                     struct clu__result *result)
 {
     switch (command->what_case) {
     case STRATA__CLUSTERMGR__V1__COMMAND__WHAT_CELL_CREATE:

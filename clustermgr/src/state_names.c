@@ -1,14 +1,17 @@
-/* state_names.c: the commands of names, sessions and locks, as names.proto says them (Chubby, sections 2.3 to 2.8).
+/* state_names.c: the commands of names, sessions and locks, as names.proto says them (Chubby,
+ * sections 2.3 to 2.8).
  *
- * Paths and sizes were checked by who proposes (names.c); what depends on the state is checked here. Locking is a change of
- * the node: its version grows, watchers see it. A node keeps its lock's last epoch while it exists; epochs are versions, so
- * one taken after a delete is greater too. */
+ * Paths and sizes were checked by who proposes (names.c); what depends on the state is checked
+ * here. Locking is a change of the node: its version grows, watchers see it. A node keeps its
+ * lock's last epoch while it exists; epochs are versions, so one taken after a delete is greater
+ * too. */
 #include "state.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-static void set(struct clu_state *state, const CLU_PB(SetRequest) *request, struct clu__result *result)
+static void set(struct clu_state *state, const CLU_PB(SetRequest) * request,
+                struct clu__result *result)
 {
     const char *path = clu_str(result->arena, request->path);
     struct clu_node *node = clu__node_find(state, path);
@@ -17,12 +20,14 @@ static void set(struct clu_state *state, const CLU_PB(SetRequest) *request, stru
     if (request->session != 0 && !clu__session_find(state, request->session)) {
         clu__fail(result, BASE_NOT_FOUND, "session %" PRIu64 " has ended", request->session);
     } else if (request->expected_version >= 0 && request->expected_version != version) {
-        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is at version %" PRId64 ", not %" PRId64, path, version,
-                  request->expected_version);
+        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is at version %" PRId64 ", not %" PRId64,
+                  path, version, request->expected_version);
     } else if (node && node->task) {
-        clu__fail(result, BASE_PERMISSION_DENIED, "%s is a task's endpoint: the clustermaster writes it", path);
+        clu__fail(result, BASE_PERMISSION_DENIED,
+                  "%s is a task's endpoint: the clustermaster writes it", path);
     } else if (!node && state->node_count >= CLU_NODES_MAX) {
-        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the name space is full (%d nodes)", CLU_NODES_MAX);
+        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the name space is full (%d nodes)",
+                  CLU_NODES_MAX);
     } else {
         if (!node)
             node = clu__node_make(state, path);
@@ -34,20 +39,24 @@ static void set(struct clu_state *state, const CLU_PB(SetRequest) *request, stru
     }
 }
 
-static void delete_node(struct clu_state *state, const CLU_PB(DeleteRequest) *request, struct clu__result *result)
+static void delete_node(struct clu_state *state, const CLU_PB(DeleteRequest) * request,
+                        struct clu__result *result)
 {
     const char *path = clu_str(result->arena, request->path);
     struct clu_node *node = clu__node_find(state, path);
 
     if (!node) {
         clu__fail(result, BASE_NOT_FOUND, "%s does not exist", path);
-    } else if (request->expected_version >= 0 && (uint64_t)request->expected_version != node->version) {
-        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is at version %" PRIu64 ", not %" PRId64, path, node->version,
-                  request->expected_version);
+    } else if (request->expected_version >= 0 &&
+               (uint64_t)request->expected_version != node->version) {
+        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is at version %" PRIu64 ", not %" PRId64,
+                  path, node->version, request->expected_version);
     } else if (node->task) {
-        clu__fail(result, BASE_PERMISSION_DENIED, "%s is a task's endpoint: the clustermaster writes it", path);
+        clu__fail(result, BASE_PERMISSION_DENIED,
+                  "%s is a task's endpoint: the clustermaster writes it", path);
     } else if (node->lock_session != 0) {
-        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is locked by session %" PRIu64, path, node->lock_session);
+        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is locked by session %" PRIu64, path,
+                  node->lock_session);
     } else {
         clu__node_remove(state, node);
         result->number = clu__change(state);
@@ -55,10 +64,12 @@ static void delete_node(struct clu_state *state, const CLU_PB(DeleteRequest) *re
     }
 }
 
-static void open_session(struct clu_state *state, const CLU_PB(OpenSessionRequest) *request, struct clu__result *result)
+static void open_session(struct clu_state *state, const CLU_PB(OpenSessionRequest) * request,
+                         struct clu__result *result)
 {
     if (state->session_count >= CLU_SESSIONS_MAX) {
-        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "there are %d sessions already", CLU_SESSIONS_MAX);
+        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "there are %d sessions already",
+                  CLU_SESSIONS_MAX);
         return;
     }
     result->number = clu__change(state);
@@ -70,7 +81,8 @@ void clu__session_end(struct clu_state *state, struct clu_session *session)
     struct clu_node *node, *next;
 
     clu__change(state);
-    RB_FOREACH_SAFE(node, clu_nodes, &state->nodes, next) {
+    RB_FOREACH_SAFE(node, clu_nodes, &state->nodes, next)
+    {
         bool ephemeral = node->session == session->id, locked = node->lock_session == session->id;
 
         if (!ephemeral && !locked)
@@ -97,7 +109,8 @@ bool clu__session_of_run(const struct clu_session *session, struct base_bytes ru
     return run.len > 0 && hash && base_bytes_eq_str(run, hash + 1);
 }
 
-static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequest) *request, struct clu__result *result)
+static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequest) * request,
+                          struct clu__result *result)
 {
     struct clu_session *session = clu__session_find(state, request->session);
 
@@ -105,7 +118,8 @@ static void close_session(struct clu_state *state, const CLU_PB(CloseSessionRequ
         clu__session_end(state, session);
 }
 
-static void acquire(struct clu_state *state, const CLU_PB(AcquireRequest) *request, struct clu__result *result)
+static void acquire(struct clu_state *state, const CLU_PB(AcquireRequest) * request,
+                    struct clu__result *result)
 {
     const char *path = clu_str(result->arena, request->path);
     struct clu_node *node = clu__node_find(state, path);
@@ -116,11 +130,14 @@ static void acquire(struct clu_state *state, const CLU_PB(AcquireRequest) *reque
         result->number = node->lock_epoch;
     } else if (node && node->lock_session != 0) {
         /* Who proposed it waits and tries again. */
-        clu__fail(result, BASE_ABORTED, "%s is locked by session %" PRIu64, path, node->lock_session);
+        clu__fail(result, BASE_ABORTED, "%s is locked by session %" PRIu64, path,
+                  node->lock_session);
     } else if (node && node->task) {
-        clu__fail(result, BASE_PERMISSION_DENIED, "%s is a task's endpoint: it cannot be locked", path);
+        clu__fail(result, BASE_PERMISSION_DENIED, "%s is a task's endpoint: it cannot be locked",
+                  path);
     } else if (!node && state->node_count >= CLU_NODES_MAX) {
-        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the name space is full (%d nodes)", CLU_NODES_MAX);
+        clu__fail(result, BASE_RESOURCE_EXHAUSTED, "the name space is full (%d nodes)",
+                  CLU_NODES_MAX);
     } else {
         if (!node)
             node = clu__node_make(state, path);
@@ -132,8 +149,10 @@ static void acquire(struct clu_state *state, const CLU_PB(AcquireRequest) *reque
     }
 }
 
-/* Epoch 0: whatever epoch the session holds it under. What is not held so is left alone, and that is what was asked for. */
-static void release(struct clu_state *state, const CLU_PB(ReleaseRequest) *request, struct clu__result *result)
+/* Epoch 0: whatever epoch the session holds it under. What is not held so is left alone, and that
+ * is what was asked for. */
+static void release(struct clu_state *state, const CLU_PB(ReleaseRequest) * request,
+                    struct clu__result *result)
 {
     const char *path = clu_str(result->arena, request->path);
     struct clu_node *node = clu__node_find(state, path);
@@ -146,15 +165,17 @@ static void release(struct clu_state *state, const CLU_PB(ReleaseRequest) *reque
     clu__path_changed(state, path);
 }
 
-/* A node that is not there (erased before, by a call whose answer was lost) gets no new one, but the epoch given out is
- * greater than any it ever had, and any it will have is greater still. */
-static void break_lock(struct clu_state *state, const CLU_PB(BreakRequest) *request, struct clu__result *result)
+/* A node that is not there (erased before, by a call whose answer was lost) gets no new one, but
+ * the epoch given out is greater than any it ever had, and any it will have is greater still. */
+static void break_lock(struct clu_state *state, const CLU_PB(BreakRequest) * request,
+                       struct clu__result *result)
 {
     const char *path = clu_str(result->arena, request->path);
     struct clu_node *node = clu__node_find(state, path);
 
     if (node && node->lock_session != 0) {
-        clu__fail(result, BASE_FAILED_PRECONDITION, "%s is held by session %" PRIu64 ", which lives", path, node->lock_session);
+        clu__fail(result, BASE_FAILED_PRECONDITION,
+                  "%s is held by session %" PRIu64 ", which lives", path, node->lock_session);
         return;
     }
     if (node && node->task) {
@@ -170,7 +191,8 @@ static void break_lock(struct clu_state *state, const CLU_PB(BreakRequest) *requ
         clu__node_remove(state, node);
 }
 
-bool clu__apply_names(struct clu_state *state, const CLU_PB(Command) *command, struct clu__result *result)
+bool clu__apply_names(struct clu_state *state, const CLU_PB(Command) * command,
+                      struct clu__result *result)
 {
     switch (command->what_case) {
     case STRATA__CLUSTERMGR__V1__COMMAND__WHAT_SET:

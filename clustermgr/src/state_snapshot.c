@@ -1,18 +1,21 @@
-/* state_snapshot.c: the state as one message (state.proto, CellState) and back. In order of keys, so that equal states give
- * equal bytes: tests compare a replayed state with a restored one by them. */
+/* state_snapshot.c: the state as one message (state.proto, CellState) and back. In order of keys,
+ * so that equal states give equal bytes: tests compare a replayed state with a restored one by
+ * them. */
 #include "state.h"
 
 #include <stdlib.h>
 
 /* ---- saving ---- */
 
-static void nodes_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) *out)
+static void nodes_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) * out)
 {
     struct clu_node *node;
 
     out->nodes = BASE_NEW_ARRAY(arena, CLU_PB(NodeRecord) *, state->node_count + 1);
-    RB_FOREACH(node, clu_nodes, &state->nodes) {
-        CLU_PB(NodeRecord) *record = out->nodes[out->n_nodes++] = CLU_NEW(arena, NodeRecord, node_record);
+    RB_FOREACH(node, clu_nodes, &state->nodes)
+    {
+        CLU_PB(NodeRecord) *record = out->nodes[out->n_nodes++] =
+            CLU_NEW(arena, NodeRecord, node_record);
 
         record->node = CLU_NEW(arena, Node, node);
         record->node->path = ch_data_str(node->path);
@@ -26,13 +29,16 @@ static void nodes_save(struct clu_state *state, struct base_arena *arena, CLU_PB
     }
 }
 
-static void sessions_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) *out)
+static void sessions_save(struct clu_state *state, struct base_arena *arena,
+                          CLU_PB(CellState) * out)
 {
     struct clu_session *session;
 
     out->sessions = BASE_NEW_ARRAY(arena, CLU_PB(SessionRecord) *, state->session_count + 1);
-    RB_FOREACH(session, clu_sessions, &state->sessions) {
-        CLU_PB(SessionRecord) *record = out->sessions[out->n_sessions++] = CLU_NEW(arena, SessionRecord, session_record);
+    RB_FOREACH(session, clu_sessions, &state->sessions)
+    {
+        CLU_PB(SessionRecord) *record = out->sessions[out->n_sessions++] =
+            CLU_NEW(arena, SessionRecord, session_record);
 
         record->id = session->id;
         record->lease_ms = session->lease_ms;
@@ -40,7 +46,7 @@ static void sessions_save(struct clu_state *state, struct base_arena *arena, CLU
     }
 }
 
-static CLU_PB(Task) *task_save(const struct clu_task *task, struct base_arena *arena)
+static CLU_PB(Task) * task_save(const struct clu_task *task, struct base_arena *arena)
 {
     CLU_PB(Task) *out = CLU_NEW(arena, Task, task);
 
@@ -61,16 +67,17 @@ static CLU_PB(Task) *task_save(const struct clu_task *task, struct base_arena *a
     return out;
 }
 
-static void jobs_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) *out)
+static void jobs_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) * out)
 {
     struct clu_job *job;
     size_t tasks = 0;
 
     RB_FOREACH(job, clu_jobs, &state->jobs)
-        tasks += job->spec->tasks;
+    tasks += job->spec->tasks;
     out->jobs = BASE_NEW_ARRAY(arena, CLU_PB(Job) *, state->job_count + 1);
     out->tasks = BASE_NEW_ARRAY(arena, CLU_PB(Task) *, tasks + 1);
-    RB_FOREACH(job, clu_jobs, &state->jobs) {
+    RB_FOREACH(job, clu_jobs, &state->jobs)
+    {
         CLU_PB(Job) *record = out->jobs[out->n_jobs++] = CLU_NEW(arena, Job, job);
 
         record->spec = job->spec;
@@ -80,15 +87,18 @@ static void jobs_save(struct clu_state *state, struct base_arena *arena, CLU_PB(
     }
 }
 
-static void machines_save(struct clu_state *state, struct base_arena *arena, CLU_PB(CellState) *out)
+static void machines_save(struct clu_state *state, struct base_arena *arena,
+                          CLU_PB(CellState) * out)
 {
     struct clu_machine *machine;
     struct clu_pin *pin;
     size_t pins = 0;
 
     out->machines = BASE_NEW_ARRAY(arena, CLU_PB(Machine) *, state->machine_count + 1);
-    RB_FOREACH(machine, clu_machines, &state->machines) {
-        CLU_PB(Machine) *record = out->machines[out->n_machines++] = CLU_NEW(arena, Machine, machine);
+    RB_FOREACH(machine, clu_machines, &state->machines)
+    {
+        CLU_PB(Machine) *record = out->machines[out->n_machines++] =
+            CLU_NEW(arena, Machine, machine);
 
         record->name = ch_data_str(machine->name);
         record->address = ch_data_str(machine->address);
@@ -102,10 +112,12 @@ static void machines_save(struct clu_state *state, struct base_arena *arena, CLU
         record->up = machine->up;
     }
     TAILQ_FOREACH(pin, &state->pins, entry)
-        pins++;
+    pins++;
     out->pins = BASE_NEW_ARRAY(arena, CLU_PB(PinRecord) *, pins + 1);
-    TAILQ_FOREACH(pin, &state->pins, entry) {
-        CLU_PB(PinRecord) *record = out->pins[out->n_pins++] = CLU_NEW(arena, PinRecord, pin_record);
+    TAILQ_FOREACH(pin, &state->pins, entry)
+    {
+        CLU_PB(PinRecord) *record = out->pins[out->n_pins++] =
+            CLU_NEW(arena, PinRecord, pin_record);
 
         record->job = ch_data_str(pin->job);
         record->index = pin->index;
@@ -117,7 +129,7 @@ void clu__state_save(void *self, struct base_buf *out)
 {
     struct clu_state *state = self;
     struct base_arena arena;
-    CLU_PB(CellState) *message;
+    CLU_PB(CellState) * message;
 
     base_arena_init(&arena);
     message = CLU_NEW(&arena, CellState, cell_state);
@@ -134,7 +146,8 @@ void clu__state_save(void *self, struct base_buf *out)
 
 /* ---- restoring ---- */
 
-static void nodes_restore(struct clu_state *state, const CLU_PB(CellState) *from, struct base_arena *arena)
+static void nodes_restore(struct clu_state *state, const CLU_PB(CellState) * from,
+                          struct base_arena *arena)
 {
     for (size_t i = 0; i < from->n_nodes; i++) {
         const CLU_PB(Node) *record = from->nodes[i]->node;
@@ -150,7 +163,8 @@ static void nodes_restore(struct clu_state *state, const CLU_PB(CellState) *from
     }
 }
 
-static bool task_restore(struct clu_state *state, const CLU_PB(Task) *from, struct base_arena *arena)
+static bool task_restore(struct clu_state *state, const CLU_PB(Task) * from,
+                         struct base_arena *arena)
 {
     struct clu_job *job = clu__job_find(state, clu_str(arena, from->job));
     struct clu_task *task;
@@ -173,12 +187,14 @@ static bool task_restore(struct clu_state *state, const CLU_PB(Task) *from, stru
     return task->machine || from->machine.len == 0;
 }
 
-static bool jobs_restore(struct clu_state *state, const CLU_PB(CellState) *from, struct base_arena *arena)
+static bool jobs_restore(struct clu_state *state, const CLU_PB(CellState) * from,
+                         struct base_arena *arena)
 {
     uint64_t expected = 0;
 
     for (size_t i = 0; i < from->n_machines; i++) {
-        struct clu_machine *machine = clu__machine_make(state, ch_bytes_of(from->machines[i]->name));
+        struct clu_machine *machine =
+            clu__machine_make(state, ch_bytes_of(from->machines[i]->name));
 
         clu__machine_set(machine, from->machines[i]);
         machine->up = from->machines[i]->up;
@@ -197,7 +213,8 @@ static bool jobs_restore(struct clu_state *state, const CLU_PB(CellState) *from,
         if (!task_restore(state, from->tasks[i], arena))
             return false;
     for (size_t i = 0; i < from->n_pins; i++)
-        clu__pin_set(state, clu_str(arena, from->pins[i]->job), from->pins[i]->index, clu_str(arena, from->pins[i]->machine));
+        clu__pin_set(state, clu_str(arena, from->pins[i]->job), from->pins[i]->index,
+                     clu_str(arena, from->pins[i]->machine));
     return from->n_tasks == expected;
 }
 
@@ -220,11 +237,13 @@ struct base_status clu__state_restore(void *self, struct base_bytes snapshot)
         clu__str_set(&state->cell_id, ch_bytes_of(from->cell_id));
         nodes_restore(state, from, &arena);
         for (size_t i = 0; i < from->n_sessions; i++)
-            clu__session_make(state, from->sessions[i]->id, from->sessions[i]->lease_ms, ch_bytes_of(from->sessions[i]->owner));
+            clu__session_make(state, from->sessions[i]->id, from->sessions[i]->lease_ms,
+                              ch_bytes_of(from->sessions[i]->owner));
         whole = jobs_restore(state, from, &arena);
     }
     base_arena_free(&arena);
     if (!whole)
-        status = base_status_make(BASE_DATA_LOSS, "the snapshot's tasks do not fit its jobs and machines");
+        status = base_status_make(BASE_DATA_LOSS,
+                                  "the snapshot's tasks do not fit its jobs and machines");
     return base_status_wrap(status, "restore the cell's state");
 }

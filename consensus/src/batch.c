@@ -1,17 +1,20 @@
 /* batch.c: the journal's bytes.
  *
- * A segment is allocated full of zeros and synced before its first use. A batch is what one sync makes durable: a run of
- * 512-byte sectors, each with its own checksum, its number in the batch, the batch's first index, and a mark as its very
- * last byte. No sector is ever written twice with different contents but to be zeroed again.
+ * A segment is allocated full of zeros and synced before its first use. A batch is what one sync
+ * makes durable: a run of 512-byte sectors, each with its own checksum, its number in the batch,
+ * the batch's first index, and a mark as its very last byte. No sector is ever written twice with
+ * different contents but to be zeroed again.
  *
  * Invariants
- * 1. Batches are written one after the other; the next one is begun only after the sync of the one before. So only the last
- *    batch of a journal can be torn by a crash.
- * 2. A crash leaves of each sector of the torn batch: the zeros, all of it, or (a disk that tears sectors) a beginning of it
- *    followed by zeros: in each case the end mark is missing or the sector is whole.
- * 3. So a sector that is neither zero nor whole but has something where its end mark belongs was damaged later, and what it
- *    held may have been acknowledged: corrupt, never to be cut off. The same when anything of a later batch follows.
- * Source: protocol-aware recovery (FAST'18): tell a crash from corruption by what is stored apart from the entry. */
+ * 1. Batches are written one after the other; the next one is begun only after the sync of the
+ * one before. So only the last batch of a journal can be torn by a crash.
+ * 2. A crash leaves of each sector of the torn batch: the zeros, all of it, or (a disk that tears
+ * sectors) a beginning of it followed by zeros: in each case the end mark is missing or the
+ * sector is whole.
+ * 3. So a sector that is neither zero nor whole but has something where its end mark belongs was
+ * damaged later, and what it held may have been acknowledged: corrupt, never to be cut off. The
+ * same when anything of a later batch follows. Source: protocol-aware recovery (FAST'18): tell a
+ * crash from corruption by what is stored apart from the entry. */
 #include "batch.h"
 
 #include "base/codec.h"
@@ -37,7 +40,8 @@ static void sector_finish(uint8_t *sector, uint32_t number, uint64_t first_index
 
 static bool sector_whole(const uint8_t *sector)
 {
-    return sector[CON_SECTOR - 1] == END_MARK && base_get_le32(sector) == base_crc32c(0, sector + 4, CON_SECTOR - 4);
+    return sector[CON_SECTOR - 1] == END_MARK &&
+           base_get_le32(sector) == base_crc32c(0, sector + 4, CON_SECTOR - 4);
 }
 
 static bool sector_zero(const uint8_t *sector)
@@ -78,8 +82,10 @@ void con__batch_encode(const struct con_batch *batch, struct base_buf *out)
     }
 }
 
-/* Nothing whole begins here: is that the end, the pieces of a batch a crash cut short, or damage? */
-static enum con_scan tail_scan(struct base_bytes rest, uint64_t next_index, size_t *len, const char **why)
+/* Nothing whole begins here: is that the end, the pieces of a batch a crash cut short, or
+ * damage? */
+static enum con_scan tail_scan(struct base_bytes rest, uint64_t next_index, size_t *len,
+                               const char **why)
 {
     size_t torn_end = 0;
 
@@ -104,8 +110,8 @@ static enum con_scan tail_scan(struct base_bytes rest, uint64_t next_index, size
     return torn_end > 0 ? CON_SCAN_TORN : CON_SCAN_END;
 }
 
-enum con_scan con__batch_scan(struct base_bytes rest, uint64_t next_index, struct base_buf *payload, struct con_batch *batch,
-                              size_t *len, const char **why)
+enum con_scan con__batch_scan(struct base_bytes rest, uint64_t next_index, struct base_buf *payload,
+                              struct con_batch *batch, size_t *len, const char **why)
 {
     size_t size = CON_SECTOR;
     uint64_t records_len = 0;
@@ -114,8 +120,8 @@ enum con_scan con__batch_scan(struct base_bytes rest, uint64_t next_index, struc
     for (size_t at = 0; at < size; at += CON_SECTOR) {
         const uint8_t *sector = rest.data + at;
 
-        if (at + CON_SECTOR > rest.len || !sector_whole(sector) || base_get_le64(sector + 8) != next_index ||
-            base_get_le32(sector + 4) != at / CON_SECTOR)
+        if (at + CON_SECTOR > rest.len || !sector_whole(sector) ||
+            base_get_le64(sector + 8) != next_index || base_get_le32(sector + 4) != at / CON_SECTOR)
             return tail_scan(rest, next_index, len, why);
         base_buf_put(payload, sector + CON_SECTOR_HEAD, CON_SECTOR_DATA);
         if (at > 0)
@@ -147,7 +153,8 @@ void con__segment_head_encode(uint64_t first_index, uint64_t size, uint8_t secto
     sector_finish(sector, SEGMENT_NUMBER, first_index);
 }
 
-bool con__segment_head_decode(const uint8_t sector[CON_SECTOR], uint64_t *first_index, uint64_t *size)
+bool con__segment_head_decode(const uint8_t sector[CON_SECTOR], uint64_t *first_index,
+                              uint64_t *size)
 {
     if (!sector_whole(sector) || base_get_le32(sector + 4) != SEGMENT_NUMBER ||
         memcmp(sector + CON_SECTOR_HEAD, magic, sizeof(magic)) != 0)

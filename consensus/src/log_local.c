@@ -1,16 +1,21 @@
 /* log_local.c: the log of a group with one member: its journal, its machine, one writer.
  *
  * Invariants
- * 1. Commands are applied in the order of their indexes, each once, and only after the sync that covers them.
- * 2. Every command waiting when the writer comes round goes into the next batch and shares its sync (up to
- *    CON_RECORDS_BYTES_MAX): there is no timer and no delay when the log is idle.
- * 3. The term grows at each open: the no-op that opens a term is durable before anyone leads or proposes.
- * 4. After a failed write nothing is known of what the disk holds: the log is broken for good, everybody waiting gets
- *    UNAVAILABLE ("outcome unknown"), and the machine is told that it leads no more. The next open tells what it was.
- * 5. A snapshot is of the state between two batches, taken without a wait and written beside the ongoing commits.
+ * 1. Commands are applied in the order of their indexes, each once, and only after the sync that
+ * covers them.
+ * 2. Every command waiting when the writer comes round goes into the next batch and shares its
+ * sync (up to CON_RECORDS_BYTES_MAX): there is no timer and no delay when the log is idle.
+ * 3. The term grows at each open: the no-op that opens a term is durable before anyone leads or
+ * proposes.
+ * 4. After a failed write nothing is known of what the disk holds: the log is broken for good,
+ * everybody waiting gets UNAVAILABLE ("outcome unknown"), and the machine is told that it leads
+ * no more. The next open tells what it was.
+ * 5. A snapshot is of the state between two batches, taken without a wait and written beside the
+ * ongoing commits.
  *
- * Happy path: con_log_propose queues a waiter on its stack and wakes the writer fiber; the writer takes the whole queue,
- * writes, syncs, applies in order, sets the waiters' completions. Shutdown: con_log_close lets the writer empty the queue. */
+ * Happy path: con_log_propose queues a waiter on its stack and wakes the writer fiber; the writer
+ * takes the whole queue, writes, syncs, applies in order, sets the waiters' completions.
+ * Shutdown: con_log_close lets the writer empty the queue. */
 #include "consensus/log.h"
 
 #include <inttypes.h>
@@ -20,7 +25,12 @@
 #include "chassis/log.h"
 #include "journal.h"
 
-enum { SNAPSHOT_BYTES_MIN = 8 << 20, COMMAND_BYTES_MAX = 1 << 20, QUEUE_MAX = 4096, QUEUE_BYTES_MAX = 32 << 20 };
+enum {
+    SNAPSHOT_BYTES_MIN = 8 << 20,
+    COMMAND_BYTES_MAX = 1 << 20,
+    QUEUE_MAX = 4096,
+    QUEUE_BYTES_MAX = 32 << 20
+};
 
 struct waiter {
     struct base_bytes command; /* the proposer's, which waits for us */
@@ -34,7 +44,8 @@ struct con_log {
     struct ch_env *env;
     struct con_machine machine;
     struct con_journal journal;
-    uint64_t snapshot_bytes_min, snapshot_retry_bytes; /* retry: after a failure, not before the journal has grown to this */
+    uint64_t snapshot_bytes_min,
+        snapshot_retry_bytes; /* retry: after a failure, not before the journal has grown to this */
     uint64_t term, applied;
     struct waiter *first, **last; /* not yet taken by the writer */
     size_t queued;
@@ -50,8 +61,8 @@ static struct base_status replay_snapshot(void *self, uint64_t index, struct bas
 static struct base_status replay_batch(void *self, const struct con_batch *batch);
 static CH_WAITS struct base_status term_begin(struct con_log *log);
 
-struct base_status con_log_open(struct ch_env *env, const struct con_log_options *options, const struct con_machine *machine,
-                                struct con_log **opened)
+struct base_status con_log_open(struct ch_env *env, const struct con_log_options *options,
+                                const struct con_machine *machine, struct con_log **opened)
 {
     struct con_log *log = calloc(1, sizeof(*log));
     struct con_journal_replay replay = { replay_snapshot, replay_batch, log };
@@ -62,7 +73,8 @@ struct base_status con_log_open(struct ch_env *env, const struct con_log_options
     *opened = NULL;
     log->env = env;
     log->machine = *machine;
-    log->snapshot_bytes_min = options->snapshot_bytes_min ? options->snapshot_bytes_min : SNAPSHOT_BYTES_MIN;
+    log->snapshot_bytes_min =
+        options->snapshot_bytes_min ? options->snapshot_bytes_min : SNAPSHOT_BYTES_MIN;
     log->last = &log->first;
     ch_cond_init(&log->work);
     ch_gate_init(&log->gate, env, "log");
@@ -102,7 +114,8 @@ static struct base_status replay_snapshot(void *self, uint64_t index, struct bas
     struct con_log *log = self;
 
     log->applied = index;
-    return base_status_wrap(log->machine.restore(log->machine.self, state), "restore the snapshot of index %" PRIu64, index);
+    return base_status_wrap(log->machine.restore(log->machine.self, state),
+                            "restore the snapshot of index %" PRIu64, index);
 }
 
 static struct base_status replay_batch(void *self, const struct con_batch *batch)
@@ -114,8 +127,9 @@ static struct base_status replay_batch(void *self, const struct con_batch *batch
 
     for (uint32_t i = 0; i < batch->count && !base_failed(status); i++) {
         if (!base_take_lenbytes(&records, &command)) {
-            status = base_status_make(BASE_DATA_LOSS, "the batch of index %" PRIu64 " has fewer commands than it says",
-                                      batch->first_index);
+            status = base_status_make(
+                BASE_DATA_LOSS, "the batch of index %" PRIu64 " has fewer commands than it says",
+                batch->first_index);
             break;
         }
         base_buf_clear(&reply);
@@ -150,23 +164,27 @@ static struct base_status term_begin(struct con_log *log)
 
 /* ---- proposing ---- */
 
-struct base_status con_log_propose(struct con_log *log, struct base_bytes command, ch_time deadline, struct base_buf *reply)
+struct base_status con_log_propose(struct con_log *log, struct base_bytes command, ch_time deadline,
+                                   struct base_buf *reply)
 {
     struct waiter waiter = { .command = command, .reply = reply };
 
     BASE_ASSERT(!log->closing);
     if (command.len > COMMAND_BYTES_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "a command of %zu bytes is over the log's limit of %d", command.len,
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "a command of %zu bytes is over the log's limit of %d", command.len,
                                 COMMAND_BYTES_MAX);
     if (ch_cancelled())
         return base_status_make(BASE_CANCELLED, "propose: cancelled before it was handed over");
     if (deadline <= ch_now(log->env))
-        return base_status_make(BASE_DEADLINE_EXCEEDED, "propose: the deadline had passed before it was handed over");
+        return base_status_make(BASE_DEADLINE_EXCEEDED,
+                                "propose: the deadline had passed before it was handed over");
     if (base_failed(log->broken))
         return base_status_make(BASE_FAILED_PRECONDITION, "not the leader; the log has failed: %s",
                                 base_status_text(&log->broken));
     if (log->queued >= QUEUE_MAX || log->queued_bytes + command.len > QUEUE_BYTES_MAX)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "%zu commands (%zu bytes) wait for the log already", log->queued,
+        return base_status_make(BASE_RESOURCE_EXHAUSTED,
+                                "%zu commands (%zu bytes) wait for the log already", log->queued,
                                 log->queued_bytes);
     ch_done_init(&waiter.done);
     *log->last = &waiter;
@@ -180,7 +198,8 @@ struct base_status con_log_propose(struct con_log *log, struct base_bytes comman
 
 struct base_status con_log_read_barrier(struct con_log *log, ch_time deadline)
 {
-    /* One member, which holds the folder's lock: what was acknowledged was applied before it was. */
+    /* One member, which holds the folder's lock: what was acknowledged was applied before it
+     * was. */
     if (base_failed(log->broken))
         return base_status_make(BASE_FAILED_PRECONDITION, "not the leader; the log has failed: %s",
                                 base_status_text(&log->broken));
@@ -206,7 +225,8 @@ static struct waiter *queue_take(struct con_log *log, struct base_buf *records, 
 
     *count = 0;
     base_buf_clear(records);
-    while (*end && (*count == 0 || records->len + (*end)->command.len + 10 <= CON_RECORDS_BYTES_MAX)) {
+    while (*end &&
+           (*count == 0 || records->len + (*end)->command.len + 10 <= CON_RECORDS_BYTES_MAX)) {
         base_buf_put_lenbytes(records, (*end)->command);
         log->queued--;
         log->queued_bytes -= (*end)->command.len;
@@ -220,7 +240,8 @@ static struct waiter *queue_take(struct con_log *log, struct base_buf *records, 
     return taken;
 }
 
-static void waiters_fail(struct waiter *waiter, enum base_code code, const char *what, const struct base_status *why)
+static void waiters_fail(struct waiter *waiter, enum base_code code, const char *what,
+                         const struct base_status *why)
 {
     while (waiter) {
         struct waiter *next = waiter->next; /* its memory goes when it is woken */
@@ -239,7 +260,8 @@ static void batch_apply(struct con_log *log, struct waiter *waiter)
         struct waiter *next = waiter->next;
 
         log->applied++;
-        log->machine.apply(log->machine.self, log->applied, waiter->command, waiter->reply ? waiter->reply : &unwanted);
+        log->machine.apply(log->machine.self, log->applied, waiter->command,
+                           waiter->reply ? waiter->reply : &unwanted);
         ch_done_set(&waiter->done);
         waiter = next;
     }
@@ -258,15 +280,19 @@ static void log_break(struct con_log *log, struct base_status why)
 
 static CH_WAITS void batch_write(struct con_log *log, struct base_buf *records)
 {
-    struct con_batch batch = { .first_index = log->journal.next_index, .term = log->journal.term, .kind = CON_BATCH_COMMANDS };
+    struct con_batch batch = { .first_index = log->journal.next_index,
+                               .term = log->journal.term,
+                               .kind = CON_BATCH_COMMANDS };
     struct waiter *taken = queue_take(log, records, &batch.count);
     struct base_status status;
 
     batch.records = base_buf_bytes(records);
     status = con__journal_reserve(&log->journal, records->len);
     if (base_failed(status)) {
-        /* Nothing was written. A full disk is the proposer's to retry; others tell of a disk that cannot be used. */
-        enum base_code code = status.code == BASE_RESOURCE_EXHAUSTED ? BASE_RESOURCE_EXHAUSTED : BASE_UNAVAILABLE;
+        /* Nothing was written. A full disk is the proposer's to retry; others tell of a disk that
+         * cannot be used. */
+        enum base_code code =
+            status.code == BASE_RESOURCE_EXHAUSTED ? BASE_RESOURCE_EXHAUSTED : BASE_UNAVAILABLE;
 
         waiters_fail(taken, code, "nothing was written", &status);
         base_status_free(&status);
@@ -294,8 +320,9 @@ struct snapshot_task {
 static void snapshot_maybe(struct con_log *log)
 {
     uint64_t bytes = log->journal.bytes;
-    uint64_t least = log->journal.snapshot_bytes > log->snapshot_bytes_min ? log->journal.snapshot_bytes
-                                                                           : log->snapshot_bytes_min;
+    uint64_t least = log->journal.snapshot_bytes > log->snapshot_bytes_min
+                         ? log->journal.snapshot_bytes
+                         : log->snapshot_bytes_min;
     struct snapshot_task *task;
     struct base_status status;
 
@@ -304,7 +331,9 @@ static void snapshot_maybe(struct con_log *log)
     task = calloc(1, sizeof(*task));
     if (!task)
         abort();
-    *task = (struct snapshot_task){ .log = log, .index = log->applied, .term = log->journal.term, .bytes = bytes };
+    *task = (struct snapshot_task){
+        .log = log, .index = log->applied, .term = log->journal.term, .bytes = bytes
+    };
     log->machine.snapshot(log->machine.self, &task->state);
     log->snapshotting = true;
     status = ch_gate_spawn(&log->gate, "log snapshot", snapshot_fiber, task);
@@ -321,8 +350,8 @@ static void snapshot_fiber(void *arg)
     CH_FIBER_ENTRY();
     struct snapshot_task *task = arg;
     struct con_log *log = task->log;
-    struct base_status status =
-        con__journal_snapshot(&log->journal, task->index, task->term, task->bytes, base_buf_bytes(&task->state));
+    struct base_status status = con__journal_snapshot(&log->journal, task->index, task->term,
+                                                      task->bytes, base_buf_bytes(&task->state));
 
     if (base_failed(status)) {
         /* A full disk, say. The state is safe in the journal; a later batch tries again. */
@@ -351,7 +380,8 @@ static void writer_fiber(void *arg)
             uint32_t count;
 
             taken = queue_take(log, &records, &count);
-            waiters_fail(taken, BASE_FAILED_PRECONDITION, "not the leader; the log has failed", &log->broken);
+            waiters_fail(taken, BASE_FAILED_PRECONDITION, "not the leader; the log has failed",
+                         &log->broken);
             continue;
         }
         batch_write(log, &records);

@@ -1,5 +1,5 @@
-/* echo_service.c: the smallest service there is: nothing but what chassis/service.h gives every daemon (health, ports, names).
- * Stands in for the storage daemons in tests of clustermgr. */
+/* echo_service.c: the smallest service there is: nothing but what chassis/service.h gives every
+ * daemon (health, ports, names). Stands in for the storage daemons in tests of clustermgr. */
 #include <stdlib.h>
 
 #include "chassis/service.h"
@@ -8,7 +8,8 @@ struct echo_config {
     char *greeting; /* something a job file can change */
 };
 static const struct ch_config_key keys[] = {
-    CH_CONFIG(echo_config, greeting, "greeting", CH_CONFIG_STRING, "hello", "a setting without an effect"),
+    CH_CONFIG(echo_config, greeting, "greeting", CH_CONFIG_STRING, "hello",
+              "a setting without an effect"),
 };
 
 static CH_WAITS struct base_status echo_start(const struct ch_service_start *start, void **self)

@@ -1,6 +1,7 @@
-/* A real cell on loopback, driven as a person drives it, by `strata`: three machines with agents, a clustermaster, and six tasks of
- * a service that does nothing (echo_service.c): three that may move, three pinned. Each test has a cell of its own in a folder
- * of its own, and leaves no process behind. */
+/* A real cell on loopback, driven as a person drives it, by `strata`: three machines with agents,
+ * a clustermaster, and six tasks of a service that does nothing (echo_service.c): three that may
+ * move, three pinned. Each test has a cell of its own in a folder of its own, and leaves no
+ * process behind. */
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,7 +40,8 @@ static int sh(const char *fmt, ...)
     va_end(args);
     pipe = popen(command, "r");
     cr_assert(pipe != NULL);
-    while (len < sizeof(output) - 1 && (got = fread(output + len, 1, sizeof(output) - 1 - len, pipe)) > 0)
+    while (len < sizeof(output) - 1 &&
+           (got = fread(output + len, 1, sizeof(output) - 1 - len, pipe)) > 0)
         len += got;
     output[len] = '\0';
     status = pclose(pipe);
@@ -55,7 +57,8 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* A port nobody has; where it begins to look is this process' own, so that tests side by side do not meet. */
+/* A port nobody has; where it begins to look is this process' own, so that tests side by side do
+ * not meet. */
 static int port_any(void)
 {
     static int next;
@@ -63,7 +66,9 @@ static int port_any(void)
     if (next == 0)
         next = 20000 + getpid() % 10000;
     for (;; next++) {
-        struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)next), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in address = { .sin_family = AF_INET,
+                                       .sin_port = htons((uint16_t)next),
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         int fd = socket(AF_INET, SOCK_STREAM, 0);
         bool good = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
 
@@ -79,7 +84,8 @@ static void cell_up(void)
     char ports[64] = "";
 
     if (!began)
-        snprintf(ports, sizeof(ports), "--datastore-port %d --bigtable-port %d", port_any(), port_any());
+        snprintf(ports, sizeof(ports), "--datastore-port %d --bigtable-port %d", port_any(),
+                 port_any());
     began = true;
     cr_assert_eq(STRATA("up --jobs " JOBS_DIR " --wait 60 %s", ports), 0, "%s", output);
 }
@@ -119,7 +125,8 @@ static size_t tasks_get(struct task tasks[TASKS_MAX])
 
         if (ready)
             ready[3] = '_'; /* one word */
-        count += sscanf(line, "%63s %15s %d %15s %*s %*s %d", task->name, task->machine, &task->pid, task->state, &task->restarts) == 5;
+        count += sscanf(line, "%63s %15s %d %15s %*s %*s %d", task->name, task->machine, &task->pid,
+                        task->state, &task->restarts) == 5;
     }
     return count;
 }
@@ -146,22 +153,24 @@ static bool healthy(size_t wanted)
 }
 
 /* Polls until it holds; the processes tell nobody when they are done. */
-#define WAIT_UNTIL(seconds, condition)                                                        \
-    do {                                                                                      \
-        double end_ = now() + (seconds);                                                      \
-        bool held_ = false;                                                                   \
-        while (!(held_ = (condition)) && now() < end_)                                        \
-            usleep(20000);                                                                    \
-        if (!held_)                                                                           \
-            STRATA("status");                                                                 \
-        cr_assert(held_, "not within %d s: " #condition "\n%s", (int)(seconds), output);      \
+#define WAIT_UNTIL(seconds, condition)                                                   \
+    do {                                                                                 \
+        double end_ = now() + (seconds);                                                 \
+        bool held_ = false;                                                              \
+        while (!(held_ = (condition)) && now() < end_)                                   \
+            usleep(20000);                                                               \
+        if (!held_)                                                                      \
+            STRATA("status");                                                            \
+        cr_assert(held_, "not within %d s: " #condition "\n%s", (int)(seconds), output); \
     } while (0)
 
 /* The pid of the agent or master of a machine. */
 static int daemon_pid(const char *role, const char *machine)
 {
-    sh("for p in /proc/[0-9]*; do e=$(tr '\\0' ' ' < $p/environ 2>/dev/null) || continue; case \"$e\" in *STRATA_CELL_DIR=%s\\ *) ;; "
-       "*) continue;; esac; case \"$e\" in *STRATA_TASK=*) continue;; esac; case \"$e\" in *STRATA_ROLE=%s\\ *) ;; *) continue;; esac; "
+    sh("for p in /proc/[0-9]*; do e=$(tr '\\0' ' ' < $p/environ 2>/dev/null) || continue; case "
+       "\"$e\" in *STRATA_CELL_DIR=%s\\ *) ;; "
+       "*) continue;; esac; case \"$e\" in *STRATA_TASK=*) continue;; esac; case \"$e\" in "
+       "*STRATA_ROLE=%s\\ *) ;; *) continue;; esac; "
        "case \"$e\" in *STRATA_MACHINE=%s\\ *) echo ${p#/proc/};; esac; done 2>/dev/null",
        dir, role, machine);
     return atoi(output);
@@ -173,13 +182,15 @@ static int daemon_pid(const char *role, const char *machine)
 
 CELL_TEST(comes_up_and_up_again_is_quick)
 {
-    /* One command brings a cell up from nothing; the same again finds it running, changes nothing and is quick. */
+    /* One command brings a cell up from nothing; the same again finds it running, changes nothing
+     * and is quick. */
     struct task before[TASKS_MAX], after[TASKS_MAX];
     size_t count;
     double start;
 
     cell_up();
-    cr_assert(strstr(output, "the cell is up (3 machines") && strstr(output, "bigtable"), "%s", output);
+    cr_assert(strstr(output, "the cell is up (3 machines") && strstr(output, "bigtable"), "%s",
+              output);
     cr_assert(healthy(6));
     count = tasks_get(before);
     start = now();
@@ -190,9 +201,11 @@ CELL_TEST(comes_up_and_up_again_is_quick)
         cr_assert_eq(before[i].pid, after[i].pid, "%s was restarted", before[i].name);
     cr_assert_eq(STRATA("status"), 0);
     cr_assert_eq(STRATA("env"), 0);
-    cr_assert(strstr(output, "export DATASTORE_EMULATOR_HOST=127.0.0.1:") && strstr(output, "export BIGTABLE_EMULATOR_HOST=127.0.0.1:"));
+    cr_assert(strstr(output, "export DATASTORE_EMULATOR_HOST=127.0.0.1:") &&
+              strstr(output, "export BIGTABLE_EMULATOR_HOST=127.0.0.1:"));
     cr_assert_eq(STRATA("names /local/echo"), 0);
-    cr_assert(strstr(output, "/local/echo/0") && strstr(output, "/local/echo/2") && !strstr(output, "keeper"));
+    cr_assert(strstr(output, "/local/echo/0") && strstr(output, "/local/echo/2") &&
+              !strstr(output, "keeper"));
     for (int i = 0; i < 3; i++) { /* spread and pinned: one a machine */
         char name[16], other[16];
 
@@ -204,7 +217,8 @@ CELL_TEST(comes_up_and_up_again_is_quick)
 
 CELL_TEST(a_killed_task_comes_back_at_its_address)
 {
-    /* A task killed by the kernel or a person is running again in a moment, at the same address, and the count is kept. */
+    /* A task killed by the kernel or a person is running again in a moment, at the same address,
+     * and the count is kept. */
     char address[64] = "";
     struct task was, is;
 
@@ -238,7 +252,8 @@ CELL_TEST(tasks_outlive_their_agent)
     WAIT_UNTIL(20, healthy(6));
     cr_assert_eq(tasks_get(after), count);
     for (size_t i = 0; i < count; i++)
-        cr_assert(before[i].pid == after[i].pid && after[i].restarts == 0, "%s was restarted", before[i].name);
+        cr_assert(before[i].pid == after[i].pid && after[i].restarts == 0, "%s was restarted",
+                  before[i].name);
     /* And it looks after them as before. */
     for (size_t i = 0; i < count; i++)
         if (strcmp(before[i].machine, "m2") == 0)
@@ -248,7 +263,8 @@ CELL_TEST(tasks_outlive_their_agent)
 
 CELL_TEST(the_master_s_state_outlives_it)
 {
-    /* The master killed again and again: jobs, places and names are there after each restart, and no task notices. */
+    /* The master killed again and again: jobs, places and names are there after each restart, and
+     * no task notices. */
     struct task before[TASKS_MAX], after[TASKS_MAX];
     size_t count;
     char names[4096];
@@ -265,24 +281,29 @@ CELL_TEST(the_master_s_state_outlives_it)
     }
     cr_assert_eq(tasks_get(after), count);
     for (size_t i = 0; i < count; i++)
-        cr_assert(before[i].pid == after[i].pid && strcmp(before[i].machine, after[i].machine) == 0);
+        cr_assert(before[i].pid == after[i].pid &&
+                  strcmp(before[i].machine, after[i].machine) == 0);
     cr_assert_eq(STRATA("names"), 0);
     cr_assert_str_eq(output, names, "not a version changed");
 }
 
 CELL_TEST(a_dead_machine_s_tasks_move_and_its_data_waits)
 {
-    /* When a machine loses power its stateless task runs elsewhere within seconds; its pinned task waits, says why, and is back on
-     * the same machine after power comes on. A task that moved stays where it is, once. */
+    /* When a machine loses power its stateless task runs elsewhere within seconds; its pinned
+     * task waits, says why, and is back on the same machine after power comes on. A task that
+     * moved stays where it is, once. */
     struct task moved;
 
     cell_up();
-    cr_assert(strcmp(task_get("echo/2").machine, "m3") == 0 && strcmp(task_get("keeper/2").machine, "m3") == 0);
+    cr_assert(strcmp(task_get("echo/2").machine, "m3") == 0 &&
+              strcmp(task_get("keeper/2").machine, "m3") == 0);
     cr_assert_eq(STRATA("machine stop m3 -9"), 0, "%s", output);
-    WAIT_UNTIL(30, (moved = task_get("echo/2"), strcmp(moved.state, "running") == 0 && strcmp(moved.machine, "m3") != 0));
+    WAIT_UNTIL(30, (moved = task_get("echo/2"),
+                    strcmp(moved.state, "running") == 0 && strcmp(moved.machine, "m3") != 0));
     WAIT_UNTIL(30, strcmp(task_get("keeper/2").state, "lost") == 0);
     cr_assert_eq(STRATA("why keeper/2"), 0);
-    cr_assert(strstr(output, "waits for machine m3, which is not heard of: its data is there"), "%s", output);
+    cr_assert(strstr(output, "waits for machine m3, which is not heard of: its data is there"),
+              "%s", output);
     cr_assert_eq(STRATA("status"), 1, "not all is well");
     cr_assert_eq(STRATA("machine start m3"), 0);
     WAIT_UNTIL(30, healthy(6));
@@ -292,7 +313,8 @@ CELL_TEST(a_dead_machine_s_tasks_move_and_its_data_waits)
 
 CELL_TEST(down_and_up_again)
 {
-    /* Down leaves no process; up finds jobs and pinned places again, whether it went down in order or by a power cut. */
+    /* Down leaves no process; up finds jobs and pinned places again, whether it went down in
+     * order or by a power cut. */
     struct task before[TASKS_MAX], after[TASKS_MAX];
     size_t count;
 
@@ -320,9 +342,11 @@ CELL_TEST(down_and_up_again)
 
 CELL_TEST(what_a_killed_up_leaves_is_found)
 {
-    /* strata itself killed in the middle of up: whatever it had started by then, down finds; and up gets through after it. */
+    /* strata itself killed in the middle of up: whatever it had started by then, down finds; and
+     * up gets through after it. */
     for (int i = 0; i < 4; i++) {
-        sh("timeout -s KILL 0.%d " BIN_DIR "/strata up --jobs " JOBS_DIR " --dir %s 2>&1", 1 + i, dir);
+        sh("timeout -s KILL 0.%d " BIN_DIR "/strata up --jobs " JOBS_DIR " --dir %s 2>&1", 1 + i,
+           dir);
         STRATA("down --kill");
         sh("grep -laz STRATA_CELL_DIR=%s /proc/[0-9]*/environ 2>/dev/null", dir);
         cr_assert_str_eq(output, "", "left running");
@@ -333,8 +357,10 @@ CELL_TEST(what_a_killed_up_leaves_is_found)
 
 CELL_TEST(taken_ports)
 {
-    /* A default port that another program has is no obstacle: another is used and said. One asked for by number is an error. */
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    /* A default port that another program has is no obstacle: another is used and said. One asked
+     * for by number is an error. */
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -344,7 +370,8 @@ CELL_TEST(taken_ports)
     cr_assert(strstr(output, "is taken by another program"), "%s", output);
     address.sin_port = htons(8086); /* taken by us now, or by somebody before */
     int other = socket(AF_INET, SOCK_STREAM, 0);
-    cr_assert(bind(other, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EADDRINUSE);
+    cr_assert(bind(other, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+              errno == EADDRINUSE);
     (void)!listen(other, 1);
     began = true;
     cell_up();
@@ -355,7 +382,8 @@ CELL_TEST(taken_ports)
 
 CELL_TEST(jobs_by_hand)
 {
-    /* Submit, scale, update, why, logs, kill: each does what it says; mistakes are told with the culprit. */
+    /* Submit, scale, update, why, logs, kill: each does what it says; mistakes are told with the
+     * culprit. */
     FILE *file;
     char path[128];
     struct task was;
@@ -369,13 +397,14 @@ CELL_TEST(jobs_by_hand)
     WAIT_UNTIL(20, healthy(8));
     was = task_get("web/0");
     file = fopen(path, "w");
-    fprintf(file, "name: web\ncommand: clu_echo\nargs: [--greeting=bonjour]\ntasks: 2\nresources: { cpu: 50m }\n");
+    fprintf(file, "name: web\ncommand: clu_echo\nargs: [--greeting=bonjour]\ntasks: 2\nresources: "
+                  "{ cpu: 50m }\n");
     fclose(file);
     cr_assert_eq(STRATA("job submit %s", path), 1);
     cr_assert(strstr(output, "another specification"), "%s", output);
     cr_assert_eq(STRATA("job update %s", path), 0, "%s", output);
-    WAIT_UNTIL(30, STRATA("logs web/0") == 0 && strstr(output, "says bonjour") && STRATA("logs web/1") == 0 &&
-                       strstr(output, "says bonjour"));
+    WAIT_UNTIL(30, STRATA("logs web/0") == 0 && strstr(output, "says bonjour") &&
+                       STRATA("logs web/1") == 0 && strstr(output, "says bonjour"));
     WAIT_UNTIL(20, healthy(8));
     cr_assert(task_get("web/0").pid != was.pid);
     cr_assert_eq(STRATA("why web/0"), 0);

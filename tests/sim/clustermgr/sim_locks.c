@@ -1,5 +1,6 @@
-/* Locks under crashes, restarts, pauses and cut networks: a real clustermaster and clients on the chassis' naming library, in one
- * simulated world. Whatever happens, no two clients are sure of the same lock at the same moment, and epochs only grow. */
+/* Locks under crashes, restarts, pauses and cut networks: a real clustermaster and clients on the
+ * chassis' naming library, in one simulated world. Whatever happens, no two clients are sure of
+ * the same lock at the same moment, and epochs only grow. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ static struct world {
     size_t epoch_owner;
 } world;
 
-static char *master_argv[] = { "clustermaster", "--listen=10.0.0.100:7000", "--data-dir=data", "--cell=sim", "--admin=" };
+static char *master_argv[] = { "clustermaster", "--listen=10.0.0.100:7000", "--data-dir=data",
+                               "--cell=sim", "--admin=" };
 static struct ch_service_args master_args = { &clu_master_def, 5, master_argv };
 
 static int client_main(struct ch_env *env, void *arg)
@@ -35,16 +37,20 @@ static int client_main(struct ch_env *env, void *arg)
         struct base_status status;
 
         snprintf(value, sizeof(value), "client %zu", self);
-        status = ch_lock_acquire(naming, "/sim/lock", base_bytes_str(value), ch_in(env, 3 * CH_S), &lock);
+        status = ch_lock_acquire(naming, "/sim/lock", base_bytes_str(value), ch_in(env, 3 * CH_S),
+                                 &lock);
         if (base_failed(status)) {
             base_status_free(&status);
             if (ch_sleep_until(env, ch_in(env, 50 * CH_MS)) != CH_TIMEOUT)
                 break;
             continue;
         }
-        /* The same again only to the same client: a release that did not arrive, and it still holds. */
-        cr_assert(ch_lock_epoch(lock) > world.epoch_max || (ch_lock_epoch(lock) == world.epoch_max && world.epoch_owner == self),
-                  "seed %" PRIu64 ": epoch %" PRIu64 " after %" PRIu64, world.seed, ch_lock_epoch(lock), world.epoch_max);
+        /* The same again only to the same client: a release that did not arrive, and it still
+         * holds. */
+        cr_assert(ch_lock_epoch(lock) > world.epoch_max ||
+                      (ch_lock_epoch(lock) == world.epoch_max && world.epoch_owner == self),
+                  "seed %" PRIu64 ": epoch %" PRIu64 " after %" PRIu64, world.seed,
+                  ch_lock_epoch(lock), world.epoch_max);
         world.epoch_max = ch_lock_epoch(lock);
         world.epoch_owner = self;
         world.acquisitions++;
@@ -64,8 +70,8 @@ static bool at_most_one(void *arg)
 
     for (size_t i = 0; i < CLIENTS; i++)
         sure += world.locks[i] && ch_lock_valid_until(world.locks[i]) > ch_sim_now(world.sim);
-    cr_assert(sure <= 1, "seed %" PRIu64 " at %" PRId64 " ms: %zu clients are sure of the lock", world.seed,
-              (int64_t)(ch_sim_now(world.sim) / CH_MS), sure);
+    cr_assert(sure <= 1, "seed %" PRIu64 " at %" PRId64 " ms: %zu clients are sure of the lock",
+              world.seed, (int64_t)(ch_sim_now(world.sim) / CH_MS), sure);
     return false;
 }
 
@@ -146,7 +152,8 @@ static void world_run(uint64_t seed, int troubles)
     ch_sim_start(world.master, ch_service_main, &master_args);
     for (size_t i = 0; i < CLIENTS; i++) {
         static const char *const names[CLIENTS] = { "c1", "c2", "c3", "c4" };
-        static const char *const hosts[CLIENTS] = { "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4" };
+        static const char *const hosts[CLIENTS] = { "10.0.0.1", "10.0.0.2", "10.0.0.3",
+                                                    "10.0.0.4" };
 
         world.clients[i] = ch_sim_node(world.sim, names[i], hosts[i]);
         client_start(i);
@@ -160,8 +167,9 @@ static void world_run(uint64_t seed, int troubles)
 
 Test(sim_locks, never_two_holders)
 {
-    /* Random troubles, many seeds: at most one client is sure of the lock at any event; epochs grow; and after the troubles the
-     * lock goes round again, so it was not kept safe by nobody having it. */
+    /* Random troubles, many seeds: at most one client is sure of the lock at any event; epochs
+     * grow; and after the troubles the lock goes round again, so it was not kept safe by nobody
+     * having it. */
     uint64_t first = ch_sim_seed(1);
 
     for (uint64_t seed = first; seed < first + 12; seed++) {
@@ -178,7 +186,8 @@ Test(sim_locks, never_two_holders)
 
 Test(sim_locks, a_dead_holder_s_lock_is_free_after_its_lease)
 {
-    /* When a holder dies, the lock goes to another within the lease, its margin and a little: that is what bounds a failover. */
+    /* When a holder dies, the lock goes to another within the lease, its margin and a little:
+     * that is what bounds a failover. */
     for (uint64_t seed = 1; seed <= 10; seed++) {
         size_t holder = CLIENTS;
         uint64_t before;
@@ -200,7 +209,8 @@ Test(sim_locks, a_dead_holder_s_lock_is_free_after_its_lease)
 
 Test(sim_locks, a_restarted_master_takes_no_lock_away)
 {
-    /* A quick restart of the master is no reason to lose a lock: the holder keeps its session over it. */
+    /* A quick restart of the master is no reason to lose a lock: the holder keeps its session
+     * over it. */
     for (uint64_t seed = 1; seed <= 5; seed++) {
         struct ch_lock *lock;
         size_t holder = CLIENTS;

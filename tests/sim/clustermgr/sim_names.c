@@ -1,4 +1,5 @@
-/* Names on a simulated network and disk: lists, watches, limits and bad input, as a client sees them. */
+/* Names on a simulated network and disk: lists, watches, limits and bad input, as a client sees
+ * them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +12,9 @@
 
 static struct ch_sim *sim;
 static struct ch_sim_node *master;
-static char *master_argv[] = { "clustermaster", "--listen=10.0.0.100:7000", "--data-dir=data", "--cell=sim", "--admin=",
-                               "--fronts=datastore=10.0.0.1:8081" };
+static char *master_argv[] = { "clustermaster",   "--listen=10.0.0.100:7000",
+                               "--data-dir=data", "--cell=sim",
+                               "--admin=",        "--fronts=datastore=10.0.0.1:8081" };
 static struct ch_service_args master_args = { &clu_master_def, 6, master_argv };
 
 static void run(ch_fiber_fn *body)
@@ -27,13 +29,16 @@ static void run(ch_fiber_fn *body)
 
 static void ok(struct base_status status)
 {
-    cr_assert(!base_failed(status), "%s: %s", base_code_name(status.code), base_status_text(&status));
+    cr_assert(!base_failed(status), "%s: %s", base_code_name(status.code),
+              base_status_text(&status));
 }
 
 static void fails(struct base_status status, enum base_code code, const char *text)
 {
-    cr_assert_eq(status.code, code, "%s: %s", base_code_name(status.code), base_status_text(&status));
-    cr_assert(strstr(base_status_text(&status), text) != NULL, "\"%s\" is not in \"%s\"", text, base_status_text(&status));
+    cr_assert_eq(status.code, code, "%s: %s", base_code_name(status.code),
+                 base_status_text(&status));
+    cr_assert(strstr(base_status_text(&status), text) != NULL, "\"%s\" is not in \"%s\"", text,
+              base_status_text(&status));
     base_status_free(&status);
 }
 
@@ -55,7 +60,8 @@ static CH_WAITS void client_free(struct client *client)
     base_arena_free(&client->arena);
 }
 
-static CH_WAITS struct base_status call(struct client *client, const struct ch_method *method, const void *request, void *reply)
+static CH_WAITS struct base_status call(struct client *client, const struct ch_method *method,
+                                        const void *request, void *reply)
 {
     struct ch_call_options options = { .deadline = ch_in(client->env, 5 * CH_S) };
 
@@ -65,7 +71,8 @@ static CH_WAITS struct base_status call(struct client *client, const struct ch_m
 static void bad_input(void *arg)
 {
     CH_FIBER_ENTRY();
-    static const char *const paths[] = { "", "/", "a", "/a/", "/a//b", "//", "/a b", "/\x01", "/\xc3\xa4" };
+    static const char *const paths[] = { "",   "/",    "a",     "/a/",      "/a//b",
+                                         "//", "/a b", "/\x01", "/\xc3\xa4" };
     struct client client;
     CLU_PB(SetRequest) set;
     CLU_PB(AcquireRequest) acquire;
@@ -81,7 +88,8 @@ static void bad_input(void *arg)
     strata__clustermgr__v1__set_request__init(&set);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         set.path = ch_data_str(paths[i]);
-        fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT, "path \"");
+        fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT,
+              "path \"");
     }
     memset(longest, 'a', sizeof(longest));
     longest[0] = '/';
@@ -90,27 +98,34 @@ static void bad_input(void *arg)
     fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT, "256");
     set.path = ch_data_str("/a");
     set.value = ch_data_of(base_bytes(large, CLU_VALUE_MAX + 1));
-    fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT, "value: 65537 bytes");
+    fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT,
+          "value: 65537 bytes");
     set.value = ch_data_str("");
     set.expected_version = -2;
-    fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT, "expected_version");
+    fails(call(&client, CLU_METHOD(names, NAMES__SET), &set, &reply), BASE_INVALID_ARGUMENT,
+          "expected_version");
     strata__clustermgr__v1__acquire_request__init(&acquire);
     acquire.path = ch_data_str("/lock");
     acquire.session = 4711;
-    fails(call(&client, CLU_METHOD(names, NAMES__ACQUIRE), &acquire, &reply), BASE_NOT_FOUND, "session 4711 has ended");
+    fails(call(&client, CLU_METHOD(names, NAMES__ACQUIRE), &acquire, &reply), BASE_NOT_FOUND,
+          "session 4711 has ended");
     strata__clustermgr__v1__keep_alive_request__init(&alive);
     alive.session = 4711;
-    fails(call(&client, CLU_METHOD(names, NAMES__KEEP_ALIVE), &alive, &reply), BASE_NOT_FOUND, "session 4711 has ended");
+    fails(call(&client, CLU_METHOD(names, NAMES__KEEP_ALIVE), &alive, &reply), BASE_NOT_FOUND,
+          "session 4711 has ended");
     strata__clustermgr__v1__submit_job_request__init(&submit);
-    fails(call(&client, CLU_METHOD(cell, CELL__SUBMIT_JOB), &submit, &reply), BASE_INVALID_ARGUMENT, "spec: missing");
+    fails(call(&client, CLU_METHOD(cell, CELL__SUBMIT_JOB), &submit, &reply), BASE_INVALID_ARGUMENT,
+          "spec: missing");
     strata__clustermgr__v1__job_spec__init(&spec);
     submit.spec = &spec;
     spec.name = ch_data_str("web");
     spec.command = ch_data_str("web");
     spec.front = ch_data_str("gopher");
-    fails(call(&client, CLU_METHOD(cell, CELL__SUBMIT_JOB), &submit, &reply), BASE_INVALID_ARGUMENT, "no front door \"gopher\"");
+    fails(call(&client, CLU_METHOD(cell, CELL__SUBMIT_JOB), &submit, &reply), BASE_INVALID_ARGUMENT,
+          "no front door \"gopher\"");
     strata__clustermgr__v1__report_request__init(&report);
-    fails(call(&client, CLU_METHOD(cell, CELL__REPORT), &report, &reply), BASE_INVALID_ARGUMENT, "machine: ");
+    fails(call(&client, CLU_METHOD(cell, CELL__REPORT), &report, &reply), BASE_INVALID_ARGUMENT,
+          "machine: ");
     strata__clustermgr__v1__why_request__init(&why);
     why.job = ch_data_str("web");
     fails(call(&client, CLU_METHOD(cell, CELL__WHY), &why, &reply), BASE_NOT_FOUND, "web/0");
@@ -120,16 +135,20 @@ static void bad_input(void *arg)
 
 Test(sim_names, bad_input_names_the_culprit)
 {
-    /* What a client gets wrong comes back with the right code and a text that says what; the master lives on. */
+    /* What a client gets wrong comes back with the right code and a text that says what; the
+     * master lives on. */
     run(bad_input);
 }
 
-static void set_name(struct ch_naming *naming, struct ch_env *env, const char *path, const char *value) CH_WAITS;
-static void set_name(struct ch_naming *naming, struct ch_env *env, const char *path, const char *value)
+static void set_name(struct ch_naming *naming, struct ch_env *env, const char *path,
+                     const char *value) CH_WAITS;
+static void set_name(struct ch_naming *naming, struct ch_env *env, const char *path,
+                     const char *value)
 {
     uint64_t version;
 
-    ok(ch_name_set(naming, path, base_bytes_str(value), CH_NAME_ANY, false, ch_in(env, 30 * CH_S), &version));
+    ok(ch_name_set(naming, path, base_bytes_str(value), CH_NAME_ANY, false, ch_in(env, 30 * CH_S),
+                   &version));
 }
 
 static void prefixes(void *arg)
@@ -163,7 +182,8 @@ Test(sim_names, a_prefix_is_a_path)
 }
 
 /* Waits until the watch shows `count` entries whose values are all `value`. */
-static bool shows(struct ch_name_watch *watch, size_t want, const char *value, struct ch_env *env) CH_WAITS;
+static bool shows(struct ch_name_watch *watch, size_t want, const char *value,
+                  struct ch_env *env) CH_WAITS;
 static bool shows(struct ch_name_watch *watch, size_t want, const char *value, struct ch_env *env)
 {
     ch_time deadline = ch_in(env, 60 * CH_S);
@@ -201,7 +221,8 @@ static void watches(void *arg)
     set_name(naming, env, "/w/0", "1");
     ok(ch_name_delete(naming, "/w/19", CH_NAME_ANY, ch_in(env, CH_S)));
     cr_assert(shows(watch, 19, "1", env));
-    cr_assert(ch_now(env) - began < 100 * CH_MS, "changes come by themselves, not by asking now and then");
+    cr_assert(ch_now(env) - began < 100 * CH_MS,
+              "changes come by themselves, not by asking now and then");
     ch_sim_crash(master);
     cr_assert_eq(ch_sleep_until(env, ch_in(env, 2 * CH_S)), CH_TIMEOUT);
     ch_sim_start(master, ch_service_main, &master_args);
@@ -233,7 +254,8 @@ static bool flag(void *arg)
 
 Test(sim_names, watches_see_every_state_in_the_end)
 {
-    /* A watch shows all there is, then each change at once, through the master's restarts and however far it was behind. */
+    /* A watch shows all there is, then each change at once, through the master's restarts and
+     * however far it was behind. */
     bool done = false;
     struct ch_sim_node *node;
 
@@ -262,7 +284,7 @@ static CH_WAITS void machine_report(struct client *client, const char *name)
     ok(call(client, CLU_METHOD(cell, CELL__REPORT), report, &reply));
 }
 
-static CH_WAITS const CLU_PB(Task) *task_of(struct client *client, const char *job)
+static CH_WAITS const CLU_PB(Task) * task_of(struct client *client, const char *job)
 {
     CLU_PB(ListTasksRequest) *list = CLU_NEW(&client->arena, ListTasksRequest, list_tasks_request);
     CLU_PB(ListTasksReply) *reply = NULL;
@@ -275,7 +297,8 @@ static CH_WAITS const CLU_PB(Task) *task_of(struct client *client, const char *j
 
 static CH_WAITS void job_submit(struct client *client, const char *name, bool pinned)
 {
-    CLU_PB(SubmitJobRequest) *submit = CLU_NEW(&client->arena, SubmitJobRequest, submit_job_request);
+    CLU_PB(SubmitJobRequest) *submit =
+        CLU_NEW(&client->arena, SubmitJobRequest, submit_job_request);
     void *reply;
 
     submit->spec = CLU_NEW(&client->arena, JobSpec, job_spec);
@@ -305,7 +328,8 @@ static void dead_machines(void *arg)
         (void)ch_sleep_until(client.env, ch_in(client.env, 100 * CH_MS));
         cr_assert(ch_now(client.env) - silent < 4 * CH_S, "m1 is silent for too long");
     }
-    cr_assert(ch_now(client.env) - silent > 2500 * CH_MS, "a machine is not dead after a moment's silence");
+    cr_assert(ch_now(client.env) - silent > 2500 * CH_MS,
+              "a machine is not dead after a moment's silence");
     cr_assert(base_bytes_eq_str(ch_bytes_of(task_of(&client, "stays")->machine), "m1"));
     cr_assert(task_of(&client, "stays")->state == CLU_TASK(LOST));
     client_free(&client);
@@ -313,7 +337,8 @@ static void dead_machines(void *arg)
 
 Test(sim_names, silent_machines_lose_their_movable_tasks)
 {
-    /* 3 s after the last report a machine is dead: a stateless task moves to a living one, a pinned one waits; not sooner. */
+    /* 3 s after the last report a machine is dead: a stateless task moves to a living one, a
+     * pinned one waits; not sooner. */
     run(dead_machines);
 }
 
@@ -321,7 +346,8 @@ Test(sim_names, silent_machines_lose_their_movable_tasks)
 
 static CH_WAITS uint64_t session_open(struct client *client, const char *owner)
 {
-    CLU_PB(OpenSessionRequest) *request = CLU_NEW(&client->arena, OpenSessionRequest, open_session_request);
+    CLU_PB(OpenSessionRequest) *request =
+        CLU_NEW(&client->arena, OpenSessionRequest, open_session_request);
     CLU_PB(OpenSessionReply) *reply = NULL;
 
     request->owner = ch_data_str(owner);
@@ -330,7 +356,8 @@ static CH_WAITS uint64_t session_open(struct client *client, const char *owner)
     return reply->session;
 }
 
-static CH_WAITS struct base_status lock_acquire(struct client *client, uint64_t session, const char *path)
+static CH_WAITS struct base_status lock_acquire(struct client *client, uint64_t session,
+                                                const char *path)
 {
     CLU_PB(AcquireRequest) *request = CLU_NEW(&client->arena, AcquireRequest, acquire_request);
     void *reply;
@@ -344,7 +371,7 @@ static void ended_runs(void *arg)
 {
     CH_FIBER_ENTRY();
     struct client client;
-    CLU_PB(ReportRequest) *report;
+    CLU_PB(ReportRequest) * report;
     ProtobufCBinaryData runs[2] = { ch_data_str("m1-1"), ch_data_str("") };
     uint64_t gone, lives, nameless, next;
     void *reply;
@@ -373,6 +400,7 @@ static void ended_runs(void *arg)
 
 Test(sim_names, a_process_seen_to_end_frees_its_locks)
 {
-    /* When an agent has seen a process end, that process' sessions end at once, not a lease later; nobody else's do. */
+    /* When an agent has seen a process end, that process' sessions end at once, not a lease
+     * later; nobody else's do. */
     run(ended_runs);
 }

@@ -1,5 +1,6 @@
-/* The log of one member on a simulated disk: what was acknowledged is there after any crash, once and in order; what is damaged
- * is refused; terms only grow; a snapshot and a replay give the same state. */
+/* The log of one member on a simulated disk: what was acknowledged is there after any crash, once
+ * and in order; what is damaged is refused; terms only grow; a snapshot and a replay give the
+ * same state. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +82,8 @@ static void proposer(void *arg)
         struct base_status status;
 
         base_put_le64(command, id);
-        status = con_log_propose(life.log, base_bytes(command, life.command_len), ch_in(life.env, CH_S), &reply);
+        status = con_log_propose(life.log, base_bytes(command, life.command_len),
+                                 ch_in(life.env, CH_S), &reply);
         if (!base_failed(status)) {
             cr_assert_eq(reply.len, 8);
             cr_assert(history.acked_count < COMMANDS_MAX);
@@ -142,14 +144,19 @@ static void list_check(uint64_t seed, int64_t step)
 
     memset(seen, 0, sizeof(seen));
     for (size_t i = 0; i < life.list.count; i++) {
-        cr_assert(life.list.items[i] <= history.next, "seed %" PRIu64 " step %" PRId64 ": a command nobody proposed", seed, step);
-        cr_assert(!seen[life.list.items[i]], "seed %" PRIu64 " step %" PRId64 ": command %" PRIu64 " twice", seed, step, life.list.items[i]);
+        cr_assert(life.list.items[i] <= history.next,
+                  "seed %" PRIu64 " step %" PRId64 ": a command nobody proposed", seed, step);
+        cr_assert(!seen[life.list.items[i]],
+                  "seed %" PRIu64 " step %" PRId64 ": command %" PRIu64 " twice", seed, step,
+                  life.list.items[i]);
         seen[life.list.items[i]] = 1;
     }
     for (size_t i = 0; i < history.acked_count; i++)
-        cr_assert(seen[history.acked[i]], "seed %" PRIu64 " step %" PRId64 ": acknowledged command %" PRIu64 " is lost", seed, step,
-                  history.acked[i]);
-    cr_assert(con_log_term(life.log) > history.highest_term, "seed %" PRIu64 " step %" PRId64 ": the term did not grow", seed, step);
+        cr_assert(seen[history.acked[i]],
+                  "seed %" PRIu64 " step %" PRId64 ": acknowledged command %" PRIu64 " is lost",
+                  seed, step, history.acked[i]);
+    cr_assert(con_log_term(life.log) > history.highest_term,
+              "seed %" PRIu64 " step %" PRId64 ": the term did not grow", seed, step);
     cr_assert_eq(con_log_term(life.log), life.list.led);
     history.highest_term = con_log_term(life.log);
 }
@@ -171,8 +178,9 @@ static bool counted_down(void *arg)
 
 Test(sim_log, a_crash_at_every_step)
 {
-    /* Whenever the power goes (at any event of opening, appending, rolling over to a new segment, taking a snapshot), the next
-     * opening finds every acknowledged command; and so does the one after a crash while that was recovering. */
+    /* Whenever the power goes (at any event of opening, appending, rolling over to a new segment,
+     * taking a snapshot), the next opening finds every acknowledged command; and so does the one
+     * after a crash while that was recovering. */
     bool through = false;
     uint64_t seed = ch_sim_seed(11);
 
@@ -181,7 +189,7 @@ Test(sim_log, a_crash_at_every_step)
         struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
 
         setup(4096, 300, 60);
-        for (int again = 0; again < 3; again++) { /* a crash, a crash while recovering from it, … */
+        for (int again = 0; again < 3; again++) { /* the later ones while recovering */
             int64_t left = again ? 1 + (int64_t)(ch_sim_random(sim) % 40) : step;
 
             life_begin(node);
@@ -190,8 +198,10 @@ Test(sim_log, a_crash_at_every_step)
             ch_sim_crash(node);
         }
         life_begin(node);
-        cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S), "step %" PRId64, step);
-        cr_assert(!base_failed(life.opened), "seed %" PRIu64 " step %" PRId64 ": %s", seed, step, base_status_text(&life.opened));
+        cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S), "step %" PRId64,
+                  step);
+        cr_assert(!base_failed(life.opened), "seed %" PRIu64 " step %" PRId64 ": %s", seed, step,
+                  base_status_text(&life.opened));
         list_check(seed, step);
         ch_sim_free(sim);
     }
@@ -200,8 +210,9 @@ Test(sim_log, a_crash_at_every_step)
 
 Test(sim_log, many_lives_through_segments)
 {
-    /* The same over many crashes of one disk, with commands large enough to fill segments, so that rolling over, snapshots and
-     * dropped segments meet crashes; an orderly stop in between keeps everything too. */
+    /* The same over many crashes of one disk, with commands large enough to fill segments, so
+     * that rolling over, snapshots and dropped segments meet crashes; an orderly stop in between
+     * keeps everything too. */
     for (uint64_t seed = 1; seed <= 6; seed++) {
         struct ch_sim *sim = ch_sim_new(seed);
         struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
@@ -210,15 +221,18 @@ Test(sim_log, many_lives_through_segments)
         for (int lives = 0; lives < 12 && history.next < COMMANDS_MAX - 500; lives++) {
             life_begin(node);
             cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S));
-            cr_assert(!base_failed(life.opened), "seed %" PRIu64 ": %s", seed, base_status_text(&life.opened));
+            cr_assert(!base_failed(life.opened), "seed %" PRIu64 ": %s", seed,
+                      base_status_text(&life.opened));
             list_check(seed, lives);
-            ch_sim_run(sim, NULL, NULL, ch_sim_now(sim) + (ch_time)(ch_sim_random(sim) % 20) * CH_MS);
+            ch_sim_run(sim, NULL, NULL,
+                       ch_sim_now(sim) + (ch_time)(ch_sim_random(sim) % 20) * CH_MS);
             if (lives % 4 == 3)
                 ch_sim_stop(node);
             else
                 ch_sim_crash(node);
         }
-        cr_assert(history.acked_count > 50, "seed %" PRIu64 ": only %zu commands went through", seed, history.acked_count);
+        cr_assert(history.acked_count > 50, "seed %" PRIu64 ": only %zu commands went through",
+                  seed, history.acked_count);
         ch_sim_free(sim);
     }
     base_status_free(&life.opened);
@@ -241,8 +255,9 @@ static struct ch_sim_node *filled(struct ch_sim *sim, uint64_t snapshot_bytes, i
 
 Test(sim_log, a_flipped_bit_is_data_loss)
 {
-    /* A bit that flips anywhere in what was acknowledged makes the opening fail with DATA_LOSS and a text that names the file:
-     * nothing is cut off and nothing is served from a log that is not whole. The disk keeps the evidence. */
+    /* A bit that flips anywhere in what was acknowledged makes the opening fail with DATA_LOSS
+     * and a text that names the file: nothing is cut off and nothing is served from a log that is
+     * not whole. The disk keeps the evidence. */
     for (int i = 0; i < 40; i++) {
         struct ch_sim *sim = ch_sim_new(100 + (uint64_t)i);
         struct ch_sim_node *node = filled(sim, 0, 3);
@@ -253,16 +268,20 @@ Test(sim_log, a_flipped_bit_is_data_loss)
         const char *why;
 
         cr_assert(ch_sim_disk_peek(node, FIRST_SEGMENT, &image));
-        while (con__batch_scan(base_bytes(image.data + used, image.len - used), index, &payload, &batch, &len, &why) == CON_SCAN_BATCH) {
+        while (con__batch_scan(base_bytes(image.data + used, image.len - used), index, &payload,
+                               &batch, &len, &why) == CON_SCAN_BATCH) {
             used += len;
             index += batch.count;
         }
         cr_assert(used > 10 * CON_SECTOR);
-        ch_sim_disk_flip(node, FIRST_SEGMENT, ch_sim_random(sim) % used, (uint8_t)(1u << ch_sim_random(sim) % 8));
+        ch_sim_disk_flip(node, FIRST_SEGMENT, ch_sim_random(sim) % used,
+                         (uint8_t)(1u << ch_sim_random(sim) % 8));
         life_begin(node);
         cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S));
-        cr_assert_eq(life.opened.code, BASE_DATA_LOSS, "flip %d: %s", i, base_status_text(&life.opened));
-        cr_assert(strstr(base_status_text(&life.opened), FIRST_SEGMENT) != NULL, "%s", base_status_text(&life.opened));
+        cr_assert_eq(life.opened.code, BASE_DATA_LOSS, "flip %d: %s", i,
+                     base_status_text(&life.opened));
+        cr_assert(strstr(base_status_text(&life.opened), FIRST_SEGMENT) != NULL, "%s",
+                  base_status_text(&life.opened));
         base_buf_free(&image);
         base_buf_free(&payload);
         ch_sim_free(sim);
@@ -272,7 +291,8 @@ Test(sim_log, a_flipped_bit_is_data_loss)
 
 Test(sim_log, snapshots_and_replay_agree)
 {
-    /* The state after a restart is the same whether it came from snapshots or from replaying everything. */
+    /* The state after a restart is the same whether it came from snapshots or from replaying
+     * everything. */
     struct list lists[2];
 
     for (int i = 0; i < 2; i++) {
@@ -280,10 +300,12 @@ Test(sim_log, snapshots_and_replay_agree)
         struct ch_sim_node *node = filled(sim, i ? 4096 : 0, 50);
         struct base_buf found = { 0 };
 
-        cr_assert_eq(ch_sim_disk_peek(node, "data/log/snapshot-00000000000000000001", &found), false);
+        cr_assert_eq(ch_sim_disk_peek(node, "data/log/snapshot-00000000000000000001", &found),
+                     false);
         history.rounds = 0;
         life_begin(node);
-        cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S) && !base_failed(life.opened));
+        cr_assert(ch_sim_run(sim, opened, NULL, ch_sim_now(sim) + 10 * CH_S) &&
+                  !base_failed(life.opened));
         list_check(77, i);
         lists[i] = life.list;
         base_buf_free(&found);
@@ -296,8 +318,9 @@ Test(sim_log, snapshots_and_replay_agree)
 
 Test(sim_log, a_full_disk_is_no_damage)
 {
-    /* When a new segment finds no space, proposals fail with RESOURCE_EXHAUSTED and nothing is written; with space again the
-     * same log goes on, and a restart finds exactly what was acknowledged. */
+    /* When a new segment finds no space, proposals fail with RESOURCE_EXHAUSTED and nothing is
+     * written; with space again the same log goes on, and a restart finds exactly what was
+     * acknowledged. */
     struct ch_sim *sim = ch_sim_new(5);
     struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
     size_t acked;
@@ -307,7 +330,8 @@ Test(sim_log, a_full_disk_is_no_damage)
     life_begin(node);
     ch_sim_run(sim, NULL, NULL, ch_sim_now(sim) + 2 * CH_S);
     acked = history.acked_count;
-    cr_assert(acked > 5 && acked < 25, "%zu commands of 200 KiB in the first segment of 4 MiB", acked);
+    cr_assert(acked > 5 && acked < 25, "%zu commands of 200 KiB in the first segment of 4 MiB",
+              acked);
     cr_assert(con_log_term(life.log) > 0, "still the leader");
     history.highest_term = con_log_term(life.log);
     ch_sim_disk_limit(node, 0);
@@ -322,8 +346,9 @@ Test(sim_log, a_full_disk_is_no_damage)
 
 Test(sim_log, a_failed_sync_ends_the_log)
 {
-    /* After a failed sync nobody knows what the disk holds: the log acknowledges nothing any more and says that it does not
-     * lead, until it is opened again; then everything acknowledged before is there. */
+    /* After a failed sync nobody knows what the disk holds: the log acknowledges nothing any more
+     * and says that it does not lead, until it is opened again; then everything acknowledged
+     * before is there. */
     struct ch_sim *sim = ch_sim_new(6);
     struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
     size_t acked;
@@ -375,7 +400,8 @@ static int second_main(struct ch_env *env, void *arg)
 
 Test(sim_log, one_opener_at_a_time)
 {
-    /* Two writers would tear the journal: the second opener of a folder is refused while the first has it. */
+    /* Two writers would tear the journal: the second opener of a folder is refused while the
+     * first has it. */
     struct ch_sim *sim = ch_sim_new(8);
     struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
 

@@ -1,5 +1,5 @@
-/* The scheduler (clustermgr/src/schedule.c): small cells where the right answer is plain, then random ones against the
- * invariants that every plan must keep. */
+/* The scheduler (clustermgr/src/schedule.c): small cells where the right answer is plain, then
+ * random ones against the invariants that every plan must keep. */
 #include "schedule.h"
 
 #include <inttypes.h>
@@ -25,7 +25,9 @@ static struct cell *cell_new(void)
 {
     struct cell *cell = calloc(1, sizeof(*cell));
 
-    cell->view = (struct clu_view){ .machines = cell->machines, .jobs = cell->jobs, .tasks = cell->tasks, .moves_max = 1000 };
+    cell->view = (struct clu_view){
+        .machines = cell->machines, .jobs = cell->jobs, .tasks = cell->tasks, .moves_max = 1000
+    };
     base_arena_init(&cell->arena);
     return cell;
 }
@@ -41,7 +43,8 @@ static struct clu_view_machine *machine_add(struct cell *cell, const char *zone,
     size_t i = cell->view.machine_count++;
 
     snprintf(cell->names[i], sizeof(cell->names[i]), "m%02zu", i);
-    cell->machines[i] = (struct clu_view_machine){ cell->names[i], zone, "", { cpu, 1000, 1000 }, true };
+    cell->machines[i] =
+        (struct clu_view_machine){ cell->names[i], zone, "", { cpu, 1000, 1000 }, true };
     return &cell->machines[i];
 }
 
@@ -50,10 +53,13 @@ static struct clu_view_job *job_add(struct cell *cell, uint64_t cpu, uint32_t ta
     size_t job = cell->view.job_count++;
 
     snprintf(cell->names[MACHINES + job], sizeof(cell->names[0]), "j%02zu", job);
-    cell->jobs[job] = (struct clu_view_job){ .name = cell->names[MACHINES + job], .band = 2, .resources = { cpu, 0, 0 }, .generation = 1 };
+    cell->jobs[job] = (struct clu_view_job){
+        .name = cell->names[MACHINES + job], .band = 2, .resources = { cpu, 0, 0 }, .generation = 1
+    };
     for (uint32_t i = 0; i < tasks; i++)
-        cell->tasks[cell->view.task_count++] = (struct clu_view_task){ .job = (int32_t)job, .index = i, .machine = CLU_NONE,
-                                                                       .pin = CLU_NONE, .generation = 1 };
+        cell->tasks[cell->view.task_count++] = (struct clu_view_task){
+            .job = (int32_t)job, .index = i, .machine = CLU_NONE, .pin = CLU_NONE, .generation = 1
+        };
     return &cell->jobs[job];
 }
 
@@ -122,7 +128,8 @@ Test(schedule, spreads_over_machines)
 
 Test(schedule, spreads_over_zones)
 {
-    /* Two tasks and two zones: one to each zone, though zone a has twice the machines: so a zone's death takes one. */
+    /* Two tasks and two zones: one to each zone, though zone a has twice the machines: so a
+     * zone's death takes one. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 1000);
@@ -137,7 +144,8 @@ Test(schedule, spreads_over_zones)
 
 Test(schedule, says_what_is_missing)
 {
-    /* A task that fits nowhere waits, and the reason counts what stands against it: "why pending" must not be a riddle. */
+    /* A task that fits nowhere waits, and the reason counts what stands against it: "why pending"
+     * must not be a riddle. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 100);
@@ -146,7 +154,8 @@ Test(schedule, says_what_is_missing)
     schedule(cell);
     cr_assert_eq(cell->plan.count, 1);
     cr_assert_eq(cell->plan.decisions[0].kind, CLU_WAIT);
-    cr_assert_str_eq(cell->plan.decisions[0].reason, "waits: none of 2 machines fits: 1 not heard of; 1 too little CPU;");
+    cr_assert_str_eq(cell->plan.decisions[0].reason,
+                     "waits: none of 2 machines fits: 1 not heard of; 1 too little CPU;");
     apply(cell);
     schedule(cell);
     cr_assert_eq(cell->plan.count, 0, "the same reason is not written again and again");
@@ -155,7 +164,8 @@ Test(schedule, says_what_is_missing)
 
 Test(schedule, distinct_machines_wait_for_one_more)
 {
-    /* Two tasks that must not share a machine, and one machine: one is placed, the other waits, rather than lose both at once. */
+    /* Two tasks that must not share a machine, and one machine: one is placed, the other waits,
+     * rather than lose both at once. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 1000);
@@ -173,7 +183,8 @@ Test(schedule, distinct_machines_wait_for_one_more)
 Test(schedule, constraints)
 {
     /* A hard constraint is kept even when its machine is fuller; a wish only when it can be. */
-    struct clu_constraint hard = { "zone", "b", false, false }, wish = { "machine", "m00", true, true };
+    struct clu_constraint hard = { "zone", "b", false, false },
+                          wish = { "machine", "m00", true, true };
     struct cell *cell = cell_new();
     struct clu_view_job *job;
 
@@ -188,7 +199,8 @@ Test(schedule, constraints)
     schedule(cell);
     apply(cell);
     cr_assert_eq(cell->tasks[0].machine, 1);
-    cr_assert_eq(cell->tasks[1].machine, 0, "only m00 has room left: the wish not to be there gives way");
+    cr_assert_eq(cell->tasks[1].machine, 0,
+                 "only m00 has room left: the wish not to be there gives way");
     cell_free(cell);
 }
 
@@ -208,7 +220,8 @@ Test(schedule, urgent_bands_first)
 
 Test(schedule, a_dead_machine_s_tasks_move_at_a_bounded_rate)
 {
-    /* Stateless tasks leave a dead machine, but only so many a pass: a cut network looks like many deaths. */
+    /* Stateless tasks leave a dead machine, but only so many a pass: a cut network looks like
+     * many deaths. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 10000);
@@ -231,7 +244,8 @@ Test(schedule, a_dead_machine_s_tasks_move_at_a_bounded_rate)
 
 Test(schedule, pinned_tasks_wait_for_their_machine)
 {
-    /* A task whose data is on a machine's disk never starts elsewhere with an empty disk: it waits, and says for whom. */
+    /* A task whose data is on a machine's disk never starts elsewhere with an empty disk: it
+     * waits, and says for whom. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 1000);
@@ -254,7 +268,8 @@ Test(schedule, pinned_tasks_wait_for_their_machine)
 
 Test(schedule, new_specifications_one_task_at_a_time)
 {
-    /* An update restarts one task, and the next only when all others are available again: the job never loses two at once. */
+    /* An update restarts one task, and the next only when all others are available again: the job
+     * never loses two at once. */
     struct cell *cell = cell_new();
 
     machine_add(cell, "a", 1000);
@@ -298,12 +313,16 @@ static void invariants_check(const struct cell *before, const struct cell *after
         if (is->machine != CLU_NONE)
             used[is->machine] += job->resources.cpu_millis;
         if (was->machine != is->machine) {
-            cr_assert(after->machines[is->machine].up, "seed %" PRIu64 ": placed on a dead machine", seed);
-            cr_assert(was->machine == CLU_NONE || !after->machines[was->machine].up, "seed %" PRIu64 ": left a living one", seed);
+            cr_assert(after->machines[is->machine].up, "seed %" PRIu64 ": placed on a dead machine",
+                      seed);
+            cr_assert(was->machine == CLU_NONE || !after->machines[was->machine].up,
+                      "seed %" PRIu64 ": left a living one", seed);
             moves += was->machine != CLU_NONE;
-            cr_assert(!was->pin_name || was->pin == is->machine, "seed %" PRIu64 ": a pinned task moved", seed);
+            cr_assert(!was->pin_name || was->pin == is->machine,
+                      "seed %" PRIu64 ": a pinned task moved", seed);
             for (size_t j = 0; job->distinct_machines && j < after->view.task_count; j++)
-                cr_assert(j == i || after->tasks[j].job != is->job || after->tasks[j].machine != is->machine,
+                cr_assert(j == i || after->tasks[j].job != is->job ||
+                              after->tasks[j].machine != is->machine,
                           "seed %" PRIu64 ": two tasks of a spread job on one machine", seed);
             if (job->constraint_count > 0)
                 cr_assert_str_eq(after->machines[is->machine].zone, job->constraints[0].value);
@@ -316,7 +335,8 @@ static void invariants_check(const struct cell *before, const struct cell *after
 
         for (size_t j = 0; j < after->view.task_count; j++)
             grew |= after->tasks[j].machine == (int32_t)i && before->tasks[j].machine != (int32_t)i;
-        cr_assert(!grew || used[i] <= after->machines[i].capacity.cpu_millis, "seed %" PRIu64 ": machine %zu is overfull", seed, i);
+        cr_assert(!grew || used[i] <= after->machines[i].capacity.cpu_millis,
+                  "seed %" PRIu64 ": machine %zu is overfull", seed, i);
     }
     cr_assert(moves <= after->view.moves_max, "seed %" PRIu64 ": %zu moves", seed, moves);
     for (size_t i = 0; i < JOBS; i++)
@@ -325,21 +345,24 @@ static void invariants_check(const struct cell *before, const struct cell *after
 
 Test(schedule, random_cells_keep_the_invariants)
 {
-    /* Whatever the cell, over many passes with machines dying and coming back, every plan keeps the numbered invariants of
-     * schedule.c, and the same view gives the same plan. */
+    /* Whatever the cell, over many passes with machines dying and coming back, every plan keeps
+     * the numbered invariants of schedule.c, and the same view gives the same plan. */
     static const char *const zones[] = { "a", "b", "c" };
-    static const struct clu_constraint in_zone[] = { { "zone", "a", false, false }, { "zone", "b", false, false } };
+    static const struct clu_constraint in_zone[] = { { "zone", "a", false, false },
+                                                     { "zone", "b", false, false } };
 
     for (uint64_t seed = 1; seed <= 300; seed++) {
         struct cell *cell = cell_new(), *before = cell_new();
         struct base_arena before_arena = before->arena;
         uint64_t random = seed;
-        size_t machines = 1 + next_random(&random) % MACHINES, jobs = 1 + next_random(&random) % JOBS;
+        size_t machines = 1 + next_random(&random) % MACHINES,
+               jobs = 1 + next_random(&random) % JOBS;
 
         for (size_t i = 0; i < machines; i++)
             machine_add(cell, zones[next_random(&random) % 3], 200 + next_random(&random) % 1000);
         for (size_t i = 0; i < jobs; i++) {
-            struct clu_view_job *job = job_add(cell, 10 + next_random(&random) % 200, next_random(&random) % 30);
+            struct clu_view_job *job =
+                job_add(cell, 10 + next_random(&random) % 200, next_random(&random) % 30);
 
             job->distinct_machines = next_random(&random) % 4 == 0;
             job->pinned = next_random(&random) % 4 == 0;
@@ -356,7 +379,8 @@ Test(schedule, random_cells_keep_the_invariants)
             cell->jobs[next_random(&random) % jobs].generation += next_random(&random) % 2;
             cell->view.moves_max = next_random(&random) % 10;
             for (size_t i = 0; i < cell->view.task_count; i++)
-                cell->tasks[i].available = cell->tasks[i].machine != CLU_NONE && next_random(&random) % 8 > 0;
+                cell->tasks[i].available =
+                    cell->tasks[i].machine != CLU_NONE && next_random(&random) % 8 > 0;
             *before = *cell;
             schedule(cell);
             clu_schedule(&cell->view, &cell->arena, &again);

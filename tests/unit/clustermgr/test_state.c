@@ -1,5 +1,5 @@
-/* The clustermaster's state (clustermgr/src/state*.c): names, sessions and locks against a small model; jobs, machines and
- * plans step by step; snapshots that restore to the same bytes. */
+/* The clustermaster's state (clustermgr/src/state*.c): names, sessions and locks against a small
+ * model; jobs, machines and plans step by step; snapshots that restore to the same bytes. */
 #include "state.h"
 
 #include <inttypes.h>
@@ -28,7 +28,7 @@ static void world_free(struct world *world)
 }
 
 /* Applies a command as the log does; its code, and its number in *number. */
-static enum base_code apply(struct world *world, CLU_PB(Command) *command, uint64_t *number)
+static enum base_code apply(struct world *world, CLU_PB(Command) * command, uint64_t *number)
 {
     struct base_buf bytes = { 0 }, answer = { 0 };
     ProtobufCMessage *message = NULL;
@@ -36,7 +36,8 @@ static enum base_code apply(struct world *world, CLU_PB(Command) *command, uint6
 
     ch_proto_encode(&command->base, &bytes);
     world->machine.apply(world->machine.self, ++world->index, base_buf_bytes(&bytes), &answer);
-    status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), &world->arena, &message);
+    status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), &world->arena,
+                             &message);
     cr_assert(!base_failed(status));
     base_buf_free(&bytes);
     base_buf_free(&answer);
@@ -45,13 +46,14 @@ static enum base_code apply(struct world *world, CLU_PB(Command) *command, uint6
     return (enum base_code)((CLU_PB(CommandReply) *)(void *)message)->code;
 }
 
-#define COMMAND(world, WHAT, lower, Type, field)                                              \
-    CLU_PB(Command) *command = CLU_NEW(&(world)->arena, Command, command);                    \
-    CLU_PB(Type) *request = CLU_NEW(&(world)->arena, Type, lower);                            \
-    command->what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_##WHAT;                        \
+#define COMMAND(world, WHAT, lower, Type, field)                           \
+    CLU_PB(Command) *command = CLU_NEW(&(world)->arena, Command, command); \
+    CLU_PB(Type) *request = CLU_NEW(&(world)->arena, Type, lower);         \
+    command->what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_##WHAT;     \
     command->field = request;
 
-static enum base_code set(struct world *world, const char *path, const char *value, int64_t expected, uint64_t session, uint64_t *version)
+static enum base_code set(struct world *world, const char *path, const char *value,
+                          int64_t expected, uint64_t session, uint64_t *version)
 {
     COMMAND(world, SET, set_request, SetRequest, set)
     request->path = ch_data_str(path);
@@ -85,7 +87,8 @@ static enum base_code session_close(struct world *world, uint64_t session)
     return apply(world, command, NULL);
 }
 
-static enum base_code acquire(struct world *world, uint64_t session, const char *path, uint64_t *epoch)
+static enum base_code acquire(struct world *world, uint64_t session, const char *path,
+                              uint64_t *epoch)
 {
     COMMAND(world, ACQUIRE, acquire_request, AcquireRequest, acquire)
     request->session = session;
@@ -94,7 +97,8 @@ static enum base_code acquire(struct world *world, uint64_t session, const char 
     return apply(world, command, epoch);
 }
 
-static enum base_code release(struct world *world, uint64_t session, const char *path, uint64_t epoch)
+static enum base_code release(struct world *world, uint64_t session, const char *path,
+                              uint64_t epoch)
 {
     COMMAND(world, RELEASE, release_request, ReleaseRequest, release)
     request->session = session;
@@ -113,7 +117,8 @@ static enum base_code break_lock(struct world *world, const char *path, bool era
 
 Test(state, expected_versions)
 {
-    /* A write that expects another version changes nothing: compare-and-set is what clients build on. */
+    /* A write that expects another version changes nothing: compare-and-set is what clients build
+     * on. */
     struct world world;
     uint64_t version = 0;
 
@@ -125,14 +130,15 @@ Test(state, expected_versions)
     cr_assert_eq(delete_node(&world, "/a", (int64_t)version - 1), BASE_FAILED_PRECONDITION);
     cr_assert_eq(delete_node(&world, "/a", (int64_t)version), BASE_OK);
     cr_assert_eq(delete_node(&world, "/a", -1), BASE_NOT_FOUND);
-    cr_assert_eq(set(&world, "/a", "3", -1, 99, NULL), BASE_NOT_FOUND, "an ephemeral node needs a session that lives");
+    cr_assert_eq(set(&world, "/a", "3", -1, 99, NULL), BASE_NOT_FOUND,
+                 "an ephemeral node needs a session that lives");
     world_free(&world);
 }
 
 Test(state, epochs_never_go_back)
 {
-    /* Each acquisition has a greater epoch than any before, also after the node was deleted: whoever compares epochs (a
-     * blockserver) must never take an old holder for a new one. */
+    /* Each acquisition has a greater epoch than any before, also after the node was deleted:
+     * whoever compares epochs (a blockserver) must never take an old holder for a new one. */
     struct world world;
     uint64_t session, other, epoch = 0, last = 0;
 
@@ -146,12 +152,16 @@ Test(state, epochs_never_go_back)
         cr_assert_eq(acquire(&world, session, "/lock", &epoch), BASE_OK);
         cr_assert_eq(epoch, last, "repeating it while holding gives the same epoch");
         cr_assert_eq(acquire(&world, other, "/lock", NULL), BASE_ABORTED);
-        cr_assert_eq(delete_node(&world, "/lock", -1), BASE_FAILED_PRECONDITION, "a held lock cannot be deleted");
-        cr_assert_eq(break_lock(&world, "/lock", true, NULL), BASE_FAILED_PRECONDITION, "nor broken");
+        cr_assert_eq(delete_node(&world, "/lock", -1), BASE_FAILED_PRECONDITION,
+                     "a held lock cannot be deleted");
+        cr_assert_eq(break_lock(&world, "/lock", true, NULL), BASE_FAILED_PRECONDITION,
+                     "nor broken");
         cr_assert_eq(release(&world, other, "/lock", last), BASE_OK);
-        cr_assert_eq(acquire(&world, other, "/lock", NULL), BASE_ABORTED, "only its holder's release frees it");
+        cr_assert_eq(acquire(&world, other, "/lock", NULL), BASE_ABORTED,
+                     "only its holder's release frees it");
         cr_assert_eq(release(&world, session, "/lock", last - 1), BASE_OK);
-        cr_assert_eq(acquire(&world, other, "/lock", NULL), BASE_ABORTED, "and only that of the present epoch");
+        cr_assert_eq(acquire(&world, other, "/lock", NULL), BASE_ABORTED,
+                     "and only that of the present epoch");
         cr_assert_eq(release(&world, session, "/lock", last), BASE_OK);
         if (i % 2)
             cr_assert_eq(delete_node(&world, "/lock", -1), BASE_OK);
@@ -177,7 +187,8 @@ Test(state, a_session_s_end)
     cr_assert_eq(set(&world, "/e2", "", -1, other, NULL), BASE_OK);
     cr_assert_eq(session_close(&world, session), BASE_OK);
     cr_assert_eq(session_close(&world, session), BASE_OK, "again is the same");
-    cr_assert(clu__node_find(world.state, "/l1") && !clu__node_find(world.state, "/e1") && clu__node_find(world.state, "/e2"));
+    cr_assert(clu__node_find(world.state, "/l1") && !clu__node_find(world.state, "/e1") &&
+              clu__node_find(world.state, "/e2"));
     cr_assert_eq(clu__node_find(world.state, "/l1")->lock_session, 0);
     cr_assert_eq(clu__node_find(world.state, "/l2")->lock_session, other);
     cr_assert_eq(acquire(&world, session, "/l1", NULL), BASE_NOT_FOUND);
@@ -198,7 +209,8 @@ static uint32_t next_random(uint64_t *state)
     return (uint32_t)(*state >> 33);
 }
 
-static void node_check(const struct world *world, const char *path, const struct model_node *want, uint64_t seed)
+static void node_check(const struct world *world, const char *path, const struct model_node *want,
+                       uint64_t seed)
 {
     const struct clu_node *have = clu__node_find(world->state, path);
 
@@ -223,18 +235,21 @@ static struct base_buf image(const struct world *world)
 static void restore_check(struct world *world, uint64_t seed)
 {
     struct base_buf before = image(world), after;
-    struct base_status status = world->machine.restore(world->machine.self, base_buf_bytes(&before));
+    struct base_status status =
+        world->machine.restore(world->machine.self, base_buf_bytes(&before));
 
     cr_assert(!base_failed(status), "%s", base_status_text(&status));
     after = image(world);
-    cr_assert(base_bytes_eq(base_buf_bytes(&before), base_buf_bytes(&after)), "seed %" PRIu64 ": a restored state differs", seed);
+    cr_assert(base_bytes_eq(base_buf_bytes(&before), base_buf_bytes(&after)),
+              "seed %" PRIu64 ": a restored state differs", seed);
     base_buf_free(&before);
     base_buf_free(&after);
 }
 
 Test(state, names_against_a_model)
 {
-    /* Random names, sessions and locks behave as the few lines of the model say, with snapshots restored in between. */
+    /* Random names, sessions and locks behave as the few lines of the model say, with snapshots
+     * restored in between. */
     static const char *const paths[PATHS] = { "/a", "/a/b", "/a/b/c", "/a-b", "/c", "/d/e" };
 
     for (uint64_t seed = 1; seed <= 60; seed++) {
@@ -259,7 +274,8 @@ Test(state, names_against_a_model)
                     break;
                 cr_assert_eq(session_close(&world, session), BASE_OK);
                 for (int i = 0; i < PATHS; i++) {
-                    bool owned = nodes[i].there && nodes[i].owner == session, held = nodes[i].there && nodes[i].holder == session;
+                    bool owned = nodes[i].there && nodes[i].owner == session,
+                         held = nodes[i].there && nodes[i].holder == session;
 
                     if (owned || held)
                         nodes[i].version = world.state->version;
@@ -276,7 +292,8 @@ Test(state, names_against_a_model)
             case 3: {
                 uint64_t owner = next_random(&random) % 2 ? session : 0;
 
-                code = set(&world, paths[p], "x", next_random(&random) % 3 ? -1 : (int64_t)node->version, owner, &number);
+                code = set(&world, paths[p], "x",
+                           next_random(&random) % 3 ? -1 : (int64_t)node->version, owner, &number);
                 cr_assert_eq(code, BASE_OK);
                 node->there = true;
                 node->owner = owner;
@@ -284,14 +301,19 @@ Test(state, names_against_a_model)
                 break;
             }
             case 4:
-                want = !node->there ? BASE_NOT_FOUND : node->holder ? BASE_FAILED_PRECONDITION : BASE_OK;
+                want = !node->there   ? BASE_NOT_FOUND
+                       : node->holder ? BASE_FAILED_PRECONDITION
+                                      : BASE_OK;
                 cr_assert_eq(delete_node(&world, paths[p], -1), want);
                 if (want == BASE_OK)
                     *node = (struct model_node){ 0 };
                 break;
             case 5:
-                want = session == 0 ? BASE_NOT_FOUND : node->holder && node->holder != session ? BASE_ABORTED : BASE_OK;
-                cr_assert_eq(acquire(&world, session, paths[p], &number), want, "seed %" PRIu64 " step %d", seed, step);
+                want = session == 0                              ? BASE_NOT_FOUND
+                       : node->holder && node->holder != session ? BASE_ABORTED
+                                                                 : BASE_OK;
+                cr_assert_eq(acquire(&world, session, paths[p], &number), want,
+                             "seed %" PRIu64 " step %d", seed, step);
                 if (want != BASE_OK || node->holder == session)
                     break;
                 cr_assert(number > highest_epoch, "seed %" PRIu64 ": an epoch went back", seed);
@@ -327,7 +349,8 @@ Test(state, names_against_a_model)
 
 /* ---- jobs ---- */
 
-static enum base_code job_put(struct world *world, const char *name, uint32_t tasks, const char *arg, bool pinned, bool update)
+static enum base_code job_put(struct world *world, const char *name, uint32_t tasks,
+                              const char *arg, bool pinned, bool update)
 {
     CLU_PB(Command) *command = CLU_NEW(&world->arena, Command, command);
     CLU_PB(SubmitJobRequest) *submit = CLU_NEW(&world->arena, SubmitJobRequest, submit_job_request);
@@ -342,7 +365,8 @@ static enum base_code job_put(struct world *world, const char *name, uint32_t ta
     spec->args[0] = ch_data_str(arg);
     spec->n_args = 1;
     submit->spec = change->spec = spec;
-    command->what_case = update ? STRATA__CLUSTERMGR__V1__COMMAND__WHAT_UPDATE_JOB : STRATA__CLUSTERMGR__V1__COMMAND__WHAT_SUBMIT_JOB;
+    command->what_case = update ? STRATA__CLUSTERMGR__V1__COMMAND__WHAT_UPDATE_JOB
+                                : STRATA__CLUSTERMGR__V1__COMMAND__WHAT_SUBMIT_JOB;
     if (update)
         command->update_job = change;
     else
@@ -357,7 +381,8 @@ static enum base_code job_kill(struct world *world, const char *name)
     return apply(world, command, NULL);
 }
 
-static void report(struct world *world, const char *machine, const struct clu_task *task, const char *endpoint, bool healthy)
+static void report(struct world *world, const char *machine, const struct clu_task *task,
+                   const char *endpoint, bool healthy)
 {
     COMMAND(world, REPORT, report_request, ReportRequest, report)
     request->machine = CLU_NEW(&world->arena, Machine, machine);
@@ -380,7 +405,8 @@ static void report(struct world *world, const char *machine, const struct clu_ta
     cr_assert_eq(apply(world, command, NULL), BASE_OK);
 }
 
-static void decide(struct world *world, const struct clu_task *task, uint64_t incarnation, const char *machine, bool advance)
+static void decide(struct world *world, const struct clu_task *task, uint64_t incarnation,
+                   const char *machine, bool advance)
 {
     COMMAND(world, PLAN, plan, Plan, plan)
     CLU_PB(Decision) *decision = CLU_NEW(&world->arena, Decision, decision);
@@ -388,7 +414,8 @@ static void decide(struct world *world, const struct clu_task *task, uint64_t in
     decision->job = ch_data_str(task->job->name);
     decision->index = task->index;
     decision->incarnation = incarnation;
-    decision->kind = advance ? STRATA__CLUSTERMGR__V1__DECISION__KIND__ADVANCE : STRATA__CLUSTERMGR__V1__DECISION__KIND__PLACE;
+    decision->kind = advance ? STRATA__CLUSTERMGR__V1__DECISION__KIND__ADVANCE
+                             : STRATA__CLUSTERMGR__V1__DECISION__KIND__PLACE;
     decision->machine = ch_data_str(machine);
     decision->reason = ch_data_str("so");
     request->decisions = BASE_NEW(&world->arena, CLU_PB(Decision) *);
@@ -414,8 +441,9 @@ static void cell_create(struct world *world)
 
 Test(state, a_task_s_endpoint_follows_its_life)
 {
-    /* The name of a task's endpoint appears with its first report, is unhealthy when the task or its machine is, goes when the
-     * task is placed anew, and does not come back by a late report of the former place. */
+    /* The name of a task's endpoint appears with its first report, is unhealthy when the task or
+     * its machine is, goes when the task is placed anew, and does not come back by a late report
+     * of the former place. */
     struct world world;
     const struct clu_node *node;
     struct clu_task *task, former;
@@ -426,7 +454,8 @@ Test(state, a_task_s_endpoint_follows_its_life)
     report(&world, "m1", NULL, "", false);
     report(&world, "m2", NULL, "", false);
     cr_assert_eq(job_put(&world, "web", 1, "--a", false, false), BASE_OK);
-    cr_assert_eq(job_put(&world, "web", 1, "--a", false, false), BASE_OK, "the same again is the same");
+    cr_assert_eq(job_put(&world, "web", 1, "--a", false, false), BASE_OK,
+                 "the same again is the same");
     cr_assert_eq(job_put(&world, "web", 1, "--b", false, false), BASE_ALREADY_EXISTS);
     job = clu__job_find(world.state, "web");
     task = job->tasks[0];
@@ -434,7 +463,8 @@ Test(state, a_task_s_endpoint_follows_its_life)
     cr_assert(task->machine && !clu__node_find(world.state, "/c/web/0"));
     report(&world, "m1", task, "127.0.0.1:1", true);
     node = clu__node_find(world.state, "/c/web/0");
-    cr_assert(node && node->task && !node->unhealthy && base_bytes_eq_str(base_buf_bytes(&node->value), "127.0.0.1:1"));
+    cr_assert(node && node->task && !node->unhealthy &&
+              base_bytes_eq_str(base_buf_bytes(&node->value), "127.0.0.1:1"));
     cr_assert_eq(set(&world, "/c/web/0", "evil", -1, 0, NULL), BASE_PERMISSION_DENIED);
     cr_assert_eq(delete_node(&world, "/c/web/0", -1), BASE_PERMISSION_DENIED);
     machine_down(&world, "m1");
@@ -446,7 +476,8 @@ Test(state, a_task_s_endpoint_follows_its_life)
     cr_assert_str_eq(task->machine->name, "m2");
     cr_assert(!clu__node_find(world.state, "/c/web/0"));
     report(&world, "m1", &former, "127.0.0.1:1", true);
-    cr_assert(!clu__node_find(world.state, "/c/web/0"), "the former machine tells of a task that is not its own any more");
+    cr_assert(!clu__node_find(world.state, "/c/web/0"),
+              "the former machine tells of a task that is not its own any more");
     report(&world, "m2", task, "127.0.0.2:2", true);
     cr_assert(clu__node_find(world.state, "/c/web/0"));
     restore_check(&world, 0);
@@ -458,8 +489,8 @@ Test(state, a_task_s_endpoint_follows_its_life)
 
 Test(state, updates_and_pins)
 {
-    /* Scaling restarts nobody; another change advances task by task, and reports of the former generation do not count; a
-     * pinned task's machine is remembered beyond its job. */
+    /* Scaling restarts nobody; another change advances task by task, and reports of the former
+     * generation do not count; a pinned task's machine is remembered beyond its job. */
     struct world world;
     struct clu_job *job;
     struct clu_task *task;
@@ -480,7 +511,8 @@ Test(state, updates_and_pins)
     cr_assert_eq(job_put(&world, "db", 3, "--b", true, true), BASE_OK);
     cr_assert(job->generation > generation && task->generation == generation && task->healthy);
     decide(&world, task, task->incarnation, "m1", true);
-    cr_assert(task->generation == job->generation && !task->healthy, "it counts as missing until it tells of the new one");
+    cr_assert(task->generation == job->generation && !task->healthy,
+              "it counts as missing until it tells of the new one");
     cr_assert_eq(job_put(&world, "db", 1, "--b", true, true), BASE_OK);
     cr_assert_eq(job_kill(&world, "db"), BASE_OK);
     cr_assert_eq(job_put(&world, "db", 2, "--b", true, false), BASE_OK);

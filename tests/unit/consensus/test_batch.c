@@ -1,5 +1,5 @@
-/* The journal's bytes (consensus/src/batch.c): what was written comes back; what a crash cut short is told from what was
- * damaged after it had been acknowledged. */
+/* The journal's bytes (consensus/src/batch.c): what was written comes back; what a crash cut
+ * short is told from what was damaged after it had been acknowledged. */
 #include "batch.h"
 
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 
 enum { SEGMENT = 16 * CON_SECTOR };
 
-/* A segment's bytes after its head: zeros, then batches of the given record sizes from index 1 on, one command each. */
+/* A segment's bytes after its head: zeros, then batches of the given record sizes from index 1
+ * on, one command each. */
 struct image {
     uint8_t bytes[SEGMENT];
     size_t at, begins[8];
@@ -54,7 +55,8 @@ static enum con_scan image_scan(const struct image *image, size_t *batches, size
 
     *at = 0;
     for (*batches = 0;; ++*batches) {
-        scan = con__batch_scan(base_bytes(image->bytes + *at, SEGMENT - *at), *batches + 1, &payload, &batch, len, &why);
+        scan = con__batch_scan(base_bytes(image->bytes + *at, SEGMENT - *at), *batches + 1,
+                               &payload, &batch, len, &why);
         if (scan != CON_SCAN_BATCH)
             break;
         *at += *len;
@@ -66,7 +68,8 @@ static enum con_scan image_scan(const struct image *image, size_t *batches, size
 
 Test(batch, comes_back)
 {
-    /* A batch of any length comes back as it was written: lengths round a sector's edges are where a copy goes wrong. */
+    /* A batch of any length comes back as it was written: lengths round a sector's edges are
+     * where a copy goes wrong. */
     for (size_t len = 0; len < 3 * CON_SECTOR; len++) {
         struct image image;
         struct base_buf payload = { 0 };
@@ -77,9 +80,12 @@ Test(batch, comes_back)
 
         image_init(&image);
         image_add(&image, len, 0xee);
-        cr_assert_eq(con__batch_scan(base_bytes(image.bytes, SEGMENT), 1, &payload, &batch, &used, &why), CON_SCAN_BATCH);
+        cr_assert_eq(
+            con__batch_scan(base_bytes(image.bytes, SEGMENT), 1, &payload, &batch, &used, &why),
+            CON_SCAN_BATCH);
         cr_assert_eq(used, image.at);
-        cr_assert(batch.first_index == 1 && batch.term == 7 && batch.count == 1 && batch.kind == CON_BATCH_COMMANDS);
+        cr_assert(batch.first_index == 1 && batch.term == 7 && batch.count == 1 &&
+                  batch.kind == CON_BATCH_COMMANDS);
         records = batch.records;
         cr_assert(base_take_lenbytes(&records, &command));
         cr_assert(command.len == len && records.len == 0);
@@ -91,8 +97,9 @@ Test(batch, comes_back)
 
 Test(batch, torn_at_every_byte)
 {
-    /* A crash may cut the last batch anywhere; the batches before it must come back, and what is left of it must be called
-     * torn, not damaged: else a machine that lost power could not start again. */
+    /* A crash may cut the last batch anywhere; the batches before it must come back, and what is
+     * left of it must be called torn, not damaged: else a machine that lost power could not start
+     * again. */
     struct image whole, cut;
 
     image_init(&whole);
@@ -107,15 +114,18 @@ Test(batch, torn_at_every_byte)
         memset(cut.bytes + at, 0, SEGMENT - at);
         scan = image_scan(&cut, &batches, &end, &len);
         cr_assert_eq(batches, 2, "cut at %zu", at);
-        cr_assert(scan == (at == whole.begins[2] ? CON_SCAN_END : CON_SCAN_TORN), "cut at %zu: scan %d", at, scan);
+        cr_assert(scan == (at == whole.begins[2] ? CON_SCAN_END : CON_SCAN_TORN),
+                  "cut at %zu: scan %d", at, scan);
         if (scan == CON_SCAN_TORN)
-            cr_assert(end + len >= at && end + len <= whole.at, "what must be zeroed covers the pieces");
+            cr_assert(end + len >= at && end + len <= whole.at,
+                      "what must be zeroed covers the pieces");
     }
 }
 
 Test(batch, torn_in_any_subset_of_sectors)
 {
-    /* A disk writes the sectors of one request in any order: any subset of the last batch's may be there after a crash. */
+    /* A disk writes the sectors of one request in any order: any subset of the last batch's may
+     * be there after a crash. */
     struct image whole, cut;
 
     image_init(&whole);
@@ -136,8 +146,8 @@ Test(batch, torn_in_any_subset_of_sectors)
 
 Test(batch, every_flipped_bit_is_noticed)
 {
-    /* No flipped bit of an acknowledged batch, the last one included, may be taken for the trace of a crash: cutting it off
-     * would silently lose what was promised to be kept. */
+    /* No flipped bit of an acknowledged batch, the last one included, may be taken for the trace
+     * of a crash: cutting it off would silently lose what was promised to be kept. */
     struct image whole, flipped;
 
     image_init(&whole);
@@ -154,7 +164,8 @@ Test(batch, every_flipped_bit_is_noticed)
 
 Test(batch, a_lost_batch_in_the_middle_is_noticed)
 {
-    /* Zeros where a batch was, with a later one behind them: an acknowledged batch is missing, which is not a torn tail. */
+    /* Zeros where a batch was, with a later one behind them: an acknowledged batch is missing,
+     * which is not a torn tail. */
     struct image image;
     size_t batches, end, len;
 
@@ -169,7 +180,8 @@ Test(batch, a_lost_batch_in_the_middle_is_noticed)
 
 Test(batch, segment_head)
 {
-    /* A segment says which index it begins with and how long it is, so that a misplaced or cut file is noticed. */
+    /* A segment says which index it begins with and how long it is, so that a misplaced or cut
+     * file is noticed. */
     uint8_t sector[CON_SECTOR];
     uint64_t first_index = 0, size = 0;
 
