@@ -1,5 +1,6 @@
-/* arena.c: see arena.h. Chunks double up to 1 MiB, so an arena costs a logarithmic number of mallocs; an allocation larger
- * than a chunk gets one of its own behind the newest, so the free tail of the newest stays in use. */
+/* arena.c: see arena.h. Chunks double up to 1 MiB, so an arena costs a logarithmic number of
+ * mallocs; an allocation larger than a chunk gets one of its own behind the newest, so the free
+ * tail of the newest stays in use. */
 #include "base/arena.h"
 
 #include <stdarg.h>

@@ -94,7 +94,8 @@ bool base_take_lenbytes(struct base_bytes *in, struct base_bytes *out)
 {
     struct base_bytes rest = *in;
     uint64_t len;
-    if (!base_take_varint(&rest, &len) || len > rest.len || !base_take_bytes(&rest, (size_t)len, out))
+    if (!base_take_varint(&rest, &len) || len > rest.len ||
+        !base_take_bytes(&rest, (size_t)len, out))
         return false;
     *in = rest;
     return true;

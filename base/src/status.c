@@ -1,4 +1,5 @@
-/* status.c: see status.h. Text is heap memory of its own because an error outlives the arena of the request that met it. */
+/* status.c: see status.h. Text is heap memory of its own because an error outlives the arena of the
+ * request that met it. */
 #include "base/status.h"
 
 #include <errno.h>
@@ -72,7 +73,8 @@ static enum base_code code_of_errno(int err)
 struct base_status base_status_errno(int err, const char *what)
 {
     char text[128];
-    return base_status_make(code_of_errno(err), "%s: %s", what, strerror_r(err, text, sizeof(text)));
+    return base_status_make(code_of_errno(err), "%s: %s", what,
+                            strerror_r(err, text, sizeof(text)));
 }
 
 struct base_status base_status_copy(const struct base_status *status)

@@ -1,11 +1,13 @@
-/* bench_blockstore: durable appends (three replicas, acknowledged by two) through real processes on this machine, beside what
- * one process gets from the same disk with write + fdatasync in a preallocated file. The disk is shared by the three servers,
- * so the floor of a 1 MiB append is three times the bytes.
+/* bench_blockstore: durable appends (three replicas, acknowledged by two) through real processes on
+ * this machine, beside what one process gets from the same disk with write + fdatasync in a
+ * preallocated file. The disk is shared by the three servers, so the floor of a 1 MiB append is
+ * three times the bytes.
  *
  *   bench_blockstore [--dir DIR] [--seconds S] [--files N]
  *
- * Starts blockmaster and three blockservers (found beside itself) below DIR, and removes what it made. Prints, a line each:
- * operations a second, MB a second, p50/p99/p99.9 of an append in microseconds; and reads. */
+ * Starts blockmaster and three blockservers (found beside itself) below DIR, and removes what it
+ * made. Prints, a line each: operations a second, MB a second, p50/p99/p99.9 of an append in
+ * microseconds; and reads. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,9 +71,11 @@ static void floor_run(size_t bytes)
         ch_observe(h, (uint64_t)((t - last) * 1e9));
         last = t;
     }
-    printf("bare write+fdatasync  %7zu B           %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 %7.0f us\n", bytes,
-           (double)n / (last - begin), (double)n * (double)bytes / (last - begin) / 1e6,
-           (double)ch_histogram_quantile(h, 0.5) / 1e3, (double)ch_histogram_quantile(h, 0.99) / 1e3,
+    printf("bare write+fdatasync  %7zu B           %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 "
+           "%7.0f us\n",
+           bytes, (double)n / (last - begin), (double)n * (double)bytes / (last - begin) / 1e6,
+           (double)ch_histogram_quantile(h, 0.5) / 1e3,
+           (double)ch_histogram_quantile(h, 0.99) / 1e3,
            (double)ch_histogram_quantile(h, 0.999) / 1e3);
     fflush(stdout);
     ch_histogram_free(h);
@@ -157,10 +161,14 @@ static void append_fiber(void *arg)
     }
 }
 
-static void append_run(struct ch_env *env, struct blk_writer **writers, size_t bytes, int outstanding) CH_WAITS;
-static void append_run(struct ch_env *env, struct blk_writer **writers, size_t bytes, int outstanding)
+static void append_run(struct ch_env *env, struct blk_writer **writers, size_t bytes,
+                       int outstanding) CH_WAITS;
+static void append_run(struct ch_env *env, struct blk_writer **writers, size_t bytes,
+                       int outstanding)
 {
-    struct run r = { .env = env, .writers = writers, .bytes = bytes, .latency = ch_histogram_new() };
+    struct run r = {
+        .env = env, .writers = writers, .bytes = bytes, .latency = ch_histogram_new()
+    };
     r.data = malloc(bytes);
     memset(r.data, 'x', bytes);
     ch_time begin = ch_now(env);
@@ -171,15 +179,19 @@ static void append_run(struct ch_env *env, struct blk_writer **writers, size_t b
         ch_gather_add(&gather, append_fiber, &r);
     ch_gather_wait(&gather);
     double took = (double)(ch_now(env) - begin) / 1e9;
-    printf("append                %7zu B x %3d out %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 %7.0f us\n", bytes, outstanding,
-           (double)r.done / took, (double)r.done * (double)bytes / took / 1e6, (double)ch_histogram_quantile(r.latency, 0.5) / 1e3,
-           (double)ch_histogram_quantile(r.latency, 0.99) / 1e3, (double)ch_histogram_quantile(r.latency, 0.999) / 1e3);
+    printf("append                %7zu B x %3d out %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 "
+           "%7.0f us\n",
+           bytes, outstanding, (double)r.done / took, (double)r.done * (double)bytes / took / 1e6,
+           (double)ch_histogram_quantile(r.latency, 0.5) / 1e3,
+           (double)ch_histogram_quantile(r.latency, 0.99) / 1e3,
+           (double)ch_histogram_quantile(r.latency, 0.999) / 1e3);
     fflush(stdout);
     ch_histogram_free(r.latency);
     free(r.data);
 }
 
-static void read_run(struct ch_env *env, struct blk_client *client, const char *path, size_t bytes) CH_WAITS;
+static void read_run(struct ch_env *env, struct blk_client *client, const char *path,
+                     size_t bytes) CH_WAITS;
 static void read_run(struct ch_env *env, struct blk_client *client, const char *path, size_t bytes)
 {
     struct blk_reader *reader;
@@ -194,7 +206,8 @@ static void read_run(struct ch_env *env, struct blk_client *client, const char *
     ch_time begin = ch_now(env), end = begin + o.seconds * CH_S, last = begin;
     for (; last < end; n++) {
         size_t got;
-        status = blk_read(reader, ch_random_below(env, length / bytes) * bytes, data, bytes, ch_in(env, 5 * CH_S), &got);
+        status = blk_read(reader, ch_random_below(env, length / bytes) * bytes, data, bytes,
+                          ch_in(env, 5 * CH_S), &got);
         if (base_failed(status))
             die("read", &status);
         ch_time t = ch_now(env);
@@ -202,9 +215,12 @@ static void read_run(struct ch_env *env, struct blk_client *client, const char *
         last = t;
     }
     double took = (double)(last - begin) / 1e9;
-    printf("read                  %7zu B x   1 out %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 %7.0f us\n", bytes,
-           (double)n / took, (double)n * (double)bytes / took / 1e6, (double)ch_histogram_quantile(h, 0.5) / 1e3,
-           (double)ch_histogram_quantile(h, 0.99) / 1e3, (double)ch_histogram_quantile(h, 0.999) / 1e3);
+    printf("read                  %7zu B x   1 out %8.0f/s %8.1f MB/s  p50 %6.0f  p99 %7.0f  p99.9 "
+           "%7.0f us\n",
+           bytes, (double)n / took, (double)n * (double)bytes / took / 1e6,
+           (double)ch_histogram_quantile(h, 0.5) / 1e3,
+           (double)ch_histogram_quantile(h, 0.99) / 1e3,
+           (double)ch_histogram_quantile(h, 0.999) / 1e3);
     fflush(stdout);
     ch_histogram_free(h);
     free(data);
@@ -221,8 +237,10 @@ static int bench_main(struct ch_env *env, void *arg)
         struct base_status status;
         ch_time until = ch_in(env, 20 * CH_S);
         snprintf(path, sizeof path, "/bench/%d", i);
-        while (base_failed(status = blk_open_append(client, path, &(struct blk_append_options){ .create = true }, until,
-                                                    &writers[i], 0)) && ch_now(env) < until) {
+        while (base_failed(status = blk_open_append(client, path,
+                                                    &(struct blk_append_options){ .create = true },
+                                                    until, &writers[i], 0)) &&
+               ch_now(env) < until) {
             base_status_free(&status);
             (void)ch_sleep_until(env, ch_in(env, 200 * CH_MS));
         }

@@ -1,11 +1,12 @@
-/* bench_stack.c: a native load generator for the query API: `outstanding` fibers in one process, each doing one operation after the
- * other through google.datastore.v1. Prints, a phase a line: operations a second, p50/p99/p99.9 in microseconds, errors.
+/* bench_stack.c: a native load generator for the query API: `outstanding` fibers in one process,
+ * each doing one operation after the other through google.datastore.v1. Prints, a phase a line:
+ * operations a second, p50/p99/p99.9 in microseconds, errors.
  *
  *   bench_stack HOST:PORT [--outstanding 64] [--seconds 10] [--entities 20000] [--value-bytes 100]
  *               [--phase insert|upsert|lookup]
  *
- * Upserts are durable single-entity non-transactional commits of an entity with three properties (two indexed); lookups read one of
- * those entities, chosen evenly. */
+ * Upserts are durable single-entity non-transactional commits of an entity with three properties
+ * (two indexed); lookups read one of those entities, chosen evenly. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,8 @@ static Key *make_key(struct base_arena *arena, const char *project, uint64_t num
                               google__datastore__v1__key__path_element);
     key->path[0]->kind = ch_data_str("Bench");
     key->path[0]->id_type_case = GOOGLE__DATASTORE__V1__KEY__PATH_ELEMENT__ID_TYPE_NAME;
-    key->path[0]->name = ch_data_str(base_arena_printf(arena, "e%08llu", (unsigned long long)number));
+    key->path[0]->name =
+        ch_data_str(base_arena_printf(arena, "e%08llu", (unsigned long long)number));
     key->n_path = 1;
     return key;
 }
@@ -72,7 +74,8 @@ static void add_property(struct base_arena *arena, Entity *entity, const char *n
     entity->properties[entity->n_properties++] = entry;
 }
 
-static struct base_status upsert(struct bench *bench, struct base_arena *arena, uint64_t number) CH_WAITS
+static struct base_status upsert(struct bench *bench, struct base_arena *arena,
+                                 uint64_t number) CH_WAITS
 {
     Entity *entity = CH_MESSAGE(arena, Entity, google__datastore__v1__entity);
     entity->key = make_key(arena, bench->project, number);
@@ -82,40 +85,46 @@ static struct base_status upsert(struct bench *bench, struct base_arena *arena, 
     count->integer_value = (int64_t)ch_random_below(bench->env, 1000000);
     add_property(arena, entity, "count", count);
     add_property(arena, entity, "group",
-                 string_value(arena, base_arena_printf(arena, "g%llu", (unsigned long long)number % 100), true));
+                 string_value(arena,
+                              base_arena_printf(arena, "g%llu", (unsigned long long)number % 100),
+                              true));
     add_property(arena, entity, "filler", string_value(arena, bench->filler, false));
     Google__Datastore__V1__Mutation *mutation =
         CH_MESSAGE(arena, Google__Datastore__V1__Mutation, google__datastore__v1__mutation);
     mutation->operation_case = GOOGLE__DATASTORE__V1__MUTATION__OPERATION_UPSERT;
     mutation->upsert = entity;
-    Google__Datastore__V1__CommitRequest *request =
-        CH_MESSAGE(arena, Google__Datastore__V1__CommitRequest, google__datastore__v1__commit_request);
+    Google__Datastore__V1__CommitRequest *request = CH_MESSAGE(
+        arena, Google__Datastore__V1__CommitRequest, google__datastore__v1__commit_request);
     request->project_id = ch_data_str(bench->project);
     request->mode = GOOGLE__DATASTORE__V1__COMMIT_REQUEST__MODE__NON_TRANSACTIONAL;
     request->mutations = &mutation;
     request->n_mutations = 1;
     void *reply;
-    return ch_client_call(bench->client, method(GOOGLE__DATASTORE__V1__DATASTORE__COMMIT), request, NULL, arena,
-                          &reply);
+    return ch_client_call(bench->client, method(GOOGLE__DATASTORE__V1__DATASTORE__COMMIT), request,
+                          NULL, arena, &reply);
 }
 
-static struct base_status lookup(struct bench *bench, struct base_arena *arena, uint64_t number) CH_WAITS
+static struct base_status lookup(struct bench *bench, struct base_arena *arena,
+                                 uint64_t number) CH_WAITS
 {
-    Google__Datastore__V1__LookupRequest *request =
-        CH_MESSAGE(arena, Google__Datastore__V1__LookupRequest, google__datastore__v1__lookup_request);
+    Google__Datastore__V1__LookupRequest *request = CH_MESSAGE(
+        arena, Google__Datastore__V1__LookupRequest, google__datastore__v1__lookup_request);
     Key *key = make_key(arena, bench->project, number);
     request->project_id = ch_data_str(bench->project);
     request->keys = &key;
     request->n_keys = 1;
     void *reply;
-    struct base_status status = ch_client_call(
-        bench->client, method(GOOGLE__DATASTORE__V1__DATASTORE__LOOKUP), request, NULL, arena, &reply);
+    struct base_status status =
+        ch_client_call(bench->client, method(GOOGLE__DATASTORE__V1__DATASTORE__LOOKUP), request,
+                       NULL, arena, &reply);
     if (!base_failed(status) && ((Google__Datastore__V1__LookupResponse *)reply)->n_found != 1)
-        return base_status_make(BASE_DATA_LOSS, "entity %llu is not found", (unsigned long long)number);
+        return base_status_make(BASE_DATA_LOSS, "entity %llu is not found",
+                                (unsigned long long)number);
     return status;
 }
 
-typedef struct base_status operation(struct bench *bench, struct base_arena *arena, uint64_t number);
+typedef struct base_status operation(struct bench *bench, struct base_arena *arena,
+                                     uint64_t number);
 
 struct worker {
     struct bench *bench;
@@ -130,14 +139,16 @@ static void work(void *arg)
     struct bench *bench = worker->bench;
     struct base_arena arena = { 0 };
     for (;;) {
-        uint64_t number = worker->chosen ? ch_random_below(bench->env, (uint64_t)bench->entities) : bench->next++;
+        uint64_t number =
+            worker->chosen ? ch_random_below(bench->env, (uint64_t)bench->entities) : bench->next++;
         ch_time begin = ch_now(bench->env);
         if (worker->chosen ? begin >= bench->end : number >= (uint64_t)bench->entities)
             break;
         struct base_status status = worker->run(bench, &arena, number);
         if (base_failed(status)) {
             if (!bench->failed++)
-                snprintf(bench->first_error, sizeof(bench->first_error), "%s", base_status_text(&status));
+                snprintf(bench->first_error, sizeof(bench->first_error), "%s",
+                         base_status_text(&status));
             base_status_free(&status);
         } else {
             bench->done++;
@@ -161,12 +172,13 @@ static void phase(struct bench *bench, const char *name, operation *run, bool ch
         ch_gather_add(&workers, work, &worker);
     ch_gather_wait(&workers);
     double seconds = (double)(ch_now(bench->env) - begin) / 1e9;
-    printf("%-18s %3ld outstanding %9.0f /s   p50 %7.0f us   p99 %7.0f us   p99.9 %7.0f us   %llu done, %llu failed\n", name,
-           bench->outstanding,
-           (double)bench->done / seconds, (double)ch_histogram_quantile(bench->latency, 0.5) / 1e3,
+    printf("%-18s %3ld outstanding %9.0f /s   p50 %7.0f us   p99 %7.0f us   p99.9 %7.0f us   %llu "
+           "done, %llu failed\n",
+           name, bench->outstanding, (double)bench->done / seconds,
+           (double)ch_histogram_quantile(bench->latency, 0.5) / 1e3,
            (double)ch_histogram_quantile(bench->latency, 0.99) / 1e3,
-           (double)ch_histogram_quantile(bench->latency, 0.999) / 1e3, (unsigned long long)bench->done,
-           (unsigned long long)bench->failed);
+           (double)ch_histogram_quantile(bench->latency, 0.999) / 1e3,
+           (unsigned long long)bench->done, (unsigned long long)bench->failed);
     if (bench->failed)
         printf("  first failure: %s\n", bench->first_error);
     fflush(stdout);
@@ -195,7 +207,9 @@ static int bench_main(struct ch_env *env, void *arg)
 
 int main(int argc, char **argv)
 {
-    struct bench bench = { .project = "bench", .outstanding = 64, .seconds = 10, .entities = 20000, .value_bytes = 100 };
+    struct bench bench = {
+        .project = "bench", .outstanding = 64, .seconds = 10, .entities = 20000, .value_bytes = 100
+    };
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--outstanding") == 0)
@@ -212,7 +226,8 @@ int main(int argc, char **argv)
             bench.target = argv[i];
     }
     if (!bench.target || bench.outstanding < 1 || bench.entities < 1) {
-        fprintf(stderr, "usage: bench_stack HOST:PORT [--outstanding N] [--seconds N] [--entities N] [--value-bytes N]\n");
+        fprintf(stderr, "usage: bench_stack HOST:PORT [--outstanding N] [--seconds N] [--entities "
+                        "N] [--value-bytes N]\n");
         return 2;
     }
     return ch_env_run(bench_main, &bench);

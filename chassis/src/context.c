@@ -1,4 +1,5 @@
-/* context.c: see context.h. A context is shared by the fibers that work for one request; the last one frees it. */
+/* context.c: see context.h. A context is shared by the fibers that work for one request; the last
+ * one frees it. */
 #include "chassis/context.h"
 
 #include <stdlib.h>

@@ -62,18 +62,20 @@ void ch_env_stop_main(struct ch_env *env)
 
 /* ---- files ---- */
 
-struct base_status ch_file_open(struct ch_env *env, const char *path, int flags, struct ch_file **file)
+struct base_status ch_file_open(struct ch_env *env, const char *path, int flags,
+                                struct ch_file **file)
 {
     return env->ops->file_open(env, path, flags, file);
 }
 
-struct base_status ch_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len, size_t *got)
+struct base_status ch_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len,
+                                size_t *got)
 {
     return file->env->ops->file_read(file, offset, data, len, got);
 }
 
-struct base_status ch_file_write(struct ch_file *file, uint64_t offset, const struct base_bytes *parts, size_t part_count,
-                                 bool durable)
+struct base_status ch_file_write(struct ch_file *file, uint64_t offset,
+                                 const struct base_bytes *parts, size_t part_count, bool durable)
 {
     return file->env->ops->file_write(file, offset, parts, part_count, durable);
 }
@@ -109,7 +111,8 @@ void ch_file_close(struct ch_file *file)
         file->env->ops->file_close(file);
 }
 
-struct base_status ch_dir_list(struct ch_env *env, const char *path, struct base_arena *arena, char ***names, size_t *count)
+struct base_status ch_dir_list(struct ch_env *env, const char *path, struct base_arena *arena,
+                               char ***names, size_t *count)
 {
     return env->ops->dir_list(env, path, arena, names, count);
 }
@@ -129,7 +132,8 @@ struct base_status ch_file_remove(struct ch_env *env, const char *path)
     return env->ops->file_remove(env, path);
 }
 
-struct base_status ch_disk_space(struct ch_env *env, const char *path, uint64_t *total, uint64_t *available)
+struct base_status ch_disk_space(struct ch_env *env, const char *path, uint64_t *total,
+                                 uint64_t *available)
 {
     return env->ops->disk_space(env, path, total, available);
 }
@@ -137,7 +141,9 @@ struct base_status ch_disk_space(struct ch_env *env, const char *path, uint64_t 
 static char *parent_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *parent = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    char *parent = slash == path ? strdup("/")
+                   : slash       ? strndup(path, (size_t)(slash - path))
+                                 : strdup(".");
     BASE_ASSERT(parent != NULL);
     return parent;
 }
@@ -161,7 +167,8 @@ struct base_status ch_dir_make(struct ch_env *env, const char *path)
     return status;
 }
 
-struct base_status ch_file_read_all(struct ch_env *env, const char *path, size_t max, struct base_buf *out)
+struct base_status ch_file_read_all(struct ch_env *env, const char *path, size_t max,
+                                    struct base_buf *out)
 {
     struct ch_file *file;
     uint64_t size = 0;
@@ -170,7 +177,8 @@ struct base_status ch_file_read_all(struct ch_env *env, const char *path, size_t
         return status;
     status = ch_file_size(file, &size);
     if (!base_failed(status) && size > max)
-        status = base_status_make(BASE_RESOURCE_EXHAUSTED, "%s: %llu bytes, the limit is %zu", path, (unsigned long long)size, max);
+        status = base_status_make(BASE_RESOURCE_EXHAUSTED, "%s: %llu bytes, the limit is %zu", path,
+                                  (unsigned long long)size, max);
     if (!base_failed(status)) {
         size_t before = out->len, got = 0;
         uint8_t *at = base_buf_extend(out, (size_t)size);
@@ -188,7 +196,8 @@ struct base_status ch_file_write_all(struct ch_env *env, const char *path, struc
     base_buf_printf(&temporary, "%s.new", path);
     base_buf_put_u8(&temporary, 0);
     const char *name = (const char *)temporary.data;
-    struct base_status status = ch_file_open(env, name, CH_FILE_WRITE | CH_FILE_CREATE | CH_FILE_TRUNCATE, &file);
+    struct base_status status =
+        ch_file_open(env, name, CH_FILE_WRITE | CH_FILE_CREATE | CH_FILE_TRUNCATE, &file);
     if (!base_failed(status)) {
         status = ch_file_write(file, 0, &data, 1, true);
         ch_file_close(file);

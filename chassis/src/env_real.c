@@ -1,13 +1,16 @@
 /* env_real.c: the env of a real process: one loop thread that blocks in gRPC's completion queue.
  *
  * Invariants:
- *  1. Fibers, handlers and all of chassis' state run on the loop thread only; other threads reach it by ch_env_post.
- *  2. A post wakes the loop by an empty batch on a call of a lame channel: its tag arrives on the completion queue like any
- *     other (nothing in gRPC documents this; test_env.c pins it). Only the post that finds the stack empty wakes, so at most
- *     one such batch is out.
- *  3. Helper threads are joined before the queue is shut down: a batch started after that would abort the process.
+ *  1. Fibers, handlers and all of chassis' state run on the loop thread only; other threads reach
+ * it by ch_env_post.
+ *  2. A post wakes the loop by an empty batch on a call of a lame channel: its tag arrives on the
+ * completion queue like any other (nothing in gRPC documents this; test_env.c pins it). Only the
+ * post that finds the stack empty wakes, so at most one such batch is out.
+ *  3. Helper threads are joined before the queue is shut down: a batch started after that would
+ * abort the process.
  *
- * Threads: the loop; FILE_THREADS for file system calls; one for precise timers; one that takes SIGTERM and SIGINT. */
+ * Threads: the loop; FILE_THREADS for file system calls; one for precise timers; one that takes
+ * SIGTERM and SIGINT. */
 #include "env_real.h"
 
 #include <errno.h>
@@ -23,7 +26,8 @@
 #include <unistd.h>
 
 enum { FILE_THREADS = 4, EVENTS_A_TURN = 32 };
-static const ch_time TIMER_THREAD_HORIZON = 5 * CH_MS; /* a cq_next deadline comes 1 ms late; sooner timers get the thread */
+static const ch_time TIMER_THREAD_HORIZON =
+    5 * CH_MS; /* a cq_next deadline comes 1 ms late; sooner timers get the thread */
 
 struct offload {
     struct offload *next;
@@ -91,7 +95,8 @@ static int64_t real_wall_us(struct ch_env *env)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-static uint64_t real_random(struct ch_env *env) /* xoroshiro128+ (Blackman, Vigna), seeded by the kernel */
+static uint64_t real_random(
+    struct ch_env *env) /* xoroshiro128+ (Blackman, Vigna), seeded by the kernel */
 {
     uint64_t *s = real(env)->random, a = s[0], b = s[1], result = a + b;
     b ^= a;
@@ -108,7 +113,8 @@ static void real_post(struct ch_env *env, struct ch_post *post)
     struct ch_post *head = __atomic_load_n(&self->posts, __ATOMIC_RELAXED);
     do
         post->next = head;
-    while (!__atomic_compare_exchange_n(&self->posts, &head, post, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    while (!__atomic_compare_exchange_n(&self->posts, &head, post, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED));
     if (head)
         return;
     grpc_call_error error = grpc_call_start_batch(self->wake_call, NULL, 0, &self->wake_tag, NULL);
@@ -118,7 +124,8 @@ static void real_post(struct ch_env *env, struct ch_post *post)
 static void run_posts(struct ch_tag *tag, bool ok)
 {
     struct real_env *self = (void *)((char *)tag - offsetof(struct real_env, wake_tag));
-    struct ch_post *newest = __atomic_exchange_n(&self->posts, NULL, __ATOMIC_ACQUIRE), *oldest = NULL;
+    struct ch_post *newest = __atomic_exchange_n(&self->posts, NULL, __ATOMIC_ACQUIRE),
+                   *oldest = NULL;
     while (newest) {
         struct ch_post *next = newest->next;
         newest->next = oldest;
@@ -378,10 +385,12 @@ static void stop_threads(struct real_env *self)
 static void queue_open(struct real_env *self)
 {
     self->cq = grpc_completion_queue_create_for_next(NULL);
-    self->lame = grpc_lame_client_channel_create("wake", GRPC_STATUS_UNAVAILABLE, "only wakes the loop");
+    self->lame =
+        grpc_lame_client_channel_create("wake", GRPC_STATUS_UNAVAILABLE, "only wakes the loop");
     grpc_slice path = grpc_slice_from_static_string("/wake");
-    self->wake_call = grpc_channel_create_call(self->lame, NULL, GRPC_PROPAGATE_DEFAULTS, self->cq, path, NULL,
-                                               gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    self->wake_call =
+        grpc_channel_create_call(self->lame, NULL, GRPC_PROPAGATE_DEFAULTS, self->cq, path, NULL,
+                                 gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     self->wake_tag.run = run_posts;
 }
 
@@ -392,7 +401,8 @@ static void queue_close(struct real_env *self)
     grpc_call_unref(self->wake_call);
     grpc_channel_destroy(self->lame);
     grpc_completion_queue_shutdown(self->cq);
-    while (grpc_completion_queue_next(self->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type != GRPC_QUEUE_SHUTDOWN)
+    while (grpc_completion_queue_next(self->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
+           GRPC_QUEUE_SHUTDOWN)
         ;
     grpc_completion_queue_destroy(self->cq);
 }

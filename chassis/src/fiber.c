@@ -1,10 +1,12 @@
-/* fiber.c: fibers, their stacks and gates. Switching is Boost.Context's fcontext (11 ns; swapcontext is 35 times slower, it
- * makes a system call for the signal mask). A stack is CH_FIBER_STACK bytes of address space with a guard page below; finished
- * fibers go to a pool and only touched pages cost memory.
+/* fiber.c: fibers, their stacks and gates. Switching is Boost.Context's fcontext (11 ns;
+ * swapcontext is 35 times slower, it makes a system call for the signal mask). A stack is
+ * CH_FIBER_STACK bytes of address space with a guard page below; finished fibers go to a pool and
+ * only touched pages cost memory.
  *
- * Happy path: ch_fiber_start takes a fiber from the pool, puts it in its gate and the ready ring; ch_fiber_enter jumps to it;
- * it waits by ch_fiber_leave; at its end it jumps out a last time, and the loop puts it back into the pool.
- * Failure: a failed guard page or mmap is RESOURCE_EXHAUSTED; a stack overflow hits the guard page and ends the process. */
+ * Happy path: ch_fiber_start takes a fiber from the pool, puts it in its gate and the ready ring;
+ * ch_fiber_enter jumps to it; it waits by ch_fiber_leave; at its end it jumps out a last time, and
+ * the loop puts it back into the pool. Failure: a failed guard page or mmap is RESOURCE_EXHAUSTED;
+ * a stack overflow hits the guard page and ends the process. */
 #include "fiber_int.h"
 
 #include <stdio.h>
@@ -96,7 +98,8 @@ void ch_fiber_enter(struct ch_loop *loop, struct ch_fiber *fiber)
 
 void ch_fiber_leave(struct ch_loop *loop, struct ch_fiber *fiber)
 {
-    switch_begin(fiber->finished ? NULL : &fiber->fake_stack, loop->main_stack, loop->main_stack_size, loop->main_tsan);
+    switch_begin(fiber->finished ? NULL : &fiber->fake_stack, loop->main_stack,
+                 loop->main_stack_size, loop->main_tsan);
     struct transfer back = jump_fcontext(loop->main_context, NULL);
     loop = ch_loop_current();
     switch_end(fiber->fake_stack, &loop->main_stack, &loop->main_stack_size);
@@ -171,7 +174,8 @@ static void unlink_joiner(struct ch_gate *gate, struct ch_wait_node *node)
 enum ch_outcome ch__gate_join(struct ch_gate *gate, bool always)
 {
     struct ch_fiber *self = ch_fiber_current();
-    BASE_ASSERT(self != NULL && self->gate != gate); /* a join from inside would never end (fibers.md trap 7) */
+    BASE_ASSERT(self != NULL &&
+                self->gate != gate); /* a join from inside would never end (fibers.md trap 7) */
     while (gate->inside > 0) {
         struct ch_wait_node node = { .item = gate->joiners };
         gate->joiners = &node;
@@ -206,7 +210,8 @@ static struct ch_fiber *take_fiber(struct ch_loop *loop)
         loop->pooled--;
         return fiber;
     }
-    char *map = mmap(NULL, CH_FIBER_STACK + GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *map = mmap(NULL, CH_FIBER_STACK + GUARD_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return NULL;
     if (mprotect(map, GUARD_BYTES, PROT_NONE) != 0) { /* vm.max_map_count */
@@ -275,7 +280,8 @@ static void fiber_body(struct transfer transfer)
     __builtin_unreachable();
 }
 
-struct base_status ch_fiber_start(struct ch_gate *gate, const char *name, ch_fiber_fn *fn, void *arg, struct ch_context *context)
+struct base_status ch_fiber_start(struct ch_gate *gate, const char *name, ch_fiber_fn *fn,
+                                  void *arg, struct ch_context *context)
 {
     struct ch_loop *loop = gate->env->loop;
     if (gate->closed)
@@ -286,7 +292,8 @@ struct base_status ch_fiber_start(struct ch_gate *gate, const char *name, ch_fib
     if (!fiber)
         return base_status_make(BASE_RESOURCE_EXHAUSTED, "no memory for a fiber's stack");
     void *stack = fiber->stack;
-    *fiber = (struct ch_fiber){ .stack = stack, .fn = fn, .arg = arg, .name = name, .env = gate->env };
+    *fiber =
+        (struct ch_fiber){ .stack = stack, .fn = fn, .arg = arg, .name = name, .env = gate->env };
     fiber->fcontext = make_fcontext((char *)stack + CH_FIBER_STACK, CH_FIBER_STACK, fiber_body);
     fiber->context = context ? ch_context_ref(context) : NULL;
 #ifdef FIBER_TSAN
@@ -307,7 +314,8 @@ struct base_status ch_gate_spawn(struct ch_gate *gate, const char *name, ch_fibe
     return ch_fiber_start(gate, name, fn, arg, NULL);
 }
 
-struct base_status ch_gate_spawn_inherit(struct ch_gate *gate, const char *name, ch_fiber_fn *fn, void *arg)
+struct base_status ch_gate_spawn_inherit(struct ch_gate *gate, const char *name, ch_fiber_fn *fn,
+                                         void *arg)
 {
     return ch_fiber_start(gate, name, fn, arg, ch_context_current());
 }
@@ -388,10 +396,14 @@ void ch_fiber_dump(void)
     ch_time now = ch_loop_now(loop);
     for (struct ch_fiber *fiber = loop->all; fiber; fiber = fiber->all_next) {
         struct ch_wait_node *node = fiber->waiting;
-        fprintf(stderr, "fiber %s (gate %s)%s: %s", fiber->name, fiber->gate->name, fiber->cancelled ? " cancelled" : "",
-                node ? node->what : fiber == loop->current ? "running" : "ready");
+        fprintf(stderr, "fiber %s (gate %s)%s: %s", fiber->name, fiber->gate->name,
+                fiber->cancelled ? " cancelled" : "",
+                node                     ? node->what
+                : fiber == loop->current ? "running"
+                                         : "ready");
         if (node)
-            fprintf(stderr, " for %.3f ms%s", (double)(now - node->since) / 1e6, node->always ? ", ignoring cancellation" : "");
+            fprintf(stderr, " for %.3f ms%s", (double)(now - node->since) / 1e6,
+                    node->always ? ", ignoring cancellation" : "");
         fputc('\n', stderr);
     }
 }

@@ -1,5 +1,5 @@
-/* file_real.c: file system calls of the real env. Each is one trip to a helper thread (env_real.c): a struct request says
- * what to do, runs there, and leaves an errno. */
+/* file_real.c: file system calls of the real env. Each is one trip to a helper thread (env_real.c):
+ * a struct request says what to do, runs there, and leaves an errno. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,8 @@ static void do_open(void *arg)
 {
     struct request *r = arg;
     int flags = O_CLOEXEC;
-    flags |= (r->flags & CH_FILE_WRITE) ? ((r->flags & CH_FILE_READ) ? O_RDWR : O_WRONLY) : O_RDONLY;
+    flags |=
+        (r->flags & CH_FILE_WRITE) ? ((r->flags & CH_FILE_READ) ? O_RDWR : O_WRONLY) : O_RDONLY;
     flags |= (r->flags & CH_FILE_CREATE) ? O_CREAT : 0;
     flags |= (r->flags & CH_FILE_EXCLUSIVE) ? O_EXCL : 0;
     flags |= (r->flags & CH_FILE_TRUNCATE) ? O_TRUNC : 0;
@@ -67,7 +68,8 @@ static void do_read(void *arg)
 {
     struct request *r = arg;
     while (r->got < r->len) {
-        ssize_t n = pread(r->fd, (char *)r->data + r->got, r->len - r->got, (off_t)(r->offset + r->got));
+        ssize_t n =
+            pread(r->fd, (char *)r->data + r->got, r->len - r->got, (off_t)(r->offset + r->got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -85,7 +87,8 @@ static ssize_t write_some(struct request *r, size_t i, size_t skip, uint64_t off
     int count = 0;
     for (; i < r->part_count && count < PARTS_A_CALL; i++, skip = 0)
         if (r->parts[i].len > skip)
-            iov[count++] = (struct iovec){ (void *)(r->parts[i].data + skip), r->parts[i].len - skip };
+            iov[count++] =
+                (struct iovec){ (void *)(r->parts[i].data + skip), r->parts[i].len - skip };
     return count ? pwritev(r->fd, iov, count, (off_t)offset) : 0;
 }
 
@@ -235,7 +238,8 @@ static void do_space(void *arg)
 
 /* ---- on the fiber ---- */
 
-struct base_status ch_real_file_open(struct ch_env *env, const char *path, int flags, struct ch_file **file)
+struct base_status ch_real_file_open(struct ch_env *env, const char *path, int flags,
+                                     struct ch_file **file)
 {
     struct request r = { .path = path, .flags = flags };
     ch_offload(env, do_open, &r);
@@ -250,7 +254,8 @@ struct base_status ch_real_file_open(struct ch_env *env, const char *path, int f
     return BASE_STATUS_OK;
 }
 
-static struct base_status on_file(struct ch_file *file, struct request *r, void (*fn)(void *arg), const char *what) CH_WAITS
+static struct base_status on_file(struct ch_file *file, struct request *r, void (*fn)(void *arg),
+                                  const char *what) CH_WAITS
 {
     struct real_file *self = real_of(file);
     r->fd = self->fd;
@@ -258,7 +263,8 @@ static struct base_status on_file(struct ch_file *file, struct request *r, void 
     return outcome(r, what, self->path);
 }
 
-struct base_status ch_real_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len, size_t *got)
+struct base_status ch_real_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len,
+                                     size_t *got)
 {
     struct request r = { .offset = offset, .data = data, .len = len };
     struct base_status status = on_file(file, &r, do_read, "read");
@@ -266,10 +272,13 @@ struct base_status ch_real_file_read(struct ch_file *file, uint64_t offset, void
     return status;
 }
 
-struct base_status ch_real_file_write(struct ch_file *file, uint64_t offset, const struct base_bytes *parts, size_t part_count,
+struct base_status ch_real_file_write(struct ch_file *file, uint64_t offset,
+                                      const struct base_bytes *parts, size_t part_count,
                                       bool durable)
 {
-    struct request r = { .offset = offset, .parts = parts, .part_count = part_count, .durable = durable };
+    struct request r = {
+        .offset = offset, .parts = parts, .part_count = part_count, .durable = durable
+    };
     return on_file(file, &r, do_write, "write");
 }
 
@@ -306,7 +315,8 @@ struct base_status ch_real_file_lock(struct ch_file *file)
     if (r.err != EWOULDBLOCK)
         return status;
     base_status_free(&status);
-    return base_status_make(BASE_FAILED_PRECONDITION, "%s: locked by another process", real_of(file)->path);
+    return base_status_make(BASE_FAILED_PRECONDITION, "%s: locked by another process",
+                            real_of(file)->path);
 }
 
 void ch_real_file_close(struct ch_file *file)
@@ -317,7 +327,8 @@ void ch_real_file_close(struct ch_file *file)
     free(file);
 }
 
-static struct base_status on_path(struct ch_env *env, struct request *r, void (*fn)(void *arg), const char *what) CH_WAITS
+static struct base_status on_path(struct ch_env *env, struct request *r, void (*fn)(void *arg),
+                                  const char *what) CH_WAITS
 {
     ch_offload(env, fn, r);
     return outcome(r, what, r->path);
@@ -329,7 +340,8 @@ struct base_status ch_real_dir_make(struct ch_env *env, const char *path)
     return on_path(env, &r, do_mkdir, "mkdir");
 }
 
-struct base_status ch_real_dir_list(struct ch_env *env, const char *path, struct base_arena *arena, char ***names, size_t *count)
+struct base_status ch_real_dir_list(struct ch_env *env, const char *path, struct base_arena *arena,
+                                    char ***names, size_t *count)
 {
     struct request r = { .path = path };
     struct base_status status = on_path(env, &r, do_list, "list");
@@ -361,7 +373,8 @@ struct base_status ch_real_file_remove(struct ch_env *env, const char *path)
     return on_path(env, &r, do_remove, "remove");
 }
 
-struct base_status ch_real_disk_space(struct ch_env *env, const char *path, uint64_t *total, uint64_t *available)
+struct base_status ch_real_disk_space(struct ch_env *env, const char *path, uint64_t *total,
+                                      uint64_t *available)
 {
     struct request r = { .path = path };
     struct base_status status = on_path(env, &r, do_space, "statvfs");

@@ -74,7 +74,8 @@ static struct ch_fiber *take_ready(struct ch_loop *loop, size_t among)
 {
     size_t mask = loop->ready_cap - 1;
     if (loop->shuffle && among > 1) {
-        size_t a = loop->ready_head & mask, b = (loop->ready_head + next_shuffle(loop) % among) & mask;
+        size_t a = loop->ready_head & mask,
+               b = (loop->ready_head + next_shuffle(loop) % among) & mask;
         struct ch_fiber *other = loop->ready[a];
         loop->ready[a] = loop->ready[b];
         loop->ready[b] = other;
@@ -225,7 +226,8 @@ static void wait_timed_out(struct ch_timer *timer)
     ch_wait_end(node, CH_TIMEOUT);
 }
 
-enum ch_outcome ch_wait_on(struct ch_wait_list *list, struct ch_wait_node *node, ch_time deadline, bool always, const char *what)
+enum ch_outcome ch_wait_on(struct ch_wait_list *list, struct ch_wait_node *node, ch_time deadline,
+                           bool always, const char *what)
 {
     struct ch_loop *loop = loop_of_thread;
     struct ch_fiber *fiber = loop ? loop->current : NULL;

@@ -13,7 +13,7 @@
 
 struct frame {
     const ProtobufCMessageDescriptor *descriptor; /* NULL inside a group */
-    const ProtobufCFieldDescriptor *field; /* of the frame below, whose value this is */
+    const ProtobufCFieldDescriptor *field;        /* of the frame below, whose value this is */
     const uint8_t *end;
     uint32_t group; /* its number, in a group */
 };

@@ -92,7 +92,8 @@ static struct base_status read_map(struct reader *r, ProtobufCMessage *message,
     json_t *json_value;
     if (!json_is_object(json))
         return ch__json_fail(path, "expected an object");
-    json_object_foreach (json, name, json_value) {
+    json_object_foreach(json, name, json_value)
+    {
         struct ch__json_path here = { path, name, 0 };
         ProtobufCMessage *entry =
             ch__slot_message(ch__slot_add(message, field, r->arena), field, r->arena);
@@ -154,7 +155,8 @@ static struct base_status read_fields(struct reader *r, ProtobufCMessage *messag
     if (!json_is_object(json))
         return ch__json_fail(path, "expected an object");
     bool *seen = base_arena_calloc(r->arena, descriptor->n_fields, sizeof(*seen));
-    json_object_foreach (json, name, value) {
+    json_object_foreach(json, name, value)
+    {
         struct ch__json_path here = { path, name, 0 };
         const ProtobufCFieldDescriptor *field = find_field(descriptor, name);
         if (!field)
@@ -232,7 +234,8 @@ static struct base_status read_any(struct reader *r, ProtobufCMessage *message, 
     json_t *value;
     if (!json_is_object(json))
         return ch__json_fail(path, "expected an object");
-    json_object_foreach (json, name, value) {
+    json_object_foreach(json, name, value)
+    {
         struct ch__json_path here = { path, name, 0 };
         const ProtobufCFieldDescriptor *field = strcmp(name, "@type") == 0   ? &fields[0]
                                                 : strcmp(name, "value") == 0 ? &fields[1]

@@ -1,19 +1,20 @@
 /* sim.c: simulated worlds: nodes and their incarnations, virtual time, death.
  *
- * One loop serves all nodes; this file turns it in place of ch_loop_run_ready, one fiber a step, so that a paused node's fibers
- * can be held back and a dead one's run out. A round is the fibers ready when it begins, in seeded order; between rounds due
- * timers fire; when nothing is ready the clock goes to the next timer.
- * Death: an incarnation is marked dead, its sides of connections and its disk are torn away, its fibers are cancelled and then
- * run alone, with time standing still, until none is left. From a fiber (a node may crash itself at a fault point) that
- * running-out follows as soon as the fiber waits or ends, before any other runs.
- * Failure modes: a world that spins at one instant without end gets a clock that moves 1 us a step after SPIN_STEPS; a dead or
+ * One loop serves all nodes; this file turns it in place of ch_loop_run_ready, one fiber a step, so
+ * that a paused node's fibers can be held back and a dead one's run out. A round is the fibers
+ * ready when it begins, in seeded order; between rounds due timers fire; when nothing is ready the
+ * clock goes to the next timer. Death: an incarnation is marked dead, its sides of connections and
+ * its disk are torn away, its fibers are cancelled and then run alone, with time standing still,
+ * until none is left. From a fiber (a node may crash itself at a fault point) that running-out
+ * follows as soon as the fiber waits or ends, before any other runs. Failure modes: a world that
+ * spins at one instant without end gets a clock that moves 1 us a step after SPIN_STEPS; a dead or
  * stopping node whose fibers do not end aborts the process with a dump of the fibers. */
 #include "sim_int.h"
 
 #include "fiber_int.h"
 
 enum { SPIN_STEPS = 20000, UNWIND_STEPS_MAX = 2000000 };
-#define STOP_TIME_MAX (300 * CH_S) /* a stop that takes longer hangs */
+#define STOP_TIME_MAX (300 * CH_S)       /* a stop that takes longer hangs */
 #define WALL_EPOCH_US 1767225600000000LL /* 2026-01-01 */
 
 static bool step(struct ch_sim *sim, ch_time limit);
@@ -66,7 +67,8 @@ static const struct ch_env_ops sim_ops = {
 
 struct base_status ch__sim_dead(struct ch_env *env, const char *what)
 {
-    return base_status_make(BASE_UNAVAILABLE, "%s: node %s is dead", what, ch__inc_of(env)->node->name);
+    return base_status_make(BASE_UNAVAILABLE, "%s: node %s is dead", what,
+                            ch__inc_of(env)->node->name);
 }
 
 void ch__sim_enter(struct ch_sim *sim)
@@ -77,8 +79,8 @@ void ch__sim_enter(struct ch_sim *sim)
 
 static void give_up(struct ch_sim *sim, const char *why, const struct ch_sim_node *node)
 {
-    fprintf(stderr, "sim (STRATA_SEED=%llu) at %.6f s: %s %s\n", (unsigned long long)sim->seed, (double)sim->now / 1e9, why,
-            node ? node->name : "");
+    fprintf(stderr, "sim (STRATA_SEED=%llu) at %.6f s: %s %s\n", (unsigned long long)sim->seed,
+            (double)sim->now / 1e9, why, node ? node->name : "");
     ch_fiber_dump();
     abort();
 }
@@ -160,7 +162,9 @@ struct ch_sim_node *ch_sim_node(struct ch_sim *sim, const char *name, const char
 {
     struct ch_sim_node *node = calloc(1, sizeof(*node));
     BASE_ASSERT(node != NULL);
-    *node = (struct ch_sim_node){ .sim = sim, .next = sim->nodes, .name = name, .host = strdup(address) };
+    *node = (struct ch_sim_node){
+        .sim = sim, .next = sim->nodes, .name = name, .host = strdup(address)
+    };
     BASE_ASSERT(node->host != NULL && !strchr(address, ':'));
     node->id = ++sim->node_count;
     node->wall_offset_us = (int64_t)ch__rng_below(&sim->schedule, 100000) - 50000;
@@ -221,7 +225,8 @@ struct ch_env *ch_sim_start(struct ch_sim_node *node, ch_main_fn *main_fn, void 
     inc->main_fn = main_fn;
     inc->main_arg = arg;
     ch__sim_event(node->sim, "start", node, 0);
-    BASE_ASSERT(base_status_drop(ch_fiber_start(&inc->env.main_gate, node->name, main_fiber, inc, NULL)) == BASE_OK);
+    BASE_ASSERT(base_status_drop(ch_fiber_start(&inc->env.main_gate, node->name, main_fiber, inc,
+                                                NULL)) == BASE_OK);
     return &inc->env;
 }
 
@@ -288,7 +293,8 @@ void ch_sim_stop(struct ch_sim_node *node)
 static struct ch_fiber *take_ready(struct ch_sim *sim, size_t index)
 {
     struct ch_loop *loop = &sim->loop;
-    size_t mask = loop->ready_cap - 1, head = loop->ready_head & mask, at = (loop->ready_head + index) & mask;
+    size_t mask = loop->ready_cap - 1, head = loop->ready_head & mask,
+           at = (loop->ready_head + index) & mask;
     struct ch_fiber *fiber = loop->ready[at];
     loop->ready[at] = loop->ready[head];
     loop->ready[head] = fiber;
@@ -316,13 +322,15 @@ static struct ch_fiber *take_ready_of(struct ch__sim_inc *inc)
     return NULL;
 }
 
-/* Ends the earliest wait of a dead incarnation that ignores cancellation but has a deadline, as if it had passed. */
+/* Ends the earliest wait of a dead incarnation that ignores cancellation but has a deadline, as if
+ * it had passed. */
 static bool hurry_timer(struct ch__sim_inc *inc)
 {
     struct ch_wait_node *earliest = NULL;
     for (struct ch_fiber *fiber = inc->node->sim->loop.all; fiber; fiber = fiber->all_next) {
         struct ch_wait_node *node = fiber->env == &inc->env ? fiber->waiting : NULL;
-        if (node && node->timer.pos && (!earliest || node->timer.deadline < earliest->timer.deadline))
+        if (node && node->timer.pos &&
+            (!earliest || node->timer.deadline < earliest->timer.deadline))
             earliest = node;
     }
     if (earliest)
@@ -445,7 +453,8 @@ static void hold(struct ch_sim_node *node, struct ch_fiber *fiber)
 
 static void run_one(struct ch_sim *sim)
 {
-    struct ch_fiber *fiber = take_ready(sim, (size_t)ch__rng_below(&sim->schedule, sim->batch_left));
+    struct ch_fiber *fiber =
+        take_ready(sim, (size_t)ch__rng_below(&sim->schedule, sim->batch_left));
     struct ch_sim_node *node = ch__inc_of(fiber->env)->node;
     sim->batch_left--;
     if (node->paused) {
@@ -453,7 +462,8 @@ static void run_one(struct ch_sim *sim)
         return;
     }
     ch__sim_event(sim, fiber->name, node, 0);
-    /* Time stands still while a fiber runs, so ch_yield_if_long would never yield: at random, it always does. */
+    /* Time stands still while a fiber runs, so ch_yield_if_long would never yield: at random, it
+     * always does. */
     sim->loop.slice_start = sim->now - (ch__rng_below(&sim->schedule, 4) == 0 ? CH_MS : 0);
     ch_fiber_enter(&sim->loop, fiber);
 }
@@ -536,7 +546,8 @@ void ch_sim_do(struct ch_sim *sim, ch_fiber_fn *fn, void *arg, ch_time deadline)
     struct task task = { .fn = fn, .arg = arg };
     struct ch_env *env = ch_sim_tester_env(sim);
     ch_loop_enter(&sim->loop);
-    BASE_ASSERT(base_status_drop(ch_fiber_start(&env->main_gate, "tester", task_fiber, &task, NULL)) == BASE_OK);
+    BASE_ASSERT(base_status_drop(
+                    ch_fiber_start(&env->main_gate, "tester", task_fiber, &task, NULL)) == BASE_OK);
     if (!ch_sim_run(sim, task_done, &task, deadline))
         give_up(sim, "the tester's task is not done by its deadline", NULL);
 }

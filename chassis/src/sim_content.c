@@ -1,11 +1,13 @@
 /* sim_content.c: what a simulated file holds, and what of it a power loss leaves.
  *
- * A file is twice: `now`, what reads see, and `stored`, what is surely on the medium; between them stands the list of changes
- * that no sync has covered. A sync replays changes onto `stored`. A loss takes, for each 512-byte sector on its own, what some
- * number of its oldest changes made of it: a page cache writes a sector as it is at one moment, never a newer change without
- * an older one, but different sectors of one write, or of several, in any order.
- * Invariants: 1. replaying all changes onto `stored` gives `now`, unless a sync has failed since. 2. disk->used is the sum of
- * `now.size` over all live inodes (one that is removed and closed gives its room back, though a crash may bring it back). */
+ * A file is twice: `now`, what reads see, and `stored`, what is surely on the medium; between them
+ * stands the list of changes that no sync has covered. A sync replays changes onto `stored`. A loss
+ * takes, for each 512-byte sector on its own, what some number of its oldest changes made of it: a
+ * page cache writes a sector as it is at one moment, never a newer change without an older one, but
+ * different sectors of one write, or of several, in any order. Invariants: 1. replaying all changes
+ * onto `stored` gives `now`, unless a sync has failed since. 2. disk->used is the sum of `now.size`
+ * over all live inodes (one that is removed and closed gives its room back, though a crash may
+ * bring it back). */
 #include "sim_int.h"
 
 enum { PAGE_BYTES = 4096, SECTOR_BYTES = 512, SECTORWISE_MAX = 4 << 20 };
@@ -35,7 +37,8 @@ void ch__content_resize(struct ch__content *content, uint64_t size)
     if (pages > content->page_count) {
         content->pages = realloc(content->pages, pages * sizeof(uint8_t *));
         BASE_ASSERT(content->pages != NULL);
-        memset(content->pages + content->page_count, 0, (pages - content->page_count) * sizeof(uint8_t *));
+        memset(content->pages + content->page_count, 0,
+               (pages - content->page_count) * sizeof(uint8_t *));
     }
     content->page_count = pages;
     size_t tail = size % PAGE_BYTES;
@@ -44,7 +47,8 @@ void ch__content_resize(struct ch__content *content, uint64_t size)
     content->size = size;
 }
 
-static void write_page(struct ch__content *content, size_t page, size_t at, const uint8_t *data, size_t len)
+static void write_page(struct ch__content *content, size_t page, size_t at, const uint8_t *data,
+                       size_t len)
 {
     uint8_t **slot = &content->pages[page];
     if (!*slot) {
@@ -65,7 +69,8 @@ void ch__content_write(struct ch__content *content, uint64_t offset, const void 
     if (offset + len > content->size)
         ch__content_resize(content, offset + len);
     while (len > 0) {
-        size_t at = offset % PAGE_BYTES, part = PAGE_BYTES - at < len ? PAGE_BYTES - at : (size_t)len;
+        size_t at = offset % PAGE_BYTES,
+               part = PAGE_BYTES - at < len ? PAGE_BYTES - at : (size_t)len;
         write_page(content, (size_t)(offset / PAGE_BYTES), at, from, part);
         offset += part;
         len -= part;
@@ -80,7 +85,8 @@ size_t ch__content_read(const struct ch__content *content, uint64_t offset, void
     if (len > content->size - offset)
         len = (size_t)(content->size - offset);
     for (size_t done = 0; done < len;) {
-        size_t at = (offset + done) % PAGE_BYTES, part = PAGE_BYTES - at < len - done ? PAGE_BYTES - at : len - done;
+        size_t at = (offset + done) % PAGE_BYTES,
+               part = PAGE_BYTES - at < len - done ? PAGE_BYTES - at : len - done;
         const uint8_t *page = content->pages[(offset + done) / PAGE_BYTES];
         if (page)
             memcpy((uint8_t *)data + done, page + at, part);
@@ -153,11 +159,14 @@ static void used_changes(struct ch__inode *inode, uint64_t before)
         inode->disk->used += inode->now.size - before;
 }
 
-static struct ch__change *add_change(struct ch__inode *inode, int kind, uint64_t offset, uint64_t len, const void *data)
+static struct ch__change *add_change(struct ch__inode *inode, int kind, uint64_t offset,
+                                     uint64_t len, const void *data)
 {
     struct ch__change *change = malloc(sizeof(*change) + (data ? (size_t)len : 0));
     BASE_ASSERT(change != NULL);
-    *change = (struct ch__change){ .kind = kind, .seq = ++inode->change_seq, .offset = offset, .len = len };
+    *change = (struct ch__change){
+        .kind = kind, .seq = ++inode->change_seq, .offset = offset, .len = len
+    };
     if (data)
         memcpy(change->data, data, (size_t)len);
     *inode->changes_end = change;
@@ -190,7 +199,8 @@ void ch__inode_sync(struct ch__inode *inode, uint64_t seq)
         if (change->kind == TRUNCATE)
             ch__content_resize(&inode->stored, change->offset);
         else
-            ch__content_write(&inode->stored, change->offset, change->kind == WRITE ? change->data : NULL, change->len);
+            ch__content_write(&inode->stored, change->offset,
+                              change->kind == WRITE ? change->data : NULL, change->len);
     }
 }
 
@@ -213,7 +223,8 @@ static void keep_some_sectors(struct loss *loss, const struct ch__change *change
 {
     const uint8_t *data = change->kind == WRITE ? change->data : NULL;
     for (uint64_t done = 0; done < change->len;) {
-        uint64_t at = change->offset + done, sector = at / SECTOR_BYTES, part = SECTOR_BYTES - at % SECTOR_BYTES;
+        uint64_t at = change->offset + done, sector = at / SECTOR_BYTES,
+                 part = SECTOR_BYTES - at % SECTOR_BYTES;
         if (part > change->len - done)
             part = change->len - done;
         bool frozen = loss->frozen[sector / 8] & (1 << sector % 8);

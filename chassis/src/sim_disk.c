@@ -1,10 +1,12 @@
 /* sim_disk.c: the file functions of a simulated env, on the disk of its node.
  *
  * Invariants:
- *  1. A change takes effect when its call begins (so a crash in the middle finds it un-synced), a read when its call ends.
+ *  1. A change takes effect when its call begins (so a crash in the middle finds it un-synced), a
+ * read when its call ends.
  *  2. What a sync covers is fixed when it begins and stored when it ends.
- *  3. A dead incarnation's calls fail before they touch anything; those under way when it died end without effect.
- * Deliberately not simulated: permissions, links, renaming of directories, reads that fail. */
+ *  3. A dead incarnation's calls fail before they touch anything; those under way when it died end
+ * without effect. Deliberately not simulated: permissions, links, renaming of directories, reads
+ * that fail. */
 #include <errno.h>
 
 #include "sim_int.h"
@@ -105,7 +107,8 @@ static int find_or_make(struct ch_env *env, const char *path, int flags, struct 
     return 0;
 }
 
-struct base_status ch__sim_file_open(struct ch_env *env, const char *path, int flags, struct ch_file **file)
+struct base_status ch__sim_file_open(struct ch_env *env, const char *path, int flags,
+                                     struct ch_file **file)
 {
     *file = NULL;
     if (ch__inc_of(env)->dead)
@@ -124,7 +127,9 @@ struct base_status ch__sim_file_open(struct ch_env *env, const char *path, int f
     struct ch__sim_inc *inc = ch__inc_of(env);
     struct ch__sim_file *opened = calloc(1, sizeof(*opened));
     BASE_ASSERT(opened != NULL);
-    *opened = (struct ch__sim_file){ .file = { env }, .inode = inode, .path = clean, .flags = flags, .next = inc->files };
+    *opened = (struct ch__sim_file){
+        .file = { env }, .inode = inode, .path = clean, .flags = flags, .next = inc->files
+    };
     if (inc->files)
         inc->files->prev = opened;
     inc->files = opened;
@@ -133,7 +138,8 @@ struct base_status ch__sim_file_open(struct ch_env *env, const char *path, int f
     return BASE_STATUS_OK;
 }
 
-struct base_status ch__sim_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len, size_t *got)
+struct base_status ch__sim_file_read(struct ch_file *file, uint64_t offset, void *data, size_t len,
+                                     size_t *got)
 {
     struct ch__sim_file *self = sim_file(file);
     *got = 0;
@@ -149,15 +155,16 @@ struct base_status ch__sim_file_read(struct ch_file *file, uint64_t offset, void
 static uint64_t room(struct ch__inode *inode, uint64_t offset, uint64_t len)
 {
     struct ch__disk *disk = inode->disk;
-    uint64_t end = offset + len, free_bytes = disk->limit > disk->used ? disk->limit - disk->used : 0;
+    uint64_t end = offset + len,
+             free_bytes = disk->limit > disk->used ? disk->limit - disk->used : 0;
     if (!disk->limit || end <= inode->now.size || end - inode->now.size <= free_bytes)
         return len;
     uint64_t last = inode->now.size + free_bytes;
     return last > offset ? last - offset : 0;
 }
 
-/* What of an un-synced change a failed sync leaves is a matter of luck, and later syncs do not try again: they only cover
- * newer changes (as Linux does: the pages count as clean). */
+/* What of an un-synced change a failed sync leaves is a matter of luck, and later syncs do not try
+ * again: they only cover newer changes (as Linux does: the pages count as clean). */
 static struct base_status sync_now(struct ch__sim_file *self) CH_WAITS BASE_MUST_CHECK;
 static struct base_status sync_now(struct ch__sim_file *self)
 {
@@ -183,7 +190,8 @@ static struct base_status may_write(struct ch__sim_file *self)
     return with_errno(self->flags & CH_FILE_WRITE ? 0 : EBADF, self->path);
 }
 
-struct base_status ch__sim_file_write(struct ch_file *file, uint64_t offset, const struct base_bytes *parts, size_t part_count,
+struct base_status ch__sim_file_write(struct ch_file *file, uint64_t offset,
+                                      const struct base_bytes *parts, size_t part_count,
                                       bool durable)
 {
     struct ch__sim_file *self = sim_file(file);
@@ -252,7 +260,8 @@ struct base_status ch__sim_file_lock(struct ch_file *file)
     if (base_failed(status))
         return status;
     if (self->inode->lock && self->inode->lock != self)
-        return base_status_make(BASE_FAILED_PRECONDITION, "%s: locked by another process", self->path);
+        return base_status_make(BASE_FAILED_PRECONDITION, "%s: locked by another process",
+                                self->path);
     self->inode->lock = self;
     return BASE_STATUS_OK;
 }
@@ -299,7 +308,8 @@ static struct base_status begin(struct ch_env *env, const char *path, char **cle
 }
 
 /* Ends a change of names: its status, or the node's death in the short wait that every call has. */
-static struct base_status end(struct ch_env *env, int err, const char *path, char *clean) CH_WAITS BASE_MUST_CHECK;
+static struct base_status end(struct ch_env *env, int err, const char *path,
+                              char *clean) CH_WAITS BASE_MUST_CHECK;
 static struct base_status end(struct ch_env *env, int err, const char *path, char *clean)
 {
     free(clean);
@@ -328,7 +338,8 @@ struct base_status ch__sim_dir_make(struct ch_env *env, const char *path)
     return base_failed(status) ? status : end(env, make_dir(disk_of(env), clean), path, clean);
 }
 
-static int list_dir(struct ch__disk *disk, const char *path, struct base_arena *arena, char ***names, size_t *count)
+static int list_dir(struct ch__disk *disk, const char *path, struct base_arena *arena,
+                    char ***names, size_t *count)
 {
     *count = 0;
     *names = BASE_NEW_ARRAY(arena, char *, disk->now.count);
@@ -343,11 +354,14 @@ static int list_dir(struct ch__disk *disk, const char *path, struct base_arena *
     return 0;
 }
 
-struct base_status ch__sim_dir_list(struct ch_env *env, const char *path, struct base_arena *arena, char ***names, size_t *count)
+struct base_status ch__sim_dir_list(struct ch_env *env, const char *path, struct base_arena *arena,
+                                    char ***names, size_t *count)
 {
     char *clean;
     struct base_status status = begin(env, path, &clean);
-    return base_failed(status) ? status : end(env, list_dir(disk_of(env), clean, arena, names, count), path, clean);
+    return base_failed(status)
+               ? status
+               : end(env, list_dir(disk_of(env), clean, arena, names, count), path, clean);
 }
 
 struct base_status ch__sim_dir_sync(struct ch_env *env, const char *path)
@@ -423,7 +437,8 @@ struct base_status ch__sim_file_remove(struct ch_env *env, const char *path)
     return base_failed(status) ? status : end(env, remove_file(disk_of(env), clean), path, clean);
 }
 
-struct base_status ch__sim_disk_space(struct ch_env *env, const char *path, uint64_t *total, uint64_t *available)
+struct base_status ch__sim_disk_space(struct ch_env *env, const char *path, uint64_t *total,
+                                      uint64_t *available)
 {
     struct ch__disk *disk = disk_of(env);
     *total = *available = 0;
@@ -474,7 +489,8 @@ static void flip(struct ch__content *content, uint64_t offset, uint8_t mask)
 void ch_sim_disk_flip(struct ch_sim_node *node, const char *path, uint64_t offset, uint8_t mask)
 {
     struct ch__inode *inode = inode_of(node, path);
-    BASE_ASSERT(inode != NULL && offset < inode->now.size); /* a test that flips nothing tests nothing */
+    BASE_ASSERT(inode != NULL &&
+                offset < inode->now.size); /* a test that flips nothing tests nothing */
     ch__inode_sync(inode, inode->change_seq);
     flip(&inode->now, offset, mask);
     flip(&inode->stored, offset, mask);
@@ -491,7 +507,8 @@ bool ch_sim_disk_peek(struct ch_sim_node *node, const char *path, struct base_bu
     struct ch__inode *inode = inode_of(node, path);
     if (!inode)
         return false;
-    (void)ch__content_read(&inode->now, 0, base_buf_extend(out, (size_t)inode->now.size), (size_t)inode->now.size);
+    (void)ch__content_read(&inode->now, 0, base_buf_extend(out, (size_t)inode->now.size),
+                           (size_t)inode->now.size);
     return true;
 }
 

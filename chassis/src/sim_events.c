@@ -1,5 +1,6 @@
-/* sim_events.c: what is remembered of a simulated world's run: the hash of its events, by which two runs are compared, and the
- * probes, by which a test knows that its faults reached the rare paths they were meant for. */
+/* sim_events.c: what is remembered of a simulated world's run: the hash of its events, by which two
+ * runs are compared, and the probes, by which a test knows that its faults reached the rare paths
+ * they were meant for. */
 #include "base/codec.h"
 #include "sim_int.h"
 
@@ -9,13 +10,14 @@ struct ch__probe {
     uint64_t count;
 };
 
-void ch__sim_event(struct ch_sim *sim, const char *what, const struct ch_sim_node *node, uint64_t number)
+void ch__sim_event(struct ch_sim *sim, const char *what, const struct ch_sim_node *node,
+                   uint64_t number)
 {
     uint64_t event[3] = { (uint64_t)sim->now, node ? node->id : 0, number };
     sim->trace = base_hash(what, strlen(what), base_hash(event, sizeof(event), sim->trace));
     if (sim->print_trace)
-        fprintf(stderr, "sim %.6f %s %s %llu\n", (double)sim->now / 1e9, node ? node->name : "-", what,
-                (unsigned long long)number);
+        fprintf(stderr, "sim %.6f %s %s %llu\n", (double)sim->now / 1e9, node ? node->name : "-",
+                what, (unsigned long long)number);
 }
 
 uint64_t ch_sim_trace(const struct ch_sim *sim)

@@ -1,9 +1,11 @@
-/* sim_names.c: the names of a simulated disk: those of now, those stored, and the changes between them.
+/* sim_names.c: the names of a simulated disk: those of now, those stored, and the changes between
+ * them.
  *
- * A name that is made, renamed or removed is stored by a sync of its directory only (a rename: of the directory of the new
- * name), not by an fdatasync of the file: POSIX promises no more. A power loss keeps any subset of the changes, in order. A
- * sync of a directory stores the directory's own name and its parents' too, as every journalling file system does.
- * Invariants: 1. every name's parent is a name of a directory ("/" always is). 2. `now` is `stored` with all changes made. */
+ * A name that is made, renamed or removed is stored by a sync of its directory only (a rename: of
+ * the directory of the new name), not by an fdatasync of the file: POSIX promises no more. A power
+ * loss keeps any subset of the changes, in order. A sync of a directory stores the directory's own
+ * name and its parents' too, as every journalling file system does. Invariants: 1. every name's
+ * parent is a name of a directory ("/" always is). 2. `now` is `stored` with all changes made. */
 #include "sim_int.h"
 
 struct ch__name_change {
@@ -129,7 +131,8 @@ static bool leads_to(const char *path, const char *dir)
 
 /* ---- changes ---- */
 
-static void make_change(struct ch__names *names, const char *from, const char *to, struct ch__inode *inode)
+static void make_change(struct ch__names *names, const char *from, const char *to,
+                        struct ch__inode *inode)
 {
     struct ch__name *old = from ? ch__names_find(names, from) : NULL;
     if (old && old->inode == inode)

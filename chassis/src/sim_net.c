@@ -1,9 +1,11 @@
-/* sim_net.c: the simulated network's connections: see sim_net.h for what they are and their invariants.
+/* sim_net.c: the simulated network's connections: see sim_net.h for what they are and their
+ * invariants.
  *
  * Happy path: SYN -> (listener found) ACCEPTED -> frames of calls -> close: GONE.
- * Failure modes: nobody listens: REFUSED after one round trip. A cut or a paused peer: frames stay in the pipe; after
- * KEEPALIVE the connection is lost on both sides, as gRPC's keepalive would; a cut that ends sooner lets them go on. A reset
- * loses both sides at once with what was on its way. A side that dies takes a random tail of what it had sent with it. */
+ * Failure modes: nobody listens: REFUSED after one round trip. A cut or a paused peer: frames stay
+ * in the pipe; after KEEPALIVE the connection is lost on both sides, as gRPC's keepalive would; a
+ * cut that ends sooner lets them go on. A reset loses both sides at once with what was on its way.
+ * A side that dies takes a random tail of what it had sent with it. */
 #include "sim_net.h"
 
 #include "base/codec.h"
@@ -72,7 +74,8 @@ static bool is_paused(const struct ch__conn *conn, int side)
 
 static bool is_stalled(const struct ch__conn *conn, int to)
 {
-    return is_cut(&conn->sim->net, conn->side[!to].host, conn->side[to].host) || is_paused(conn, to);
+    return is_cut(&conn->sim->net, conn->side[!to].host, conn->side[to].host) ||
+           is_paused(conn, to);
 }
 
 /* ---- pipes ---- */
@@ -175,12 +178,17 @@ static void conn_timed_out(struct ch_timer *timer)
     ch__conn_unref(conn);
 }
 
-struct ch__conn *ch__conn_new(struct ch_tchannel *channel, struct ch__sim_inc *client, const char *host, uint32_t port)
+struct ch__conn *ch__conn_new(struct ch_tchannel *channel, struct ch__sim_inc *client,
+                              const char *host, uint32_t port)
 {
     struct ch_sim *sim = client->node->sim;
     struct ch__conn *conn = calloc(1, sizeof(*conn));
     BASE_ASSERT(conn != NULL);
-    *conn = (struct ch__conn){ .next = sim->net.conns, .sim = sim, .id = ++sim->net.conn_count, .refs = 1, .channel = channel };
+    *conn = (struct ch__conn){ .next = sim->net.conns,
+                               .sim = sim,
+                               .id = ++sim->net.conn_count,
+                               .refs = 1,
+                               .channel = channel };
     if (conn->next)
         conn->next->prev = conn;
     sim->net.conns = conn;
@@ -272,7 +280,8 @@ void ch__conn_close(struct ch__conn *conn, int side, const char *why)
 
 static void take_syn(struct ch__conn *conn)
 {
-    struct ch_tlistener *listener = ch__listener_find(conn->sim, conn->side[CH__SERVER].host, conn->port);
+    struct ch_tlistener *listener =
+        ch__listener_find(conn->sim, conn->side[CH__SERVER].host, conn->port);
     if (!listener) {
         ch__conn_send(conn, CH__CLIENT, ch__frame_new(CH__FRAME_REFUSED, NULL));
         return;
@@ -285,10 +294,12 @@ static void take_syn(struct ch__conn *conn)
 static void deliver(struct ch__conn *conn, int side, struct ch__frame *frame)
 {
     struct ch_sim *sim = conn->sim;
-    static const char *const names[] = { "syn", "accepted", "refused", "gone", "open", "message", "half-close", "credit",
-                                         "cancel", "status" };
-    ch__sim_event(sim, names[frame->kind], conn->side[side].inc ? conn->side[side].inc->node : NULL, conn->id);
-    if (frame->rpc && sim->net.flaky_per_million && strcmp(conn->side[0].host, conn->side[1].host) != 0 &&
+    static const char *const names[] = { "syn",     "accepted",   "refused", "gone",   "open",
+                                         "message", "half-close", "credit",  "cancel", "status" };
+    ch__sim_event(sim, names[frame->kind], conn->side[side].inc ? conn->side[side].inc->node : NULL,
+                  conn->id);
+    if (frame->rpc && sim->net.flaky_per_million &&
+        strcmp(conn->side[0].host, conn->side[1].host) != 0 &&
         ch__rng_below(&sim->net_rng, 1000000) < sim->net.flaky_per_million) {
         ch__frame_free(frame);
         reset(conn);
@@ -317,7 +328,8 @@ static void deliver(struct ch__conn *conn, int side, struct ch__frame *frame)
 
 /* ---- death ---- */
 
-/* Closes the incarnation's side of every connection it still has; with `abrupt`, what it sent last may not arrive. */
+/* Closes the incarnation's side of every connection it still has; with `abrupt`, what it sent last
+ * may not arrive. */
 static void close_all(struct ch__sim_inc *inc, bool abrupt)
 {
     struct ch_sim *sim = inc->node->sim;
@@ -353,7 +365,9 @@ static void conn_changed(struct ch__conn *conn)
     struct ch_sim *sim = conn->sim;
     bool stalled = is_stalled(conn, 0) || is_stalled(conn, 1);
     if (conn->open && stalled && !conn->timer.pos)
-        ch_timer_set(&conn->timer, sim->now + ch__rng_between(&sim->net_rng, KEEPALIVE_MIN, KEEPALIVE_MAX), conn_timed_out);
+        ch_timer_set(&conn->timer,
+                     sim->now + ch__rng_between(&sim->net_rng, KEEPALIVE_MIN, KEEPALIVE_MAX),
+                     conn_timed_out);
     else if (conn->open && !stalled)
         ch_timer_clear(&conn->timer);
     for (int side = 0; side < 2; side++)
@@ -374,7 +388,9 @@ static struct ch__net_rule *rule_of(struct ch_sim *sim, const char *from, const 
             return rule;
     struct ch__net_rule *rule = calloc(1, sizeof(*rule));
     BASE_ASSERT(rule != NULL);
-    *rule = (struct ch__net_rule){ .next = sim->net.rules, .from = copy(from), .to = copy(to), .cut = cut };
+    *rule = (struct ch__net_rule){
+        .next = sim->net.rules, .from = copy(from), .to = copy(to), .cut = cut
+    };
     return sim->net.rules = rule;
 }
 
@@ -401,7 +417,8 @@ void ch_sim_net_cut(struct ch_sim *sim, const char *from, const char *to, bool c
     struct ch__net_rule *rule = rule_of(sim, from, to, true);
     if (!cut)
         drop_rule(sim, rule);
-    ch__sim_event(sim, cut ? "cut" : "uncut", NULL, base_hash(from, strlen(from), base_hash(to, strlen(to), 0)));
+    ch__sim_event(sim, cut ? "cut" : "uncut", NULL,
+                  base_hash(from, strlen(from), base_hash(to, strlen(to), 0)));
     ch__net_changed(sim);
 }
 

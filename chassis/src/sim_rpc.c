@@ -1,11 +1,12 @@
-/* sim_rpc.c: calls on the simulated network: two halves that send each other frames. See sim_net.h for the invariants.
+/* sim_rpc.c: calls on the simulated network: two halves that send each other frames. See sim_net.h
+ * for the invariants.
  *
- * Happy path, client: OPEN, MESSAGEs, HALF_CLOSE -> MESSAGEs, STATUS -> over. Server: the other way round.
- * Flow control: a half may send while its credit is above zero; what its peer takes out of the inbox comes back as credit, so
- * at most CH__WINDOW_BYTES and one message wait at a receiver.
- * Failure modes: connection lost: UNAVAILABLE (at the server: cancelled); deadline and cancel end the client's half at once and
- * tell the server's.
- * Invariant: a call's status is decided once (ch__half_over), and nobody waits on a half that is over. */
+ * Happy path, client: OPEN, MESSAGEs, HALF_CLOSE -> MESSAGEs, STATUS -> over. Server: the other way
+ * round. Flow control: a half may send while its credit is above zero; what its peer takes out of
+ * the inbox comes back as credit, so at most CH__WINDOW_BYTES and one message wait at a receiver.
+ * Failure modes: connection lost: UNAVAILABLE (at the server: cancelled); deadline and cancel end
+ * the client's half at once and tell the server's. Invariant: a call's status is decided once
+ * (ch__half_over), and nobody waits on a half that is over. */
 #include "sim_net.h"
 
 /* ---- metadata ---- */
@@ -74,7 +75,9 @@ struct ch__rpc *ch__rpc_new(struct ch_sim *sim, const char *path)
     rpc->queued_end = &rpc->queued;
     for (int side = 0; side < 2; side++) {
         struct ch_tcall *half = &rpc->half[side];
-        *half = (struct ch_tcall){ .rpc = rpc, .side = side, .credit = CH__WINDOW_BYTES, .deadline = CH_NEVER };
+        *half = (struct ch_tcall){
+            .rpc = rpc, .side = side, .credit = CH__WINDOW_BYTES, .deadline = CH_NEVER
+        };
         half->inbox_end = &half->inbox;
     }
     return rpc;
@@ -147,7 +150,8 @@ void ch__half_transmit(struct ch_tcall *half, struct ch__frame *frame)
     rpc->queued_end = &frame->next;
 }
 
-void ch__half_send_status(struct ch_tcall *half, struct base_status status, struct ch__pairs *trailers, bool not_seen)
+void ch__half_send_status(struct ch_tcall *half, struct base_status status,
+                          struct ch__pairs *trailers, bool not_seen)
 {
     struct ch__frame *frame = ch__frame_new(CH__FRAME_STATUS, half->rpc);
     frame->status = status;
@@ -173,7 +177,8 @@ void ch__half_abort(struct ch_tcall *half, struct base_status status)
 static void deadline_passed(struct ch_timer *timer)
 {
     struct ch_tcall *half = (struct ch_tcall *)((char *)timer - offsetof(struct ch_tcall, timer));
-    ch__half_abort(half, base_status_make(BASE_DEADLINE_EXCEEDED, "%s: deadline exceeded", half->peer));
+    ch__half_abort(half,
+                   base_status_make(BASE_DEADLINE_EXCEEDED, "%s: deadline exceeded", half->peer));
 }
 
 void ch__half_deadline(struct ch_tcall *half, ch_time deadline)
@@ -239,8 +244,9 @@ static struct base_status take_message(struct ch_tcall *half, struct base_buf *m
     ch__frame_free(frame);
     if (len <= half->bytes_max)
         return BASE_STATUS_OK;
-    struct base_status status = base_status_make(BASE_RESOURCE_EXHAUSTED, "receive: a message of %zu bytes, the limit is %zu",
-                                                 len, half->bytes_max);
+    struct base_status status =
+        base_status_make(BASE_RESOURCE_EXHAUSTED,
+                         "receive: a message of %zu bytes, the limit is %zu", len, half->bytes_max);
     if (half->side == CH__CLIENT)
         ch__half_abort(half, base_status_copy(&status));
     return status;
@@ -281,7 +287,8 @@ struct ch_tfinish ch__sim_finish(struct ch_tcall *half)
         finish.status = base_status_copy(&half->status);
     finish.never_seen = half->never_seen;
     for (size_t i = 0; half->trailers && i < half->trailers->count; i++)
-        ch__tfinish_trailer(&finish, base_bytes_str(half->trailers->pairs[i].key), half->trailers->pairs[i].value);
+        ch__tfinish_trailer(&finish, base_bytes_str(half->trailers->pairs[i].key),
+                            half->trailers->pairs[i].value);
     return finish;
 }
 
@@ -327,8 +334,9 @@ void ch__sim_on_cancel(struct ch_tcall *half, void (*cancelled)(void *self), voi
     half->self = self;
 }
 
-void ch__sim_reply(struct ch_tcall *half, const struct base_bytes *message, const struct base_status *status,
-                    const struct ch_metadata *trailers, size_t trailer_count)
+void ch__sim_reply(struct ch_tcall *half, const struct base_bytes *message,
+                   const struct base_status *status, const struct ch_metadata *trailers,
+                   size_t trailer_count)
 {
     BASE_ASSERT(half->side == CH__SERVER && !half->replied);
     half->replied = true;
@@ -344,7 +352,7 @@ void ch__sim_reply(struct ch_tcall *half, const struct base_bytes *message, cons
         ch__half_transmit(half, frame);
     }
     ch__half_send_status(half, base_failed(*status) ? base_status_copy(status) : BASE_STATUS_OK,
-                    ch__pairs_copy(trailers, trailer_count), false);
+                         ch__pairs_copy(trailers, trailer_count), false);
     ch__half_over(half, BASE_STATUS_OK);
 }
 
@@ -368,7 +376,8 @@ void ch__rpc_deliver(struct ch__conn *conn, int side, struct ch__frame *frame)
     if (frame->kind == CH__FRAME_OPEN) {
         ch__rpc_open(conn, frame->rpc);
     } else if (frame->kind == CH__FRAME_CANCEL) {
-        ch__half_over(half, base_status_make(BASE_CANCELLED, "%s: cancelled by the client", half->peer));
+        ch__half_over(half,
+                      base_status_make(BASE_CANCELLED, "%s: cancelled by the client", half->peer));
     } else if (frame->kind == CH__FRAME_STATUS) {
         take_status(half, frame);
     } else if (half->held && !half->over) {
@@ -394,7 +403,8 @@ void ch__rpc_side_lost(struct ch__conn *conn, int side, const char *why)
             rpc = rpc->next;
             continue;
         }
-        ch__half_over(half, base_status_make(side == CH__CLIENT ? BASE_UNAVAILABLE : BASE_CANCELLED, "%s: %s", half->peer, why));
+        ch__half_over(half, base_status_make(side == CH__CLIENT ? BASE_UNAVAILABLE : BASE_CANCELLED,
+                                             "%s: %s", half->peer, why));
         rpc = conn->rpcs; /* callbacks may have ended others */
     }
 }

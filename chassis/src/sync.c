@@ -1,5 +1,6 @@
-/* sync.c: see sync.h. Each primitive is a wait list plus its state; whoever changes the state ends the right nodes, so a
- * waiter that comes back with CH_OK already has what it asked for (ownership, units, the item): no barging, no lost signal. */
+/* sync.c: see sync.h. Each primitive is a wait list plus its state; whoever changes the state ends
+ * the right nodes, so a waiter that comes back with CH_OK already has what it asked for (ownership,
+ * units, the item): no barging, no lost signal. */
 #include "chassis/sync.h"
 
 #include <stdlib.h>
@@ -269,7 +270,6 @@ void ch_chan_close(struct ch_chan *chan)
 }
 
 /* ---- gather ---- */
-
 
 void ch_gather_init(struct ch_gather *gather, const char *name)
 {

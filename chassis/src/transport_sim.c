@@ -1,8 +1,10 @@
-/* transport_sim.c: struct ch_transport on the simulated network: channels and listeners; calls are sim_rpc.c.
+/* transport_sim.c: struct ch_transport on the simulated network: channels and listeners; calls are
+ * sim_rpc.c.
  *
- * Happy path: open -> (connected) attach -> ch__rpc_open at the listener -> accept. A channel connects when a call wants it.
- * Failure modes: no connection: UNAVAILABLE and never_seen, at once while the channel backs off (with wait_for_ready: at the
- * deadline); a listener that drains turns calls away, never_seen; a connection that is lost is made anew for the next call. */
+ * Happy path: open -> (connected) attach -> ch__rpc_open at the listener -> accept. A channel
+ * connects when a call wants it. Failure modes: no connection: UNAVAILABLE and never_seen, at once
+ * while the channel backs off (with wait_for_ready: at the deadline); a listener that drains turns
+ * calls away, never_seen; a connection that is lost is made anew for the next call. */
 #include "sim_net.h"
 
 #define BACKOFF_MIN (50 * CH_MS)
@@ -44,7 +46,8 @@ static void split_address(const char *address, char host[CH__HOST_MAX], uint32_t
 {
     const char *colon = strrchr(address, ':');
     size_t len = colon ? (size_t)(colon - address) : strlen(address);
-    snprintf(host, CH__HOST_MAX, "%.*s", (int)(len < CH__HOST_MAX ? len : CH__HOST_MAX - 1), address);
+    snprintf(host, CH__HOST_MAX, "%.*s", (int)(len < CH__HOST_MAX ? len : CH__HOST_MAX - 1),
+             address);
     *port = colon ? (uint32_t)strtoul(colon + 1, NULL, 10) : 0;
 }
 
@@ -54,16 +57,20 @@ static void resolve(const struct ch_sim_node *self, char host[CH__HOST_MAX])
     for (struct ch_sim_node *node = self->sim->nodes; node; node = node->next)
         if (strcmp(node->host, host) == 0)
             return;
-    if (!*host || strcmp(host, "localhost") == 0 || strcmp(host, "0.0.0.0") == 0 || strncmp(host, "127.", 4) == 0)
+    if (!*host || strcmp(host, "localhost") == 0 || strcmp(host, "0.0.0.0") == 0 ||
+        strncmp(host, "127.", 4) == 0)
         snprintf(host, CH__HOST_MAX, "%s", self->host);
 }
 
-static struct ch_tchannel *t_channel_new(struct ch_env *env, const char *address, size_t message_bytes_max)
+static struct ch_tchannel *t_channel_new(struct ch_env *env, const char *address,
+                                         size_t message_bytes_max)
 {
     struct ch__sim_inc *inc = ch__inc_of(env);
     struct ch_tchannel *channel = calloc(1, sizeof(*channel));
     BASE_ASSERT(channel != NULL);
-    *channel = (struct ch_tchannel){ .inc = inc, .next = inc->channels, .bytes_max = message_bytes_max, .gone = inc->dead };
+    *channel = (struct ch_tchannel){
+        .inc = inc, .next = inc->channels, .bytes_max = message_bytes_max, .gone = inc->dead
+    };
     channel->waiting_end = &channel->waiting;
     if (channel->next)
         channel->next->prev = channel;
@@ -73,12 +80,14 @@ static struct ch_tchannel *t_channel_new(struct ch_env *env, const char *address
     return channel;
 }
 
-static void fail_waiting(struct ch_tchannel *channel, enum base_code code, const char *why, bool all)
+static void fail_waiting(struct ch_tchannel *channel, enum base_code code, const char *why,
+                         bool all)
 {
     for (struct ch__rpc **at = &channel->waiting; *at;) {
         struct ch__rpc *rpc = *at;
         if (all || !rpc->wait_for_ready)
-            ch__half_over(&rpc->half[CH__CLIENT], base_status_make(code, "%s: %s", rpc->half[CH__CLIENT].peer, why));
+            ch__half_over(&rpc->half[CH__CLIENT],
+                          base_status_make(code, "%s: %s", rpc->half[CH__CLIENT].peer, why));
         else
             at = &rpc->queue_next;
     }
@@ -177,7 +186,8 @@ void ch__channel_lost(struct ch_tchannel *channel, const char *why)
     ch_time backoff = BACKOFF_MIN << (channel->failures < 4 ? channel->failures : 4);
     channel->failures++;
     backoff = backoff < BACKOFF_MAX ? backoff : BACKOFF_MAX;
-    channel->retry_at = sim->now + ch__rng_between(&sim->net_rng, backoff * 8 / 10, backoff * 12 / 10);
+    channel->retry_at =
+        sim->now + ch__rng_between(&sim->net_rng, backoff * 8 / 10, backoff * 12 / 10);
     fail_waiting(channel, BASE_UNAVAILABLE, why, false);
     if (channel->waiting)
         ch_timer_set(&channel->retry, channel->retry_at, retry_due);
@@ -191,7 +201,8 @@ static void start_call(struct ch_tchannel *channel, struct ch__rpc *rpc)
     if (channel->gone) {
         ch__half_over(half, ch__sim_dead(&channel->inc->env, half->peer));
     } else if (half->deadline <= sim->now) {
-        ch__half_over(half, base_status_make(BASE_DEADLINE_EXCEEDED, "%s: deadline exceeded before the call", half->peer));
+        ch__half_over(half, base_status_make(BASE_DEADLINE_EXCEEDED,
+                                             "%s: deadline exceeded before the call", half->peer));
     } else if (channel->ready) {
         attach(rpc, channel->conn);
     } else if (backing_off && !rpc->wait_for_ready) {
@@ -207,8 +218,9 @@ static void start_call(struct ch_tchannel *channel, struct ch__rpc *rpc)
     }
 }
 
-static struct ch_tcall *t_open(struct ch_tchannel *channel, const char *path, const struct ch_metadata *metadata,
-                               size_t metadata_count, ch_time deadline, bool wait_for_ready)
+static struct ch_tcall *t_open(struct ch_tchannel *channel, const char *path,
+                               const struct ch_metadata *metadata, size_t metadata_count,
+                               ch_time deadline, bool wait_for_ready)
 {
     struct ch__rpc *rpc = ch__rpc_new(channel->inc->node->sim, path);
     struct ch_tcall *half = &rpc->half[CH__CLIENT];
@@ -223,16 +235,20 @@ static struct ch_tcall *t_open(struct ch_tchannel *channel, const char *path, co
     return half;
 }
 
-static struct ch_tfinish t_unary(struct ch_tchannel *channel, const char *path, const struct ch_metadata *metadata,
-                                 size_t metadata_count, ch_time deadline, bool wait_for_ready, struct base_bytes request,
+static struct ch_tfinish t_unary(struct ch_tchannel *channel, const char *path,
+                                 const struct ch_metadata *metadata, size_t metadata_count,
+                                 ch_time deadline, bool wait_for_ready, struct base_bytes request,
                                  struct base_buf *reply) CH_WAITS;
-static struct ch_tfinish t_unary(struct ch_tchannel *channel, const char *path, const struct ch_metadata *metadata,
-                                 size_t metadata_count, ch_time deadline, bool wait_for_ready, struct base_bytes request,
+static struct ch_tfinish t_unary(struct ch_tchannel *channel, const char *path,
+                                 const struct ch_metadata *metadata, size_t metadata_count,
+                                 ch_time deadline, bool wait_for_ready, struct base_bytes request,
                                  struct base_buf *reply)
 {
-    struct ch_tcall *half = t_open(channel, path, metadata, metadata_count, deadline, wait_for_ready);
+    struct ch_tcall *half =
+        t_open(channel, path, metadata, metadata_count, deadline, wait_for_ready);
     bool end = false;
-    (void)base_status_drop(ch__sim_send(half, request)); /* a failure of these two is the call's: finish tells it */
+    (void)base_status_drop(
+        ch__sim_send(half, request)); /* a failure of these two is the call's: finish tells it */
     (void)base_status_drop(ch__sim_close_send(half));
     struct base_status status = ch__sim_recv(half, reply, &end);
     struct ch_tfinish finish = ch__sim_finish(half);
@@ -270,9 +286,10 @@ static bool port_taken(struct ch_sim *sim, const char *host, uint32_t port)
     return false;
 }
 
-static struct base_status t_listen(struct ch_env *env, const char *address, size_t message_bytes_max,
-                                   void (*accept)(void *self, struct ch_tcall *call), void *self, char bound[128],
-                                   struct ch_tlistener **listener)
+static struct base_status t_listen(struct ch_env *env, const char *address,
+                                   size_t message_bytes_max,
+                                   void (*accept)(void *self, struct ch_tcall *call), void *self,
+                                   char bound[128], struct ch_tlistener **listener)
 {
     struct ch__sim_inc *inc = ch__inc_of(env);
     struct ch_sim *sim = inc->node->sim;
@@ -284,16 +301,24 @@ static struct base_status t_listen(struct ch_env *env, const char *address, size
     split_address(address, host, &port);
     resolve(inc->node, host);
     if (!strchr(address, ':') || port > 65535 || strcmp(host, inc->node->host) != 0)
-        return base_status_make(BASE_UNAVAILABLE, "cannot listen on %s: this machine is %s", address, inc->node->host);
+        return base_status_make(BASE_UNAVAILABLE, "cannot listen on %s: this machine is %s",
+                                address, inc->node->host);
     bool pick = port == 0;
     while (pick && (port == 0 || port_taken(sim, host, port)))
         port = 20000 + (uint32_t)(++sim->net.port_count % 12000);
     if (port_taken(sim, host, port))
-        return base_status_make(BASE_UNAVAILABLE, "cannot listen on %s: the address is in use", address);
+        return base_status_make(BASE_UNAVAILABLE, "cannot listen on %s: the address is in use",
+                                address);
     struct ch_tlistener *made = calloc(1, sizeof(*made));
     BASE_ASSERT(made != NULL);
-    *made = (struct ch_tlistener){ .next = sim->net.listeners, .inc = inc, .host = inc->node->host, .port = port,
-                                   .bytes_max = message_bytes_max, .accept = accept, .self = self, .listed = true };
+    *made = (struct ch_tlistener){ .next = sim->net.listeners,
+                                   .inc = inc,
+                                   .host = inc->node->host,
+                                   .port = port,
+                                   .bytes_max = message_bytes_max,
+                                   .accept = accept,
+                                   .self = self,
+                                   .listed = true };
     sim->net.listeners = made;
     snprintf(bound, 128, "%s:%u", host, port);
     *listener = made;
@@ -338,7 +363,8 @@ static void t_listener_close(struct ch_tlistener *listener)
 
 void ch__endpoints_gone(struct ch__sim_inc *inc)
 {
-    for (struct ch_tlistener *listener = inc->node->sim->net.listeners, *next; listener; listener = next) {
+    for (struct ch_tlistener *listener = inc->node->sim->net.listeners, *next; listener;
+         listener = next) {
         next = listener->next;
         if (listener->inc == inc)
             unlist(inc->node->sim, listener);
@@ -361,9 +387,11 @@ void ch__rpc_open(struct ch__conn *conn, struct ch__rpc *rpc)
 {
     struct ch_tcall *half = &rpc->half[CH__SERVER];
     struct ch_tlistener *listener = conn->listener;
-    snprintf(half->peer, sizeof(half->peer), "%s:%u", conn->side[CH__CLIENT].host, conn->client_port);
+    snprintf(half->peer, sizeof(half->peer), "%s:%u", conn->side[CH__CLIENT].host,
+             conn->client_port);
     if (!listener || listener->draining) {
-        ch__half_send_status(half, base_status_make(BASE_UNAVAILABLE, "the server is stopping"), NULL, true);
+        ch__half_send_status(half, base_status_make(BASE_UNAVAILABLE, "the server is stopping"),
+                             NULL, true);
         half->over = true;
         return;
     }
@@ -372,7 +400,8 @@ void ch__rpc_open(struct ch__conn *conn, struct ch__rpc *rpc)
     half->listener = listener;
     listener->unfinished++;
     ch__rpc_ref(rpc);
-    if (rpc->half[CH__CLIENT].deadline != CH_NEVER) /* the wire carries the time left, so it grows by the way's delay */
+    if (rpc->half[CH__CLIENT].deadline !=
+        CH_NEVER) /* the wire carries the time left, so it grows by the way's delay */
         ch__half_deadline(half, rpc->sim->now + rpc->half[CH__CLIENT].deadline - rpc->sent);
     listener->accept(listener->self, half);
 }

@@ -76,7 +76,8 @@ static struct base_status sort_out(struct qry_request *request, const qry_lookup
     return BASE_STATUS_OK;
 }
 
-/* The keys as rows, each once: a key named twice is answered once. A small open hash of indexes + 1. */
+/* The keys as rows, each once: a key named twice is answered once. A small open hash of indexes
+ * + 1. */
 static void drop_repeated(struct qry_request *request, qry_lookup_request *in, struct txn_key *rows)
 {
     size_t kept = 0, slots = 4;

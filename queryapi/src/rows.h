@@ -26,9 +26,9 @@
  * descendants' and its own; and where something follows, or where the path is complemented for
  * descending order, it is ended by 00 00, which sorts before every further element.
  *
- * value: one tag byte (the public type order: null < integer, timestamp < boolean < string, blob < double < geo
- * point < key) and its ordered form; self-delimiting, so a descending component is simply its
- * bitwise complement. */
+ * value: one tag byte (the public type order: null < integer, timestamp < boolean < string, blob <
+ * double < geo point < key) and its ordered form; self-delimiting, so a descending component is
+ * simply its bitwise complement. */
 #ifndef QUERYAPI_ROWS_H
 #define QUERYAPI_ROWS_H
 

@@ -1,5 +1,6 @@
-/* test.h: criterion, or, under ThreadSanitizer (criterion does not run there), a shim of the same names: each test is run in a
- * process of its own, by fork and exec of the program with the test's name. Old-style cr_ macros only. */
+/* test.h: criterion, or, under ThreadSanitizer (criterion does not run there), a shim of the same
+ * names: each test is run in a process of its own, by fork and exec of the program with the test's
+ * name. Old-style cr_ macros only. */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H
 
@@ -29,16 +30,16 @@ struct shim_test {
 };
 static struct shim_test *shim_tests;
 
-#define Test(suite_, name_, ...)                                                                 \
-    static void suite_##_##name_(void);                                                          \
-    static const struct shim_options suite_##_##name_##_options = { __VA_ARGS__ };               \
-    static struct shim_test suite_##_##name_##_entry = { #suite_, #name_, suite_##_##name_,      \
-                                                         &suite_##_##name_##_options, 0 };       \
-    __attribute__((constructor)) static void suite_##_##name_##_add(void)                        \
-    {                                                                                            \
-        suite_##_##name_##_entry.next = shim_tests;                                              \
-        shim_tests = &suite_##_##name_##_entry;                                                  \
-    }                                                                                            \
+#define Test(suite_, name_, ...)                                                            \
+    static void suite_##_##name_(void);                                                     \
+    static const struct shim_options suite_##_##name_##_options = { __VA_ARGS__ };          \
+    static struct shim_test suite_##_##name_##_entry = { #suite_, #name_, suite_##_##name_, \
+                                                         &suite_##_##name_##_options, 0 };  \
+    __attribute__((constructor)) static void suite_##_##name_##_add(void)                   \
+    {                                                                                       \
+        suite_##_##name_##_entry.next = shim_tests;                                         \
+        shim_tests = &suite_##_##name_##_entry;                                             \
+    }                                                                                       \
     static void suite_##_##name_(void)
 
 static inline void shim_fail(const char *file, int line, const char *what, const char *fmt, ...)
@@ -51,10 +52,10 @@ static inline void shim_fail(const char *file, int line, const char *what, const
     va_end(args);
     exit(1);
 }
-#define shim_check(cond, what, ...)                                              \
-    do {                                                                         \
-        if (!(cond))                                                             \
-            shim_fail(__FILE__, __LINE__, what, " " __VA_ARGS__);                \
+#define shim_check(cond, what, ...)                               \
+    do {                                                          \
+        if (!(cond))                                              \
+            shim_fail(__FILE__, __LINE__, what, " " __VA_ARGS__); \
     } while (0)
 #define cr_assert(cond, ...) shim_check(cond, #cond, ##__VA_ARGS__)
 #define cr_expect cr_assert

@@ -1,6 +1,6 @@
-/* base/bytes.h: byte strings. struct base_bytes is a borrowed view (it owns nothing; who hands one out says how long it
- * lives); struct base_buf is an owned, growing one. Order is memcmp order, a prefix first: the order of keys in every layer.
- * No function here may wait. */
+/* base/bytes.h: byte strings. struct base_bytes is a borrowed view (it owns nothing; who hands one
+ * out says how long it lives); struct base_buf is an owned, growing one. Order is memcmp order, a
+ * prefix first: the order of keys in every layer. No function here may wait. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -54,7 +54,8 @@ char *base_bytes_cstr(struct base_arena *arena, struct base_bytes bytes);
 /* For messages: at most `max` bytes shown, what is not printable ASCII as \xNN, "…" where cut. */
 const char *base_bytes_show(struct base_arena *arena, struct base_bytes bytes, size_t max);
 
-/* A growing buffer on the heap. A zeroed struct is an empty one. Growth that runs out of memory aborts. */
+/* A growing buffer on the heap. A zeroed struct is an empty one. Growth that runs out of memory
+ * aborts. */
 struct base_buf {
     uint8_t *data;
     size_t len, cap;

@@ -1,10 +1,12 @@
 /* chassis/fiber.h: fibers and the gates that own them.
  *
- * A fiber is a function with a small stack of its own (CH_FIBER_STACK bytes and a guard page) that runs on its env's one loop
- * thread; it runs until it waits. Spawning or waking never runs the target at once: it joins the end of the ready queue
- * (FIFO; shuffled from a seed in tests). Every fiber is owned by a gate: to stop a layer, close its gate, cancel what is
- * inside, join it, and only then stop the layer below (fibers.md rule 11). Fibers are never named by pointers that others
- * keep: a finished one's memory is used again. Source: fibers.md; QEMU coroutines, Tarantool fibers, Seastar gate. */
+ * A fiber is a function with a small stack of its own (CH_FIBER_STACK bytes and a guard page) that
+ * runs on its env's one loop thread; it runs until it waits. Spawning or waking never runs the
+ * target at once: it joins the end of the ready queue (FIFO; shuffled from a seed in tests). Every
+ * fiber is owned by a gate: to stop a layer, close its gate, cancel what is inside, join it, and
+ * only then stop the layer below (fibers.md rule 11). Fibers are never named by pointers that
+ * others keep: a finished one's memory is used again. Source: fibers.md; QEMU coroutines, Tarantool
+ * fibers, Seastar gate. */
 #ifndef CHASSIS_FIBER_H
 #define CHASSIS_FIBER_H
 
@@ -30,15 +32,20 @@ struct ch_gate {
 
 /* `name` is borrowed for the gate's life. Caller's memory. */
 void ch_gate_init(struct ch_gate *gate, struct ch_env *env, const char *name);
-/* Starts fn(arg) on a new fiber inside the gate, at the end of the ready queue. `name` is borrowed for the fiber's life.
- * UNAVAILABLE when the gate is closed, RESOURCE_EXHAUSTED at CH_FIBERS_MAX. The fiber has no context (deadline, trace) of
- * its spawner; pass CH_INHERIT flags to ch_gate_spawn_in for that. */
-struct base_status ch_gate_spawn(struct ch_gate *gate, const char *name, ch_fiber_fn *fn, void *arg) BASE_MUST_CHECK;
-/* The same, and the new fiber works on behalf of the spawner's call: it shares its context (see context.h). */
-struct base_status ch_gate_spawn_inherit(struct ch_gate *gate, const char *name, ch_fiber_fn *fn, void *arg) BASE_MUST_CHECK;
+/* Starts fn(arg) on a new fiber inside the gate, at the end of the ready queue. `name` is borrowed
+ * for the fiber's life. UNAVAILABLE when the gate is closed, RESOURCE_EXHAUSTED at CH_FIBERS_MAX.
+ * The fiber has no context (deadline, trace) of its spawner; pass CH_INHERIT flags to
+ * ch_gate_spawn_in for that. */
+struct base_status ch_gate_spawn(struct ch_gate *gate, const char *name, ch_fiber_fn *fn,
+                                 void *arg) BASE_MUST_CHECK;
+/* The same, and the new fiber works on behalf of the spawner's call: it shares its context (see
+ * context.h). */
+struct base_status ch_gate_spawn_inherit(struct ch_gate *gate, const char *name, ch_fiber_fn *fn,
+                                         void *arg) BASE_MUST_CHECK;
 /* No fiber enters any more. */
 void ch_gate_close(struct ch_gate *gate);
-/* Cancels every fiber inside (and any that enters later): their cancellable waits end with CH_CANCELLED, at once and on. */
+/* Cancels every fiber inside (and any that enters later): their cancellable waits end with
+ * CH_CANCELLED, at once and on. */
 void ch_gate_cancel(struct ch_gate *gate);
 /* Waits until no fiber is inside; ignores cancellation. Aborts when called from inside the gate. */
 void ch_gate_join_always(struct ch_gate *gate) CH_WAITS;
@@ -57,7 +64,8 @@ void ch_yield_if_long(void) CH_WAITS;
 /* Free stack bytes below the caller. */
 size_t ch_fiber_stack_left(void);
 
-/* Prints every live fiber of the calling thread's loop to stderr: name, gate, what it waits on, since when. */
+/* Prints every live fiber of the calling thread's loop to stderr: name, gate, what it waits on,
+ * since when. */
 void ch_fiber_dump(void);
 
 #endif

@@ -1,12 +1,14 @@
 /* chassis/wait.h: marks for what may wait (fibers.md rule 1), and how a wait ends.
  *
- * CH_WAITS marks every function that may park the calling fiber. clang -Wthread-safety then reports a call of one from a
- * function that is not marked itself; gcc ignores the marks. A vtable slot that may wait is CH_WAITS_SLOT. A fiber's entry
- * function, and nothing else, begins with CH_FIBER_ENTRY(). A section between CH_NO_WAIT_BEGIN and CH_NO_WAIT_END may not
- * wait: clang refuses it and, in every build, a switch inside it aborts.
+ * CH_WAITS marks every function that may park the calling fiber. clang -Wthread-safety then reports
+ * a call of one from a function that is not marked itself; gcc ignores the marks. A vtable slot
+ * that may wait is CH_WAITS_SLOT. A fiber's entry function, and nothing else, begins with
+ * CH_FIBER_ENTRY(). A section between CH_NO_WAIT_BEGIN and CH_NO_WAIT_END may not wait: clang
+ * refuses it and, in every build, a switch inside it aborts.
  *
- * Every wait takes an absolute deadline on the env's monotonic clock (CH_NEVER: none), looks at cancellation on entry, and
- * ends with one outcome, written once by whoever ended it. Waits that ignore cancellation say so in their name (_always). */
+ * Every wait takes an absolute deadline on the env's monotonic clock (CH_NEVER: none), looks at
+ * cancellation on entry, and ends with one outcome, written once by whoever ended it. Waits that
+ * ignore cancellation say so in their name (_always). */
 #ifndef CHASSIS_WAIT_H
 #define CHASSIS_WAIT_H
 
@@ -22,10 +24,12 @@ extern struct ch_may_wait_capability ch_may_wait;
 static inline void ch_assert_may_wait_(void) __attribute__((assert_capability(ch_may_wait)))
 {
 }
-static inline void ch_release_may_wait_(void) __attribute__((release_capability(ch_may_wait), no_thread_safety_analysis))
+static inline void ch_release_may_wait_(void)
+    __attribute__((release_capability(ch_may_wait), no_thread_safety_analysis))
 {
 }
-static inline void ch_acquire_may_wait_(void) __attribute__((acquire_capability(ch_may_wait), no_thread_safety_analysis))
+static inline void ch_acquire_may_wait_(void)
+    __attribute__((acquire_capability(ch_may_wait), no_thread_safety_analysis))
 {
 }
 #else
@@ -43,15 +47,15 @@ static inline void ch_acquire_may_wait_(void)
 #endif
 
 #define CH_FIBER_ENTRY() ch_assert_may_wait_()
-#define CH_NO_WAIT_BEGIN()        \
-    do {                          \
-        ch_release_may_wait_();   \
-        ch_no_wait_enter();       \
+#define CH_NO_WAIT_BEGIN()      \
+    do {                        \
+        ch_release_may_wait_(); \
+        ch_no_wait_enter();     \
     } while (0)
-#define CH_NO_WAIT_END()          \
-    do {                          \
-        ch_no_wait_leave();       \
-        ch_acquire_may_wait_();   \
+#define CH_NO_WAIT_END()        \
+    do {                        \
+        ch_no_wait_leave();     \
+        ch_acquire_may_wait_(); \
     } while (0)
 void ch_no_wait_enter(void);
 void ch_no_wait_leave(void);

@@ -1,7 +1,8 @@
-/* A counter of three replicas, each a log of the numbers it was told, synced before it answers; a writer counts a number as
- * written when two have answered. Whatever the network, the disks and the nodes do, a written number is in two logs for ever
- * and no log has a number nobody sent. It tests the simulated world more than the counter: with replicas that answer before
- * the sync the checker must find the loss. Replay: STRATA_SEED=n. */
+/* A counter of three replicas, each a log of the numbers it was told, synced before it answers; a
+ * writer counts a number as written when two have answered. Whatever the network, the disks and the
+ * nodes do, a written number is in two logs for ever and no log has a number nobody sent. It tests
+ * the simulated world more than the counter: with replicas that answer before the sync the checker
+ * must find the loss. Replay: STRATA_SEED=n. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,11 +76,13 @@ static struct base_status append(struct replica *r, uint64_t number)
     return status;
 }
 
-static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
+static struct base_status say(void *self, struct ch_call *call, const void *message,
+                              void **reply) CH_WAITS;
 static struct base_status say(void *self, struct ch_call *call, const void *message, void **reply)
 {
     const Strata__Test__V1__EchoRequest *request = message;
-    *reply = CH_MESSAGE(ch_call_arena(call), Strata__Test__V1__EchoReply, strata__test__v1__echo_reply);
+    *reply =
+        CH_MESSAGE(ch_call_arena(call), Strata__Test__V1__EchoReply, strata__test__v1__echo_reply);
     if (request->count == 0) /* a ping */
         return BASE_STATUS_OK;
     return append(self, (uint64_t)request->count);
@@ -100,8 +103,8 @@ static struct base_status recover(struct replica *r)
     r->end = whole_records(all.data, all.len);
     if (!base_failed(status))
         status = ch_file_truncate(r->log, r->end);
-    /* After a failed sync the page cache shows what the disk may not have, and a new sync would not store it: only writing
-     * it again does. */
+    /* After a failed sync the page cache shows what the disk may not have, and a new sync would not
+     * store it: only writing it again does. */
     struct base_bytes whole = { all.data, (size_t)r->end };
     if (!base_failed(status))
         status = ch_file_write(r->log, 0, &whole, 1, true);
@@ -116,11 +119,14 @@ static bool say_number(struct ch_client *client, int64_t number, bool wait_for_r
 {
     struct base_arena arena = { 0 };
     void *reply;
-    struct ch_call_options options = { .deadline = ch_in(ch_fiber_env(), 300 * CH_MS), .no_retry = !wait_for_ready,
+    struct ch_call_options options = { .deadline = ch_in(ch_fiber_env(), 300 * CH_MS),
+                                       .no_retry = !wait_for_ready,
                                        .wait_for_ready = wait_for_ready };
-    Strata__Test__V1__EchoRequest *request = CH_MESSAGE(&arena, Strata__Test__V1__EchoRequest, strata__test__v1__echo_request);
+    Strata__Test__V1__EchoRequest *request =
+        CH_MESSAGE(&arena, Strata__Test__V1__EchoRequest, strata__test__v1__echo_request);
     request->count = (__typeof__(request->count))number;
-    bool good = base_status_drop(ch_client_call(client, SAY, request, &options, &arena, &reply)) == BASE_OK;
+    bool good =
+        base_status_drop(ch_client_call(client, SAY, request, &options, &arena, &reply)) == BASE_OK;
     base_arena_free(&arena);
     return good;
 }
@@ -132,7 +138,8 @@ static void ping(void *arg)
     struct replica *r = arg;
     struct replica *peer = &r->world->replicas[(r - r->world->replicas + 1) % REPLICAS];
     struct ch_client *client = ch_client_new(r->env, peer->address, NULL);
-    while (ch_sleep_until(r->env, ch_in(r->env, (ch_time)ch_random_below(r->env, 10 * CH_MS))) == CH_TIMEOUT)
+    while (ch_sleep_until(r->env, ch_in(r->env, (ch_time)ch_random_below(r->env, 10 * CH_MS))) ==
+           CH_TIMEOUT)
         r->world->pings += say_number(client, 0, true);
     ch_client_free(client);
 }
@@ -158,7 +165,8 @@ static int replica_main(struct ch_env *env, void *arg)
     }
     if (!base_failed(status))
         status = ch_gate_spawn(&gate, "ping", ping, r);
-    while (!base_failed(status) && !r->broken && ch_sleep_until(env, ch_in(env, 20 * CH_MS)) == CH_TIMEOUT)
+    while (!base_failed(status) && !r->broken &&
+           ch_sleep_until(env, ch_in(env, 20 * CH_MS)) == CH_TIMEOUT)
         ;
     ch_gate_stop(&gate);
     if (server)
@@ -202,7 +210,8 @@ static void writer(void *arg)
         for (size_t i = 0; i < REPLICAS; i++)
             good += attempts[i].good;
         world->written[number] = good >= 2;
-        if (ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 20 * CH_MS))) == CH_CANCELLED)
+        if (ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 20 * CH_MS))) ==
+            CH_CANCELLED)
             return;
     }
 }
@@ -284,7 +293,8 @@ static void heal(struct world *world)
 
 /* ---- the checker ---- */
 
-/* How many numbers are lost: written, but in fewer than two logs; a number nobody sent fails the test. */
+/* How many numbers are lost: written, but in fewer than two logs; a number nobody sent fails the
+ * test. */
 static size_t count_lost(struct world *world)
 {
     struct base_buf log = { 0 };
@@ -296,7 +306,8 @@ static size_t count_lost(struct world *world)
         size_t len = whole_records(log.data, log.len);
         for (size_t at = 0; at < len; at += RECORD) {
             uint64_t number = base_get_le64(log.data + at);
-            cr_assert(number > 0 && number <= world->sent, "replica %zu has a number nobody sent", i);
+            cr_assert(number > 0 && number <= world->sent, "replica %zu has a number nobody sent",
+                      i);
             copies[number] += !seen[number];
             seen[number] = true;
         }
@@ -329,7 +340,8 @@ static struct result play(uint64_t seed, bool lie)
         restart(r);
     }
     ch_gate_init(&world->gate, ch_sim_tester_env(sim), "writers");
-    cr_assert_eq(base_status_drop(ch_gate_spawn(&world->gate, "writers", write_all, world)), BASE_OK);
+    cr_assert_eq(base_status_drop(ch_gate_spawn(&world->gate, "writers", write_all, world)),
+                 BASE_OK);
     for (int round = 0; round < ROUNDS; round++) {
         run_for(world, (ch_time)(ch_sim_random(sim) % (200 * CH_MS)));
         do_harm(world);
@@ -344,7 +356,9 @@ static struct result play(uint64_t seed, bool lie)
     run_for(world, 2 * CH_S);
     for (size_t i = 0; i < REPLICAS; i++)
         ch_sim_crash(world->replicas[i].node);
-    struct result result = { .lost = count_lost(world), .sent = world->sent, .pings = world->pings,
+    struct result result = { .lost = count_lost(world),
+                             .sent = world->sent,
+                             .pings = world->pings,
                              .trace = ch_sim_trace(sim) };
     for (uint32_t n = 1; n <= world->sent; n++)
         result.written += world->written[n];
@@ -359,8 +373,8 @@ Test(sim_counter, a_written_number_is_never_lost)
     for (uint64_t seed = base; seed < base + count; seed++) {
         struct result result = play(seed, false);
         cr_assert_eq(result.lost, 0u, "seed %llu: %zu lost", (unsigned long long)seed, result.lost);
-        cr_assert(result.written > 100 && result.written < result.sent, "seed %llu: %zu of %zu", (unsigned long long)seed,
-                  result.written, result.sent);
+        cr_assert(result.written > 100 && result.written < result.sent, "seed %llu: %zu of %zu",
+                  (unsigned long long)seed, result.written, result.sent);
         cr_assert_gt(result.pings, 100u);
     }
 }

@@ -1,4 +1,5 @@
-/* An arena hands out aligned, disjoint memory that lives until reset or free, whatever the sizes. */
+/* An arena hands out aligned, disjoint memory that lives until reset or free, whatever the sizes.
+ */
 #include <stdint.h>
 #include <string.h>
 

@@ -6,7 +6,9 @@
 
 Test(codec, varint_reads_back_and_refuses_every_cut)
 {
-    static const uint64_t values[] = { 0, 1, 127, 128, 300, 1u << 21, UINT32_MAX, UINT64_MAX - 1, UINT64_MAX };
+    static const uint64_t values[] = { 0,         1,        127,        128,
+                                       300,       1u << 21, UINT32_MAX, UINT64_MAX - 1,
+                                       UINT64_MAX };
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         struct base_buf buf = { 0 };
         base_buf_put_varint(&buf, values[i]);
@@ -35,12 +37,14 @@ static int sign(int x)
 
 Test(codec, ordered_strings_order_like_the_strings_whatever_follows)
 {
-    static const struct base_bytes strings[] = { { (const uint8_t *)"", 0 },      { (const uint8_t *)"\0", 1 },
-                                                 { (const uint8_t *)"\0\0", 2 },  { (const uint8_t *)"\0\xff", 2 },
-                                                 { (const uint8_t *)"\1", 1 },    { (const uint8_t *)"a", 1 },
-                                                 { (const uint8_t *)"a\0", 2 },   { (const uint8_t *)"a\0b", 3 },
-                                                 { (const uint8_t *)"ab", 2 },    { (const uint8_t *)"\xff", 1 },
-                                                 { (const uint8_t *)"\xff\0", 2 } };
+    static const struct base_bytes strings[] = {
+        { (const uint8_t *)"", 0 },      { (const uint8_t *)"\0", 1 },
+        { (const uint8_t *)"\0\0", 2 },  { (const uint8_t *)"\0\xff", 2 },
+        { (const uint8_t *)"\1", 1 },    { (const uint8_t *)"a", 1 },
+        { (const uint8_t *)"a\0", 2 },   { (const uint8_t *)"a\0b", 3 },
+        { (const uint8_t *)"ab", 2 },    { (const uint8_t *)"\xff", 1 },
+        { (const uint8_t *)"\xff\0", 2 }
+    };
     size_t n = sizeof(strings) / sizeof(strings[0]);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
@@ -51,7 +55,8 @@ Test(codec, ordered_strings_order_like_the_strings_whatever_follows)
             base_buf_put_str(&b, "\0");
             int want = base_bytes_cmp(strings[i], strings[j]);
             if (want != 0)
-                cr_assert_eq(sign(base_bytes_cmp(base_buf_bytes(&a), base_buf_bytes(&b))), sign(want), "%zu %zu", i, j);
+                cr_assert_eq(sign(base_bytes_cmp(base_buf_bytes(&a), base_buf_bytes(&b))),
+                             sign(want), "%zu %zu", i, j);
             struct base_bytes in = base_buf_bytes(&a);
             cr_assert(base_take_ordered(&in, &back));
             cr_assert(base_bytes_eq(base_buf_bytes(&back), strings[i]));
@@ -65,7 +70,8 @@ Test(codec, ordered_strings_order_like_the_strings_whatever_follows)
 Test(codec, ordered_numbers_order_like_the_numbers)
 {
     static const int64_t ints[] = { INT64_MIN, -5, -1, 0, 1, 77, INT64_MAX };
-    const double doubles[] = { -INFINITY, -1e300, -1.5, -1e-300, 0.0, 1e-300, 2, 1e300, INFINITY, NAN };
+    const double doubles[] = { -INFINITY, -1e300, -1.5,  -1e-300,  0.0,
+                               1e-300,    2,      1e300, INFINITY, NAN };
     uint8_t last[8] = { 0 };
     for (size_t i = 0; i < 7; i++) {
         struct base_buf buf = { 0 };

@@ -26,8 +26,9 @@ Test(status, errno_becomes_the_code_a_client_can_act_on)
     static const struct {
         int err;
         enum base_code code;
-    } cases[] = { { ENOSPC, BASE_RESOURCE_EXHAUSTED }, { EDQUOT, BASE_RESOURCE_EXHAUSTED }, { ENOENT, BASE_NOT_FOUND },
-                  { EEXIST, BASE_ALREADY_EXISTS },     { EACCES, BASE_PERMISSION_DENIED },  { EIO, BASE_INTERNAL } };
+    } cases[] = { { ENOSPC, BASE_RESOURCE_EXHAUSTED }, { EDQUOT, BASE_RESOURCE_EXHAUSTED },
+                  { ENOENT, BASE_NOT_FOUND },          { EEXIST, BASE_ALREADY_EXISTS },
+                  { EACCES, BASE_PERMISSION_DENIED },  { EIO, BASE_INTERNAL } };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         cr_assert_eq(base_status_drop(base_status_errno(cases[i].err, "open")), cases[i].code);
 }

@@ -1,4 +1,5 @@
-/* loop_fixture.h: a loop whose clock is a number the test owns; it jumps to the next timer when no fiber is ready. */
+/* loop_fixture.h: a loop whose clock is a number the test owns; it jumps to the next timer when no
+ * fiber is ready. */
 #ifndef LOOP_FIXTURE_H
 #define LOOP_FIXTURE_H
 

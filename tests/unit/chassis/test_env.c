@@ -1,4 +1,5 @@
-/* The real env: posts from other threads all arrive, timers are precise, files do what they say and name the culprit. */
+/* The real env: posts from other threads all arrive, timers are precise, files do what they say and
+ * name the culprit. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -70,15 +71,19 @@ static int files_main(struct ch_env *env, void *arg)
     char **names;
     size_t count, got;
     uint8_t data[16];
-    cr_assert_eq(base_status_drop(ch_dir_make(env, base_arena_printf(&arena, "%s/a/b", dir))), BASE_OK);
+    cr_assert_eq(base_status_drop(ch_dir_make(env, base_arena_printf(&arena, "%s/a/b", dir))),
+                 BASE_OK);
     const char *path = base_arena_printf(&arena, "%s/a/b/f", dir);
     cr_assert_eq(base_status_drop(ch_file_open(env, path, CH_FILE_READ, &file)), BASE_NOT_FOUND);
-    cr_assert_eq(base_status_drop(ch_file_open(env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE, &file)), BASE_OK);
+    cr_assert_eq(base_status_drop(
+                     ch_file_open(env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE, &file)),
+                 BASE_OK);
     cr_assert_eq(base_status_drop(ch_file_lock(file)), BASE_OK);
     cr_assert_eq(base_status_drop(ch_file_open(env, path, CH_FILE_READ, &again)), BASE_OK);
     cr_assert_eq(base_status_drop(ch_file_lock(again)), BASE_FAILED_PRECONDITION);
     ch_file_close(again);
-    struct base_bytes parts[] = { BASE_BYTES_LIT("hello"), BASE_BYTES_EMPTY, BASE_BYTES_LIT(" world") };
+    struct base_bytes parts[] = { BASE_BYTES_LIT("hello"), BASE_BYTES_EMPTY,
+                                  BASE_BYTES_LIT(" world") };
     cr_assert_eq(base_status_drop(ch_file_write(file, 3, parts, 3, true)), BASE_OK);
     cr_assert_eq(base_status_drop(ch_file_read(file, 3, data, 16, &got)), BASE_OK);
     cr_assert_eq(got, 11u);
@@ -93,7 +98,9 @@ static int files_main(struct ch_env *env, void *arg)
     cr_assert_eq(base_status_drop(ch_file_read_all(env, path, 10, &back)), BASE_OK);
     cr_assert(base_bytes_eq(base_buf_bytes(&back), BASE_BYTES_LIT("x\0y")));
     cr_assert_eq(base_status_drop(ch_file_read_all(env, path, 2, &back)), BASE_RESOURCE_EXHAUSTED);
-    cr_assert_eq(base_status_drop(ch_dir_list(env, base_arena_printf(&arena, "%s/a", dir), &arena, &names, &count)), BASE_OK);
+    cr_assert_eq(base_status_drop(ch_dir_list(env, base_arena_printf(&arena, "%s/a", dir), &arena,
+                                              &names, &count)),
+                 BASE_OK);
     cr_assert_eq(count, 2u);
     cr_assert_str_eq(names[0], "b");
     cr_assert_str_eq(names[1], "whole");

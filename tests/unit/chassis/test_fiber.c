@@ -1,5 +1,5 @@
-/* Fibers: what fibers.md demands of spawn, wake, cancel, gates and the end of a fiber, and its traps as cases. All on a loop
- * with a clock the test owns. */
+/* Fibers: what fibers.md demands of spawn, wake, cancel, gates and the end of a fiber, and its
+ * traps as cases. All on a loop with a clock the test owns. */
 #include <signal.h>
 
 #include "loop_fixture.h"
@@ -179,7 +179,8 @@ Test(fiber, beyond_the_cap_spawn_says_resource_exhausted)
     struct fixture *f = fixture_new();
     for (int i = 0; i < CH_FIBERS_MAX; i++)
         cr_assert_eq(base_status_drop(ch_gate_spawn(&f->inner, "stubborn", stubborn, f)), BASE_OK);
-    cr_assert_eq(base_status_drop(ch_gate_spawn(&f->inner, "stubborn", stubborn, f)), BASE_RESOURCE_EXHAUSTED);
+    cr_assert_eq(base_status_drop(ch_gate_spawn(&f->inner, "stubborn", stubborn, f)),
+                 BASE_RESOURCE_EXHAUSTED);
     ch_done_set(&f->done);
     fixture_run(f);
     fixture_free(f);

@@ -47,8 +47,8 @@ RPC_TEST(retries_are_bounded)
 
 /* ---- several servers ---- */
 
-/* Calls go to all servers of a target; when one of them stops, the others take over and no call fails,
- * because what it never saw is sent again elsewhere. */
+/* Calls go to all servers of a target; when one of them stops, the others take over and no call
+ * fails, because what it never saw is sent again elsewhere. */
 RPC_TEST(one_of_several_servers_stops)
 {
     struct base_status status;

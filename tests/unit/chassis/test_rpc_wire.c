@@ -87,7 +87,8 @@ static void call_packed(void *arg)
     free(payload);
 }
 
-/* A compressed request is served; one that inflates beyond the message limit is refused at the limit. */
+/* A compressed request is served; one that inflates beyond the message limit is refused at the
+ * limit. */
 RPC_TEST_REAL(compressed_messages)
 {
     echo_serve(t, NULL);
@@ -186,7 +187,8 @@ Test(rpc_grpc, killed_client)
 
 enum { SILENT = 1500, CLIENTS = 200 };
 
-/* Thousands of connections, most of them silent or half begun, do not keep the server from serving the rest. */
+/* Thousands of connections, most of them silent or half begun, do not keep the server from serving
+ * the rest. */
 RPC_TEST_REAL(many_connections)
 {
     static int fds[SILENT];

@@ -1,4 +1,5 @@
-/* Simulated worlds: time is virtual and exact, death has no effect on others and leaves nothing behind, a seed says all. */
+/* Simulated worlds: time is virtual and exact, death has no effect on others and leaves nothing
+ * behind, a seed says all. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -98,7 +99,8 @@ Test(sim, wall_clocks_differ_and_jump_while_the_monotonic_one_does_not)
     struct ch_sim *sim = ch_sim_new(9);
     struct ch_sim_node *node = ch_sim_node(sim, "a", "10.0.0.1");
     int ticks = 0;
-    struct ch_env *env = ch_sim_start(node, until_cancelled, &ticks), *tester = ch_sim_tester_env(sim);
+    struct ch_env *env = ch_sim_start(node, until_cancelled, &ticks),
+                  *tester = ch_sim_tester_env(sim);
     cr_assert_neq(ch_wall_us(env), ch_wall_us(tester));
     int64_t wall = ch_wall_us(env);
     ch_time now = ch_now(env);
@@ -185,7 +187,8 @@ static int crowd_main(struct ch_env *env, void *arg)
     CH_FIBER_ENTRY();
     struct crowd *crowd = arg;
     crowd->env = env;
-    ch_fiber_fn *const all[] = { waits_mutex, waits_mutex, waits_sem, waits_cond, waits_chan, waits_done, waits_done, waits_file };
+    ch_fiber_fn *const all[] = { waits_mutex, waits_mutex, waits_sem,  waits_cond,
+                                 waits_chan,  waits_done,  waits_done, waits_file };
     ch_gate_init(&crowd->gate, env, "crowd");
     ch_mutex_init(&crowd->mutex);
     ch_done_init(&crowd->done);
@@ -193,14 +196,16 @@ static int crowd_main(struct ch_env *env, void *arg)
     ch_cond_init(&crowd->cond);
     ch_chan_init(&crowd->chan, 1);
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        cr_assert_eq(base_status_drop(ch_gate_spawn(&crowd->gate, "one of a crowd", all[i], crowd)), BASE_OK);
+        cr_assert_eq(base_status_drop(ch_gate_spawn(&crowd->gate, "one of a crowd", all[i], crowd)),
+                     BASE_OK);
     (void)ch_sleep_until(env, CH_NEVER);
     ch_gate_stop(&crowd->gate);
     ch_chan_destroy(&crowd->chan);
     return 0;
 }
 
-/* However a node's fibers wait, a crash ends them all at once, at one instant, and their memory is given back (ASan). */
+/* However a node's fibers wait, a crash ends them all at once, at one instant, and their memory is
+ * given back (ASan). */
 Test(sim, a_crash_unwinds_every_kind_of_wait_with_time_standing_still)
 {
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -230,7 +235,9 @@ static int crashes_itself(struct ch_env *env, void *arg)
     cr_assert(ch_cancelled());
     cr_assert_eq(ch_sleep_until(env, CH_NEVER), CH_CANCELLED);
     struct ch_file *file;
-    cr_assert_eq(base_status_drop(ch_file_open(env, "/after", CH_FILE_WRITE | CH_FILE_CREATE, &file)), BASE_UNAVAILABLE);
+    cr_assert_eq(
+        base_status_drop(ch_file_open(env, "/after", CH_FILE_WRITE | CH_FILE_CREATE, &file)),
+        BASE_UNAVAILABLE);
     *(bool *)arg = true;
     return 0;
 }
@@ -258,7 +265,8 @@ static int deaf_main(struct ch_env *env, void *arg)
     return 0;
 }
 
-/* A fiber that swallows death would let a dead node act, or hang the test: it must end the test with a name instead. */
+/* A fiber that swallows death would let a dead node act, or hang the test: it must end the test
+ * with a name instead. */
 Test(sim, a_dead_node_whose_fibers_do_not_end_aborts, .signal = 6)
 {
     struct ch_sim *sim = ch_sim_new(3);
@@ -341,7 +349,8 @@ static int racers_main(struct ch_env *env, void *arg)
 static uint64_t race(uint64_t seed)
 {
     struct ch_sim *sim = ch_sim_new(seed);
-    struct ch_sim_node *a = ch_sim_node(sim, "a", "10.0.0.1"), *b = ch_sim_node(sim, "b", "10.0.0.2");
+    struct ch_sim_node *a = ch_sim_node(sim, "a", "10.0.0.1"),
+                       *b = ch_sim_node(sim, "b", "10.0.0.2");
     ch_sim_start(a, racers_main, NULL);
     ch_sim_start(b, racers_main, NULL);
     ch_sim_run(sim, NULL, NULL, ch_sim_now(sim) + 3 * CH_MS);

@@ -1,5 +1,5 @@
-/* Simulated disks: what was synced is there after a crash, what was not may be there in any part a real disk could leave, and
- * the faults a real disk has can be had. */
+/* Simulated disks: what was synced is there after a crash, what was not may be there in any part a
+ * real disk could leave, and the faults a real disk has can be had. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +86,8 @@ static struct ch_file *open_new(struct bed *bed, const char *path)
     return file;
 }
 
-static void put(struct ch_file *file, uint64_t offset, uint8_t byte, size_t len, bool durable) CH_WAITS;
+static void put(struct ch_file *file, uint64_t offset, uint8_t byte, size_t len,
+                bool durable) CH_WAITS;
 static void put(struct ch_file *file, uint64_t offset, uint8_t byte, size_t len, bool durable)
 {
     uint8_t *data = malloc(len);
@@ -110,7 +111,8 @@ static void write_durable_then_not(struct bed *bed)
     ch_file_close(file); /* a close is no sync */
 }
 
-/* The state of a sector as the largest letter in it; every sector must be as one of its moments was. */
+/* The state of a sector as the largest letter in it; every sector must be as one of its moments
+ * was. */
 static void check_sector(const uint8_t *data, size_t sector, size_t torn[4])
 {
     size_t begin = sector * SECTOR;
@@ -132,7 +134,8 @@ Test(sim_disk, a_crash_keeps_all_that_was_synced_and_any_part_of_the_rest)
         run(&bed, write_durable_then_not);
         ch_sim_crash(bed.node);
         cr_assert(peek(&bed, "/log", &left));
-        cr_assert(left.len == 8 * SECTOR || left.len == 9 * SECTOR || left.len == 10 * SECTOR, "%zu", left.len);
+        cr_assert(left.len == 8 * SECTOR || left.len == 9 * SECTOR || left.len == 10 * SECTOR,
+                  "%zu", left.len);
         size_t before = kept[0];
         for (size_t sector = 0; sector < 8; sector++)
             check_sector(left.data, sector, kept);
@@ -144,7 +147,8 @@ Test(sim_disk, a_crash_keeps_all_that_was_synced_and_any_part_of_the_rest)
         cr_assert_eq(ch_sim_disk_used(bed.node), left.len);
         ch_sim_free(bed.sim);
     }
-    cr_assert(none > 0 && all > 0 && some > 0 && kept[1] > 0 && kept[2] > 0 && kept[2] < SEEDS, "%zu %zu %zu", none, all, some);
+    cr_assert(none > 0 && all > 0 && some > 0 && kept[1] > 0 && kept[2] > 0 && kept[2] < SEEDS,
+              "%zu %zu %zu", none, all, some);
     base_buf_free(&left);
 }
 
@@ -167,7 +171,9 @@ Test(sim_disk, a_sync_that_a_crash_interrupts_may_have_stored_its_bytes_or_not)
         struct bed bed = bed_new(seed);
         ch_sim_disk_delay(bed.node, 10 * CH_MS, 10 * CH_MS);
         start(&bed, sync_in_flight);
-        ch_sim_run(bed.sim, NULL, NULL, ch_sim_now(bed.sim) + 15 * CH_MS); /* the directory's is over, the file's is not */
+        ch_sim_run(bed.sim, NULL, NULL,
+                   ch_sim_now(bed.sim) +
+                       15 * CH_MS); /* the directory's is over, the file's is not */
         ch_sim_crash(bed.node);
         cr_assert_eq(bed.code, BASE_UNAVAILABLE);
         cr_assert(peek(&bed, "/log", &left));
@@ -201,7 +207,8 @@ Test(sim_disk, names_are_stored_by_a_sync_of_their_directory_alone)
         struct bed bed = bed_new(seed);
         run(&bed, make_names);
         ch_sim_crash(bed.node);
-        bool was = peek(&bed, "/data/deep/synced", &left), is = peek(&bed, "/data/deep/renamed", &left);
+        bool was = peek(&bed, "/data/deep/synced", &left),
+             is = peek(&bed, "/data/deep/renamed", &left);
         cr_assert_neq(was, is); /* a rename is whole */
         renamed += is;
         doomed += peek(&bed, "/data/deep/doomed", &left);
@@ -213,7 +220,8 @@ Test(sim_disk, names_are_stored_by_a_sync_of_their_directory_alone)
         other += ch_sim_disk_used(bed.node) > 0;
         ch_sim_free(bed.sim);
     }
-    cr_assert(file > 0 && file < SEEDS && doomed > 0 && doomed < SEEDS && renamed > 0 && renamed < SEEDS);
+    cr_assert(file > 0 && file < SEEDS && doomed > 0 && doomed < SEEDS && renamed > 0 &&
+              renamed < SEEDS);
     cr_assert_eq(other, SEEDS);
     base_buf_free(&left);
 }
@@ -239,16 +247,19 @@ Test(sim_disk, write_all_is_old_or_new_wherever_the_crash_falls)
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         struct bed bed = bed_new(seed);
         start(&bed, replace_file);
-        ch_sim_run(bed.sim, NULL, NULL, ch_sim_now(bed.sim) + (ch_time)(ch_sim_random(bed.sim) % (20 * CH_MS)));
+        ch_sim_run(bed.sim, NULL, NULL,
+                   ch_sim_now(bed.sim) + (ch_time)(ch_sim_random(bed.sim) % (20 * CH_MS)));
         size_t acknowledged = bed.count;
         ch_sim_crash(bed.node);
         if (!peek(&bed, "/conf", &left)) {
             cr_assert_eq(acknowledged, 0u);
         } else {
             base_buf_put_u8(&left, 0);
-            cr_assert(strncmp((char *)left.data, "version ", 8) == 0 && left.len == 12, "%s", (char *)left.data);
+            cr_assert(strncmp((char *)left.data, "version ", 8) == 0 && left.len == 12, "%s",
+                      (char *)left.data);
             size_t version = strtoul((char *)left.data + 8, NULL, 10) + 1;
-            cr_assert(version == acknowledged || version == acknowledged + 1, "%zu, acknowledged %zu", version, acknowledged);
+            cr_assert(version == acknowledged || version == acknowledged + 1,
+                      "%zu, acknowledged %zu", version, acknowledged);
             ahead += version > acknowledged;
         }
         ch_sim_free(bed.sim);
@@ -326,7 +337,8 @@ static void basics(struct bed *bed)
     MUST(ch_file_write_all(env, "d//./a", BASE_BYTES_LIT("")));
     MUST(ch_dir_list(env, "/d", &arena, &names, &count));
     cr_assert_eq(count, 3u);
-    cr_assert(strcmp(names[0], "a") == 0 && strcmp(names[1], "b") == 0 && strcmp(names[2], "e") == 0);
+    cr_assert(strcmp(names[0], "a") == 0 && strcmp(names[1], "b") == 0 &&
+              strcmp(names[2], "e") == 0);
     MUST(ch_dir_list(env, "/", &arena, &names, &count));
     cr_assert(count == 1 && strcmp(names[0], "d") == 0);
     MUST(ch_file_read_all(env, "/d/b", 100, &all));
@@ -345,11 +357,15 @@ static void basics(struct bed *bed)
     cr_assert_eq(status.code, BASE_NOT_FOUND);
     cr_assert_not_null(strstr(base_status_text(&status), "/d/b"));
     base_status_free(&status);
-    cr_assert_eq(base_status_drop(ch_file_open(env, "/d/a", CH_FILE_WRITE | CH_FILE_CREATE | CH_FILE_EXCLUSIVE, &file)),
+    cr_assert_eq(base_status_drop(ch_file_open(
+                     env, "/d/a", CH_FILE_WRITE | CH_FILE_CREATE | CH_FILE_EXCLUSIVE, &file)),
                  BASE_ALREADY_EXISTS);
-    cr_assert_eq(base_status_drop(ch_file_open(env, "/no/a", CH_FILE_WRITE | CH_FILE_CREATE, &file)), BASE_NOT_FOUND);
+    cr_assert_eq(
+        base_status_drop(ch_file_open(env, "/no/a", CH_FILE_WRITE | CH_FILE_CREATE, &file)),
+        BASE_NOT_FOUND);
     cr_assert_neq(base_status_drop(ch_file_remove(env, "/d")), BASE_OK); /* not empty */
-    cr_assert_eq(base_status_drop(ch_dir_list(env, "/none", &arena, &names, &count)), BASE_NOT_FOUND);
+    cr_assert_eq(base_status_drop(ch_dir_list(env, "/none", &arena, &names, &count)),
+                 BASE_NOT_FOUND);
     base_buf_free(&all);
     base_arena_free(&arena);
 }
@@ -403,11 +419,13 @@ static void failed_sync(struct bed *bed)
     ch_sim_disk_fail_sync(bed->node, false);
     MUST(ch_file_sync(file)); /* "success": of nothing */
     MUST(ch_file_read(file, 0, data, sizeof(data), &got));
-    cr_assert(got == SECTOR && data[0] == 'p'); /* the page cache shows what the disk may not have */
+    cr_assert(got == SECTOR &&
+              data[0] == 'p'); /* the page cache shows what the disk may not have */
     ch_file_close(file);
 }
 
-/* The trap known from PostgreSQL's fsync reports: a sync after a failed one succeeds, and the bytes are gone at the next crash. */
+/* The trap known from PostgreSQL's fsync reports: a sync after a failed one succeeds, and the bytes
+ * are gone at the next crash. */
 Test(sim_disk, after_a_failed_sync_a_later_one_that_succeeds_proves_nothing)
 {
     size_t lost = 0;

@@ -1,4 +1,5 @@
-/* The simulated network: order, what a cut, a reset, a pause and a crash do to calls, and what a caller may know afterwards. */
+/* The simulated network: order, what a cut, a reset, a pause and a crash do to calls, and what a
+ * caller may know afterwards. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@
 enum { BYTES_MAX = 1 << 20 };
 #define SERVER_ADDRESS "10.0.0.1:7000"
 
-/* ---- a server straight on the transport: a unary call's reply is its request; "/stream" echoes messages, "/slow" waits
- * 10 s, "/sink" never reads, "/count" says how many messages came. ---- */
+/* ---- a server straight on the transport: a unary call's reply is its request; "/stream" echoes
+ * messages, "/slow" waits 10 s, "/sink" never reads, "/count" says how many messages came. ---- */
 
 struct bed {
     struct ch_sim *sim;
@@ -42,8 +43,10 @@ static void served_gone(void *self)
     served->bed->cancelled++;
 }
 
-static struct base_status echo_all(const struct ch_transport *t, struct ch_tcall *call, bool answer, size_t *count) CH_WAITS;
-static struct base_status echo_all(const struct ch_transport *t, struct ch_tcall *call, bool answer, size_t *count)
+static struct base_status echo_all(const struct ch_transport *t, struct ch_tcall *call, bool answer,
+                                   size_t *count) CH_WAITS;
+static struct base_status echo_all(const struct ch_transport *t, struct ch_tcall *call, bool answer,
+                                   size_t *count)
 {
     struct base_buf message = { 0 };
     bool end = false;
@@ -178,9 +181,10 @@ static void call_on(struct call *call, struct ch_tchannel *channel)
     struct ch_env *env = ch_fiber_env();
     struct ch_metadata pair = { "turn-away", BASE_BYTES_LIT("yes") };
     ch_time start = ch_now(env);
-    call->finish = ch_env_transport(env)->unary(channel, call->path ? call->path : "/echo", &pair, call->turn_away,
-                                                start + (call->timeout ? call->timeout : 60 * CH_S), call->wait_for_ready,
-                                                call->request, &call->reply);
+    call->finish = ch_env_transport(env)->unary(channel, call->path ? call->path : "/echo", &pair,
+                                                call->turn_away,
+                                                start + (call->timeout ? call->timeout : 60 * CH_S),
+                                                call->wait_for_ready, call->request, &call->reply);
     call->took = ch_now(env) - start;
     call->done = true;
 }
@@ -191,7 +195,8 @@ static void call_fiber(void *arg)
     struct call *call = arg;
     struct ch_env *env = ch_fiber_env();
     const struct ch_transport *t = ch_env_transport(env);
-    struct ch_tchannel *channel = t->channel_new(env, call->address ? call->address : SERVER_ADDRESS, BYTES_MAX);
+    struct ch_tchannel *channel =
+        t->channel_new(env, call->address ? call->address : SERVER_ADDRESS, BYTES_MAX);
     call_on(call, channel);
     t->channel_free(channel);
 }
@@ -217,7 +222,8 @@ static void call_end(struct call *call)
 static void call_check(struct call *call, enum base_code code, bool never_seen)
 {
     if (!call->done)
-        cr_assert(ch_sim_run(call->bed->sim, call_done, call, ch_sim_now(call->bed->sim) + 100 * CH_S));
+        cr_assert(
+            ch_sim_run(call->bed->sim, call_done, call, ch_sim_now(call->bed->sim) + 100 * CH_S));
     cr_assert_eq(call->finish.status.code, code, "%s", base_status_text(&call->finish.status));
     cr_assert_eq(call->finish.never_seen, never_seen);
     call_end(call);
@@ -233,7 +239,8 @@ Test(sim_net, a_call_takes_a_few_seeded_delays_and_brings_the_reply)
         call_start(&call, bed);
         cr_assert(ch_sim_run(bed->sim, call_done, &call, ch_sim_now(bed->sim) + CH_S));
         cr_assert(base_bytes_eq_str(base_buf_bytes(&call.reply), "ping"));
-        cr_assert(call.took >= 4 * 50 * CH_US && call.took <= 4 * 500 * CH_US, "%ld", (long)call.took);
+        cr_assert(call.took >= 4 * 50 * CH_US && call.took <= 4 * 500 * CH_US, "%ld",
+                  (long)call.took);
         call_check(&call, BASE_OK, false);
         bed_free(bed);
     }
@@ -242,14 +249,17 @@ Test(sim_net, a_call_takes_a_few_seeded_delays_and_brings_the_reply)
 Test(sim_net, where_nobody_listens_a_call_fails_quickly_and_was_never_seen)
 {
     struct bed *bed = bed_new(1);
-    struct call port = { .address = "10.0.0.1:7001" }, host = { .address = "10.9.9.9:7000" }, bad = { .address = "nonsense" };
+    struct call port = { .address = "10.0.0.1:7001" }, host = { .address = "10.9.9.9:7000" },
+                bad = { .address = "nonsense" };
     struct call *all[] = { &port, &host, &bad };
     for (int i = 0; i < 3; i++) {
         call_start(all[i], bed);
         cr_assert(ch_sim_run(bed->sim, call_done, all[i], ch_sim_now(bed->sim) + 2 * CH_MS));
         call_check(all[i], BASE_UNAVAILABLE, true);
     }
-    struct call patient = { .address = "10.0.0.1:7001", .wait_for_ready = true, .timeout = 3 * CH_S };
+    struct call patient = { .address = "10.0.0.1:7001",
+                            .wait_for_ready = true,
+                            .timeout = 3 * CH_S };
     call_start(&patient, bed);
     call_check(&patient, BASE_DEADLINE_EXCEEDED, true);
     cr_assert_eq(patient.took, 3 * CH_S);
@@ -287,7 +297,8 @@ Test(sim_net, messages_over_the_limit_are_refused_on_either_side)
 {
     struct bed *bed = bed_new(4);
     void *big = calloc(1, BYTES_MAX + 1);
-    struct call fits = { .request = { big, BYTES_MAX } }, over = { .request = { big, BYTES_MAX + 1 } };
+    struct call fits = { .request = { big, BYTES_MAX } },
+                over = { .request = { big, BYTES_MAX + 1 } };
     call_start(&fits, bed);
     call_check(&fits, BASE_OK, false);
     call_start(&over, bed);
@@ -320,8 +331,11 @@ static void ports_task(void *arg)
     MUST(t->listen(env, "127.0.0.1:0", BYTES_MAX, accepted, bed, bound[0], &listeners[0]));
     MUST(t->listen(env, "10.255.255.1:0", BYTES_MAX, accepted, bed, bound[1], &listeners[1]));
     cr_assert_str_neq(bound[0], bound[1]);
-    cr_assert_eq(base_status_drop(t->listen(env, bound[0], BYTES_MAX, accepted, bed, bound[1], &listeners[2])), BASE_UNAVAILABLE);
-    cr_assert_eq(base_status_drop(t->listen(env, "10.0.0.1:9", BYTES_MAX, accepted, bed, bound[1], &listeners[2])),
+    cr_assert_eq(base_status_drop(
+                     t->listen(env, bound[0], BYTES_MAX, accepted, bed, bound[1], &listeners[2])),
+                 BASE_UNAVAILABLE);
+    cr_assert_eq(base_status_drop(t->listen(env, "10.0.0.1:9", BYTES_MAX, accepted, bed, bound[1],
+                                            &listeners[2])),
                  BASE_UNAVAILABLE);
     t->listener_close(listeners[0]);
     MUST(t->listen(env, bound[0], BYTES_MAX, accepted, bed, bound[1], &listeners[0]));
@@ -500,7 +514,8 @@ Test(sim_net, a_short_pause_of_the_server_delays_and_a_long_one_breaks_the_conne
     call_check(&short_one, BASE_OK, false);
     ch_sim_pause(bed->server, true);
     call_start(&long_one, bed);
-    call_check(&long_one, BASE_UNAVAILABLE, false); /* its machine took the bytes; nobody knows what for */
+    call_check(&long_one, BASE_UNAVAILABLE,
+               false); /* its machine took the bytes; nobody knows what for */
     ch_sim_pause(bed->server, false);
     bed_free(bed);
 }
@@ -512,7 +527,8 @@ Test(sim_net, a_slow_link_is_slow_one_way_until_it_heals)
     ch_sim_net_slow(bed->sim, "10.0.0.1", "*", CH_S);
     call_start(&slow, bed);
     call_check(&slow, BASE_OK, false);
-    cr_assert(slow.took >= 2 * CH_S && slow.took < 2100 * CH_MS, "%ld", (long)slow.took); /* of accept and reply */
+    cr_assert(slow.took >= 2 * CH_S && slow.took < 2100 * CH_MS, "%ld",
+              (long)slow.took); /* of accept and reply */
     ch_sim_net_heal(bed->sim);
     call_start(&quick, bed);
     call_check(&quick, BASE_OK, false);
@@ -531,7 +547,8 @@ static void flaky_task(void *arg)
         struct call call = { .request = BASE_BYTES_LIT("x") };
         call_on(&call, channel);
         bed->sent += call.finish.status.code == BASE_OK;
-        cr_assert(call.finish.status.code == BASE_OK || call.finish.status.code == BASE_UNAVAILABLE);
+        cr_assert(call.finish.status.code == BASE_OK ||
+                  call.finish.status.code == BASE_UNAVAILABLE);
         call_end(&call);
     }
     t->channel_free(channel);
@@ -543,7 +560,8 @@ Test(sim_net, a_flaky_network_breaks_some_calls_and_the_channel_comes_back)
     ch_sim_net_flaky(bed->sim, 50000);
     ch_sim_do(bed->sim, flaky_task, bed, ch_sim_now(bed->sim) + 100 * CH_S);
     cr_assert(bed->sent > 100 && bed->sent < 190, "%zu", bed->sent);
-    cr_assert_gt(bed->accepted, bed->sent); /* some were seen whose outcome the caller did not learn */
+    cr_assert_gt(bed->accepted,
+                 bed->sent); /* some were seen whose outcome the caller did not learn */
     bed_free(bed);
 }
 

@@ -1,4 +1,5 @@
-/* Sync primitives: FIFO, hand-off without barging, and no outcome lost when a signal, a timeout and a cancel fall together. */
+/* Sync primitives: FIFO, hand-off without barging, and no outcome lost when a signal, a timeout and
+ * a cancel fall together. */
 #include "loop_fixture.h"
 #include "test.h"
 
@@ -76,8 +77,8 @@ Test(cond, a_signal_is_not_lost_to_a_timeout_or_cancel_in_the_same_turn)
     struct fixture *f = fixture_new();
     fixture_spawn(f, wait_cond, f);
     ch_loop_run_ready(&f->loop);
-    ch_cond_signal(&f->cond);  /* first: this is the outcome */
-    ch_gate_cancel(&f->gate);  /* too late */
+    ch_cond_signal(&f->cond); /* first: this is the outcome */
+    ch_gate_cancel(&f->gate); /* too late */
     f->now = 500;
     ch_loop_fire(&f->loop, f->now);
     fixture_run(f);

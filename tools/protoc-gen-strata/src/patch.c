@@ -1,4 +1,4 @@
-/* patch.c: see gen.h. protoc-gen-c prints a field's initialiser as lines: "{", the quoted name, …,
+/* patch.c: see gen.h. protoc-gen-c prints a field's initialiser as lines: "{", the quoted name,
  * and last the reserved words. The text is copied line by line; what is expected and not found ends
  * the program, so a protoc-gen-c that prints otherwise is noticed by the build. */
 #include <string.h>
