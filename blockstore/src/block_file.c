@@ -5,7 +5,8 @@
 
 static const char magic[8] = "SBLKEND1";
 
-void blk__footer_put(const struct blk__trailer *trailer, const struct blk__sums *sums, struct base_buf *out)
+void blk__footer_put(const struct blk__trailer *trailer, const struct blk__sums *sums,
+                     struct base_buf *out)
 {
     size_t begin = out->len;
     BASE_ASSERT(sums->length == trailer->length);
@@ -25,7 +26,8 @@ void blk__footer_put(const struct blk__trailer *trailer, const struct blk__sums 
 
 bool blk__trailer_take(const uint8_t bytes[BLK_TRAILER], struct blk__trailer *trailer)
 {
-    if (memcmp(bytes, magic, sizeof magic) != 0 || base_get_le32(bytes + 60) != base_crc32c(0, bytes, 60))
+    if (memcmp(bytes, magic, sizeof magic) != 0 ||
+        base_get_le32(bytes + 60) != base_crc32c(0, bytes, 60))
         return false;
     trailer->block = base_get_le64(bytes + 8);
     trailer->epoch = base_get_le64(bytes + 16);
@@ -36,8 +38,10 @@ bool blk__trailer_take(const uint8_t bytes[BLK_TRAILER], struct blk__trailer *tr
     return true;
 }
 
-bool blk__footer_sums(const struct blk__trailer *trailer, struct base_bytes bytes, struct blk__sums *sums)
+bool blk__footer_sums(const struct blk__trailer *trailer, struct base_bytes bytes,
+                      struct blk__sums *sums)
 {
     return bytes.len == 4 * blk__sums_count(trailer->length) &&
-           base_crc32c(0, bytes.data, bytes.len) == trailer->sums_crc && blk__sums_take(sums, trailer->length, &bytes);
+           base_crc32c(0, bytes.data, bytes.len) == trailer->sums_crc &&
+           blk__sums_take(sums, trailer->length, &bytes);
 }

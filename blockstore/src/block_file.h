@@ -1,8 +1,5 @@
-/* block_file.h: a sealed block as a file: data, then the footer. Pure.
- *
- * footer: 4 bytes CRC-32C a 64 KiB chunk (little-endian), then the trailer, the file's last BLK_TRAILER bytes:
- *   magic "SBLKEND1" | block u64 | epoch u64 | start u64 | length u64 | generation u64 | reserved u64 | crc u32 of the chunk
- *   checksums | crc u32 of the trailer before it */
+/* block_file.h: a sealed block as a file: data, checksums, trailer. Pure. The format is a table in
+ * README.md. */
 #ifndef BLK_BLOCK_FILE_H
 #define BLK_BLOCK_FILE_H
 
@@ -15,9 +12,11 @@ struct blk__trailer {
     uint32_t sums_crc;
 };
 /* Appends the footer: checksums and trailer. */
-void blk__footer_put(const struct blk__trailer *trailer, const struct blk__sums *sums, struct base_buf *out);
+void blk__footer_put(const struct blk__trailer *trailer, const struct blk__sums *sums,
+                     struct base_buf *out);
 bool blk__trailer_take(const uint8_t bytes[BLK_TRAILER], struct blk__trailer *trailer);
 /* The chunk checksums of a footer; false when they are damaged. */
-bool blk__footer_sums(const struct blk__trailer *trailer, struct base_bytes bytes, struct blk__sums *sums);
+bool blk__footer_sums(const struct blk__trailer *trailer, struct base_bytes bytes,
+                      struct blk__sums *sums);
 
 #endif

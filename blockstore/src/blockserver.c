@@ -1,5 +1,5 @@
-/* blockserver.c: the RPC service BlockServer. Its parts: blockserver_append.c, _copy.c, _heartbeat.c, _scrub.c; what it keeps:
- * store.h. */
+/* blockserver.c: the RPC service BlockServer. Its parts: blockserver_append.c, _copy.c,
+ * _heartbeat.c, _scrub.c; what it keeps: store.h. */
 #include "blockserver.h"
 
 #include <inttypes.h>
@@ -9,7 +9,8 @@
 #include "base/codec.h"
 #include "blockserver_int.h"
 
-static BLK_PB(ReplicaInfo) * info_message(struct blk__blockserver *self, struct base_arena *arena, uint64_t block)
+static BLK_PB(ReplicaInfo) *
+    info_message(struct blk__blockserver *self, struct base_arena *arena, uint64_t block)
 {
     BLK_PB(ReplicaInfo) *out = BLK_NEW(arena, ReplicaInfo, replica_info);
     struct blk__replica_info info;
@@ -29,8 +30,10 @@ static BLK_PB(ReplicaInfo) * info_message(struct blk__blockserver *self, struct 
     return out;
 }
 
-static struct base_status serve_get(void *ptr, struct ch_call *call, const void *message, void **reply) BASE_MUST_CHECK;
-static struct base_status serve_get(void *ptr, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_get(void *ptr, struct ch_call *call, const void *message,
+                                    void **reply) BASE_MUST_CHECK;
+static struct base_status serve_get(void *ptr, struct ch_call *call, const void *message,
+                                    void **reply)
 {
     struct blk__blockserver *self = ptr;
     const BLK_PB(GetReplicasRequest) *request = message;
@@ -45,8 +48,10 @@ static struct base_status serve_get(void *ptr, struct ch_call *call, const void 
     return BASE_STATUS_OK;
 }
 
-static struct base_status serve_fence(void *ptr, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
-static struct base_status serve_fence(void *ptr, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_fence(void *ptr, struct ch_call *call, const void *message,
+                                      void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_fence(void *ptr, struct ch_call *call, const void *message,
+                                      void **reply)
 {
     struct blk__blockserver *self = ptr;
     const BLK_PB(FenceRequest) *request = message;
@@ -54,11 +59,13 @@ static struct base_status serve_fence(void *ptr, struct ch_call *call, const voi
     BLK_PB(FenceReply) *out = BLK_NEW(arena, FenceReply, fence_reply);
     struct base_status status = BASE_STATUS_OK;
     if (request->epoch == 0 || request->n_blocks > BLK_TAIL_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "fence of %zu blocks with epoch %" PRIu64, request->n_blocks, request->epoch);
+        return base_status_make(BASE_INVALID_ARGUMENT, "fence of %zu blocks with epoch %" PRIu64,
+                                request->n_blocks, request->epoch);
     out->replicas = BASE_NEW_ARRAY(arena, BLK_PB(ReplicaInfo) *, request->n_blocks);
     for (size_t i = 0; i < request->n_blocks && !base_failed(status); i++) {
         struct blk__replica_info info;
-        status = blk__store_fence(self->store, request->blocks[i], request->epoch, ch_call_deadline(call), &info);
+        status = blk__store_fence(self->store, request->blocks[i], request->epoch,
+                                  ch_call_deadline(call), &info);
         if (!base_failed(status))
             out->replicas[out->n_replicas++] = info_message(self, arena, request->blocks[i]);
     }
@@ -66,8 +73,10 @@ static struct base_status serve_fence(void *ptr, struct ch_call *call, const voi
     return status;
 }
 
-static struct base_status serve_read(void *ptr, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
-static struct base_status serve_read(void *ptr, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_read(void *ptr, struct ch_call *call, const void *message,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_read(void *ptr, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct blk__blockserver *self = ptr;
     const BLK_PB(ReadRequest) *request = message;
@@ -75,7 +84,8 @@ static struct base_status serve_read(void *ptr, struct ch_call *call, const void
         return base_status_make(BASE_INVALID_ARGUMENT, "a read of %u bytes", request->length);
     BLK_PB(ReadReply) *out = BLK_NEW(ch_call_arena(call), ReadReply, read_reply);
     uint8_t *data = base_arena_alloc(ch_call_arena(call), request->length);
-    struct base_status status = blk__store_read(self->store, request->block, request->offset, request->length, data);
+    struct base_status status =
+        blk__store_read(self->store, request->block, request->offset, request->length, data);
     if (base_failed(status)) {
         if (status.code == BASE_DATA_LOSS)
             blk__heartbeat_soon(self);
@@ -90,7 +100,8 @@ static struct base_status serve_read(void *ptr, struct ch_call *call, const void
 /* ---- opening ---- */
 
 /* The id chosen at the first start of this data directory. */
-static struct base_status server_id(struct ch_env *env, const char *dir, uint64_t *id) CH_WAITS BASE_MUST_CHECK;
+static struct base_status server_id(struct ch_env *env, const char *dir,
+                                    uint64_t *id) CH_WAITS BASE_MUST_CHECK;
 static struct base_status server_id(struct ch_env *env, const char *dir, uint64_t *id)
 {
     char path[512], text[40];
@@ -114,17 +125,20 @@ static struct base_status server_id(struct ch_env *env, const char *dir, uint64_
     return status;
 }
 
-static void copy_options(struct blk__blockserver *self, const struct blk__blockserver_options *options)
+static void copy_options(struct blk__blockserver *self,
+                         const struct blk__blockserver_options *options)
 {
     self->options = *options;
     self->options.masters = base_arena_strdup(&self->arena, options->masters);
-    self->options.machine = base_arena_strdup(&self->arena, options->machine ? options->machine : "");
+    self->options.machine =
+        base_arena_strdup(&self->arena, options->machine ? options->machine : "");
     self->options.zone = base_arena_strdup(&self->arena, options->zone ? options->zone : "");
     if (self->options.copy_bytes_per_s == 0)
         self->options.copy_bytes_per_s = 64 << 20;
 }
 
-struct base_status blk__blockserver_open(struct ch_env *env, const struct blk__blockserver_options *options,
+struct base_status blk__blockserver_open(struct ch_env *env,
+                                         const struct blk__blockserver_options *options,
                                          struct ch_server *server, struct blk__blockserver **out)
 {
     struct blk__blockserver *self = calloc(1, sizeof *self);
@@ -145,7 +159,8 @@ struct base_status blk__blockserver_open(struct ch_env *env, const struct blk__b
         return status;
     }
     self->peers = blk__peers_new(env);
-    self->master = ch_client_new(env, self->options.masters, &(struct ch_client_options){ .naming = options->naming });
+    self->master = ch_client_new(env, self->options.masters,
+                                 &(struct ch_client_options){ .naming = options->naming });
     ch_gate_init(&self->gate, env, "blockserver");
     ch_server_add_service(server, &strata__blockstore__v1__block_server__service);
     ch_server_handle_stream(server, BLK_SERVER(APPEND), blk__serve_append, self);

@@ -1,10 +1,13 @@
-/* blockserver_append.c: one writer's appends to one block: a stream of them in, durable lengths out.
+/* blockserver_append.c: one writer's appends to one block: a stream of them in, durable lengths
+ * out.
  *
  * Invariants:
- * 1. Appends are handed to the store in the order they come; each answer tells a length all of which is durable here.
+ * 1. Appends are handed to the store in the order they come; each answer tells a length all of
+ * which is durable here.
  * 2. The call ends only when every append it handed over is done: their callbacks point into it.
- * Happy path: a receiver fiber takes messages and hands them over; this fiber sends the newest durable length, so answers of
- * appends that shared a sync are one message. Failure: the first refused append ends the call with its status. */
+ * Happy path: a receiver fiber takes messages and hands them over; this fiber sends the newest
+ * durable length, so answers of appends that shared a sync are one message. Failure: the first
+ * refused append ends the call with its status. */
 #include "base/codec.h"
 #include "blockserver_int.h"
 
@@ -33,7 +36,8 @@ static void on_durable(void *arg, uint64_t end)
     ch_cond_broadcast(&s->changed);
 }
 
-static struct base_status take(struct stream *s, const BLK_PB(AppendRequest) * m) CH_WAITS BASE_MUST_CHECK;
+static struct base_status take(struct stream *s,
+                               const BLK_PB(AppendRequest) * m) CH_WAITS BASE_MUST_CHECK;
 static struct base_status take(struct stream *s, const BLK_PB(AppendRequest) * m)
 {
     if (s->block == 0 && m->block == 0)

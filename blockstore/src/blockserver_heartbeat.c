@@ -1,15 +1,19 @@
-/* blockserver_heartbeat.c: telling the master that this server lives and what it holds, and doing what it answers.
+/* blockserver_heartbeat.c: telling the master that this server lives and what it holds, and doing
+ * what it answers.
  *
  * Invariants:
- * 1. What changed is told once the master has answered; a heartbeat without an answer makes the next one tell everything.
- * 2. A replica is given up only on the word of the master, and only the very one (block and generation) it named. */
+ * 1. What changed is told once the master has answered; a heartbeat without an answer makes the
+ * next one tell everything.
+ * 2. A replica is given up only on the word of the master, and only the very one (block and
+ * generation) it named. */
 #include <inttypes.h>
 
 #include "blockserver_int.h"
 
 enum { REPORT_MAX = 2000, CALL_MS_MIN = 1000 };
 
-static BLK_PB(ReplicaReport) * report_of(struct base_arena *arena, const struct blk__replica_info *info)
+static BLK_PB(ReplicaReport) *
+    report_of(struct base_arena *arena, const struct blk__replica_info *info)
 {
     BLK_PB(ReplicaReport) *report = BLK_NEW(arena, ReplicaReport, replica_report);
     report->block = info->block;
@@ -21,8 +25,10 @@ static BLK_PB(ReplicaReport) * report_of(struct base_arena *arena, const struct 
     return report;
 }
 
-static BLK_PB(HeartbeatRequest) * build(struct blk__blockserver *self, struct base_arena *arena, bool full) CH_WAITS;
-static BLK_PB(HeartbeatRequest) * build(struct blk__blockserver *self, struct base_arena *arena, bool full)
+static BLK_PB(HeartbeatRequest) *
+    build(struct blk__blockserver *self, struct base_arena *arena, bool full) CH_WAITS;
+static BLK_PB(HeartbeatRequest) *
+    build(struct blk__blockserver *self, struct base_arena *arena, bool full)
 {
     BLK_PB(HeartbeatRequest) *request = BLK_NEW(arena, HeartbeatRequest, heartbeat_request);
     struct blk__store_space space;
@@ -32,7 +38,8 @@ static BLK_PB(HeartbeatRequest) * build(struct blk__blockserver *self, struct ba
     request->address = ch_data_str(address);
     request->machine = ch_data_str(self->options.machine);
     if (!self->options.machine[0])
-        request->machine = ch_data_of(base_bytes(address, colon ? (size_t)(colon - address) : strlen(address)));
+        request->machine =
+            ch_data_of(base_bytes(address, colon ? (size_t)(colon - address) : strlen(address)));
     request->zone = ch_data_str(self->options.zone);
     request->bytes_total = space.total;
     request->bytes_free = space.available;
@@ -59,13 +66,15 @@ static void obey(struct blk__blockserver *self, const BLK_PB(HeartbeatReply) * r
     blk__store_doubt_limit(self->store, reply->next_block);
     blk__store_open_from(self->store, reply->open_from);
     for (size_t i = 0; i < reply->n_seal && !ch_cancelled(); i++) {
-        struct base_status status = blk__store_seal(self->store, reply->seal[i]->block, reply->seal[i]->length);
+        struct base_status status =
+            blk__store_seal(self->store, reply->seal[i]->block, reply->seal[i]->length);
         if (base_failed(status))
             ch_info(self->env, "seal: %s", base_status_text(&status));
         base_status_free(&status);
     }
     for (size_t i = 0; i < reply->n_remove && !ch_cancelled(); i++) {
-        struct base_status status = blk__store_remove(self->store, reply->remove[i]->block, reply->remove[i]->generation);
+        struct base_status status =
+            blk__store_remove(self->store, reply->remove[i]->block, reply->remove[i]->generation);
         if (base_failed(status))
             ch_warn(self->env, "remove: %s", base_status_text(&status));
         base_status_free(&status);
@@ -87,11 +96,14 @@ static struct base_status beat(struct blk__blockserver *self)
         struct base_arena arena;
         base_arena_init(&arena);
         BLK_PB(HeartbeatRequest) *request = build(self, &arena, full);
-        ch_time patience = 2 * self->options.heartbeat > CALL_MS_MIN * CH_MS ? 2 * self->options.heartbeat : CALL_MS_MIN * CH_MS;
+        ch_time patience = 2 * self->options.heartbeat > CALL_MS_MIN * CH_MS
+                               ? 2 * self->options.heartbeat
+                               : CALL_MS_MIN * CH_MS;
         struct ch_call_options options = { .deadline = ch_in(self->env, patience) };
         void *reply;
         more = request->more;
-        status = ch_client_call(self->master, BLK_MASTER(HEARTBEAT), request, &options, &arena, &reply);
+        status =
+            ch_client_call(self->master, BLK_MASTER(HEARTBEAT), request, &options, &arena, &reply);
         if (!base_failed(status)) {
             const BLK_PB(HeartbeatReply) *answer = reply;
             self->report_all = self->report_all || answer->want_full;

@@ -27,8 +27,10 @@ struct blk__blockserver {
 /* blockserver_append.c */
 struct base_status blk__serve_append(void *self, struct ch_call *call) CH_WAITS BASE_MUST_CHECK;
 /* blockserver_copy.c */
-struct base_status blk__serve_fill(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS BASE_MUST_CHECK;
-struct base_status blk__serve_copy(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_fill(void *self, struct ch_call *call, const void *request,
+                                   void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_copy(void *self, struct ch_call *call, const void *request,
+                                   void **reply) CH_WAITS BASE_MUST_CHECK;
 /* blockserver_heartbeat.c: the fiber */
 void blk__heartbeat_main(void *self);
 /* blockserver_scrub.c: the fiber */

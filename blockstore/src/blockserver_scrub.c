@@ -1,5 +1,6 @@
-/* blockserver_scrub.c: reads every sealed block now and then, slowly, so that bytes which rot are found while other replicas
- * are good. A chunk that does not match marks the replica bad (store_read.c); the master hears of it and has it replaced. */
+/* blockserver_scrub.c: reads every sealed block now and then, slowly, so that bytes which rot are
+ * found while other replicas are good. A chunk that does not match marks the replica bad
+ * (store_read.c); the master hears of it and has it replaced. */
 #include <stdlib.h>
 
 #include "blockserver_int.h"
@@ -11,7 +12,8 @@ static void scrub_block(struct blk__blockserver *self, uint64_t block, uint8_t *
 {
     struct blk__replica_info info;
     uint64_t at = 0;
-    while (!ch_cancelled() && blk__store_info(self->store, block, &info) && info.sealed && !info.bad && at < info.length) {
+    while (!ch_cancelled() && blk__store_info(self->store, block, &info) && info.sealed &&
+           !info.bad && at < info.length) {
         size_t len = info.length - at < BLK_MESSAGE_BYTES ? info.length - at : BLK_MESSAGE_BYTES;
         base_status_drop(blk__store_read(self->store, block, at, len, bytes));
         at += len;

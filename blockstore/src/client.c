@@ -9,13 +9,19 @@ struct blk_client *blk_client_new(struct ch_env *env, const struct blk_client_op
     struct base_arena arena;
     BASE_ASSERT(client);
     base_arena_init(&arena);
-    const char *target = options->masters ? options->masters : base_arena_printf(&arena, "/%s/blockmaster", options->cell);
+    const char *target = options->masters
+                             ? options->masters
+                             : base_arena_printf(&arena, "/%s/blockmaster", options->cell);
     client->env = env;
-    client->master = ch_client_new(env, target, &(struct ch_client_options){ .naming = options->naming });
+    client->master =
+        ch_client_new(env, target, &(struct ch_client_options){ .naming = options->naming });
     client->peers = blk__peers_new(env);
-    client->switches = ch_counter(env, "blockstore_block_switches", "", "times a writer left a block because of a replica");
-    client->read_failovers = ch_counter(env, "blockstore_read_failovers", "", "reads that went to another replica");
-    client->append_ns = ch_histogram(env, "blockstore_append_ns", "", "time of an append, as its caller sees it");
+    client->switches = ch_counter(env, "blockstore_block_switches", "",
+                                  "times a writer left a block because of a replica");
+    client->read_failovers =
+        ch_counter(env, "blockstore_read_failovers", "", "reads that went to another replica");
+    client->append_ns =
+        ch_histogram(env, "blockstore_append_ns", "", "time of an append, as its caller sees it");
     base_arena_free(&arena);
     return client;
 }
@@ -27,8 +33,9 @@ void blk_client_free(struct blk_client *client)
     free(client);
 }
 
-struct base_status blk__call_master(struct blk_client *client, const struct ch_method *method, const void *request,
-                                    ch_time deadline, struct base_arena *arena, void **reply)
+struct base_status blk__call_master(struct blk_client *client, const struct ch_method *method,
+                                    const void *request, ch_time deadline, struct base_arena *arena,
+                                    void **reply)
 {
     struct ch_call_options options = { .deadline = deadline, .wait_for_ready = true };
     return ch_client_call(client->master, method, request, &options, arena, reply);
@@ -46,21 +53,23 @@ static void stat_of(struct blk_stat *out, const BLK_PB(FileStat) * in, struct ba
                               .created_us = in->created_us };
 }
 
-struct base_status blk_stat(struct blk_client *client, const char *path, ch_time deadline, struct base_arena *arena,
-                            struct blk_stat *stat)
+struct base_status blk_stat(struct blk_client *client, const char *path, ch_time deadline,
+                            struct base_arena *arena, struct blk_stat *stat)
 {
     BLK_PB(StatRequest) request;
     void *reply;
     strata__blockstore__v1__stat_request__init(&request);
     request.path = ch_data_str(path);
-    struct base_status status = blk__call_master(client, BLK_MASTER(STAT), &request, deadline, arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(STAT), &request, deadline, arena, &reply);
     if (!base_failed(status))
         stat_of(stat, ((BLK_PB(StatReply) *)reply)->stat, arena);
     return status;
 }
 
-struct base_status blk_list(struct blk_client *client, const char *prefix, const char *after, size_t limit, ch_time deadline,
-                            struct base_arena *arena, struct blk_stat **stats, size_t *count)
+struct base_status blk_list(struct blk_client *client, const char *prefix, const char *after,
+                            size_t limit, ch_time deadline, struct base_arena *arena,
+                            struct blk_stat **stats, size_t *count)
 {
     struct base_status status = BASE_STATUS_OK;
     size_t cap = 0;
@@ -93,7 +102,8 @@ struct base_status blk_list(struct blk_client *client, const char *prefix, const
     return status;
 }
 
-struct base_status blk_seal(struct blk_client *client, const char *path, uint64_t fence, ch_time deadline, uint64_t *length)
+struct base_status blk_seal(struct blk_client *client, const char *path, uint64_t fence,
+                            ch_time deadline, uint64_t *length)
 {
     struct base_arena arena;
     BLK_PB(SealRequest) request;
@@ -102,14 +112,16 @@ struct base_status blk_seal(struct blk_client *client, const char *path, uint64_
     strata__blockstore__v1__seal_request__init(&request);
     request.path = ch_data_str(path);
     request.fence = fence;
-    struct base_status status = blk__call_master(client, BLK_MASTER(SEAL), &request, deadline, &arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(SEAL), &request, deadline, &arena, &reply);
     if (!base_failed(status) && length)
         *length = ((BLK_PB(SealReply) *)reply)->length;
     base_arena_free(&arena);
     return status;
 }
 
-struct base_status blk_rename(struct blk_client *client, const char *from, const char *to, bool replace, ch_time deadline)
+struct base_status blk_rename(struct blk_client *client, const char *from, const char *to,
+                              bool replace, ch_time deadline)
 {
     struct base_arena arena;
     BLK_PB(RenameRequest) request;
@@ -119,12 +131,14 @@ struct base_status blk_rename(struct blk_client *client, const char *from, const
     request.from = ch_data_str(from);
     request.to = ch_data_str(to);
     request.replace = replace;
-    struct base_status status = blk__call_master(client, BLK_MASTER(RENAME), &request, deadline, &arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(RENAME), &request, deadline, &arena, &reply);
     base_arena_free(&arena);
     return status;
 }
 
-struct base_status blk_link(struct blk_client *client, const char *existing, const char *name, ch_time deadline)
+struct base_status blk_link(struct blk_client *client, const char *existing, const char *name,
+                            ch_time deadline)
 {
     struct base_arena arena;
     BLK_PB(LinkRequest) request;
@@ -133,7 +147,8 @@ struct base_status blk_link(struct blk_client *client, const char *existing, con
     strata__blockstore__v1__link_request__init(&request);
     request.existing = ch_data_str(existing);
     request.name = ch_data_str(name);
-    struct base_status status = blk__call_master(client, BLK_MASTER(LINK), &request, deadline, &arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(LINK), &request, deadline, &arena, &reply);
     base_arena_free(&arena);
     return status;
 }
@@ -146,7 +161,8 @@ struct base_status blk_delete(struct blk_client *client, const char *path, ch_ti
     base_arena_init(&arena);
     strata__blockstore__v1__delete_request__init(&request);
     request.path = ch_data_str(path);
-    struct base_status status = blk__call_master(client, BLK_MASTER(DELETE), &request, deadline, &arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(DELETE), &request, deadline, &arena, &reply);
     base_arena_free(&arena);
     return status;
 }

@@ -17,7 +17,8 @@ struct blk_client {
 };
 
 /* One call to the master. `reply` in `arena`. */
-struct base_status blk__call_master(struct blk_client *client, const struct ch_method *method, const void *request,
-                                    ch_time deadline, struct base_arena *arena, void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__call_master(struct blk_client *client, const struct ch_method *method,
+                                    const void *request, ch_time deadline, struct base_arena *arena,
+                                    void **reply) CH_WAITS BASE_MUST_CHECK;
 
 #endif

@@ -1,9 +1,10 @@
 /* durable.c: how much of a block that is being written a reader may show.
  *
- * 1. A byte that `quorum` replicas have survives: recovery asks so many that one of them answers, and keeps the longest.
- *    So low is the quorum-th greatest length among those that answered (the missing ones count as empty).
- * 2. A byte acknowledged before the question was on `quorum` replicas before it. So high is the quorum-th greatest length
- *    when the missing ones are taken to have everything.
+ * 1. A byte that `quorum` replicas have survives: recovery asks so many that one of them answers,
+ * and keeps the longest. So low is the quorum-th greatest length among those that answered (the
+ * missing ones count as empty).
+ * 2. A byte acknowledged before the question was on `quorum` replicas before it. So high is the
+ * quorum-th greatest length when the missing ones are taken to have everything.
  * 3. What the writer says it has acknowledged was on a quorum. */
 #include "durable.h"
 
@@ -15,8 +16,8 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-struct blk__durable blk__durable_length(uint64_t *lengths, size_t answered, size_t replicas, size_t quorum,
-                                        uint64_t committed)
+struct blk__durable blk__durable_length(uint64_t *lengths, size_t answered, size_t replicas,
+                                        size_t quorum, uint64_t committed)
 {
     size_t missing = replicas - answered;
     qsort(lengths, answered, sizeof *lengths, descending);

@@ -3,8 +3,10 @@
  * Invariants:
  * 1. `done(ok)` is called after the sync that covers the record, in the order of the puts.
  * 2. One write+sync runs at a time; it takes everything that queued while the one before it ran.
- * 3. Batch k+1 is written only when batch k is durable; a segment's head only when everything in the segment before it is.
- * 4. After a failed write or sync nothing is written any more: what the disk holds is known only after a restart.
+ * 3. Batch k+1 is written only when batch k is durable; a segment's head only when everything in
+ * the segment before it is.
+ * 4. After a failed write or sync nothing is written any more: what the disk holds is known only
+ * after a restart.
  * 5. Ordinary records leave one free segment to the checkpoint, which is what frees segments.
  * Happy path: put -> the writer fiber gathers a batch -> one write with sync -> done, done, done.
  * Failure: a write fails -> every entry, now and later, is done(false). */
@@ -47,7 +49,7 @@ struct blk__journal {
     struct segment *segments;
     size_t segment_count;
     struct segment *active;
-    uint64_t at;         /* where the next batch goes in it */
+    uint64_t at; /* where the next batch goes in it */
     uint64_t next_batch, last_seq, oldest;
     struct blk__replay replay;
     struct queue ordinary, urgent;
@@ -104,7 +106,8 @@ static size_t free_segments(const struct blk__journal *j)
 static void fail(struct blk__journal *j, struct base_status why)
 {
     if (!j->failed)
-        ch_error(j->env, "journal %s: %s: the disk is not used any more", j->dir, base_status_text(&why));
+        ch_error(j->env, "journal %s: %s: the disk is not used any more", j->dir,
+                 base_status_text(&why));
     base_status_free(&why);
     j->failed = true;
 }
@@ -148,7 +151,8 @@ struct batch {
 
 static void gather(struct queue *from, struct batch *batch, size_t room)
 {
-    while (from->first && batch->entries.count < BATCH_RECORDS_MAX && batch->bytes < BATCH_BYTES_MAX &&
+    while (from->first && batch->entries.count < BATCH_RECORDS_MAX &&
+           batch->bytes < BATCH_BYTES_MAX &&
            page_up(batch->bytes + entry_bytes(from->first)) <= room) {
         batch->bytes += entry_bytes(from->first);
         queue_put(&batch->entries, queue_take(from));
@@ -165,7 +169,8 @@ static struct base_status write_batch(struct blk__journal *j, struct batch *batc
     uint8_t(*record_heads)[BLK_RECORD_HEAD] = malloc((n ? n : 1) * sizeof *record_heads);
     struct base_bytes *parts = malloc((2 * n + 2) * sizeof *parts);
     BASE_ASSERT(record_heads && parts);
-    blk__batch_head_put(j->active->seq, j->next_batch, (uint32_t)(batch->bytes - BLK_BATCH_HEAD), (uint32_t)n, head);
+    blk__batch_head_put(j->active->seq, j->next_batch, (uint32_t)(batch->bytes - BLK_BATCH_HEAD),
+                        (uint32_t)n, head);
     parts[k++] = base_bytes(head, sizeof head);
     size_t i = 0;
     for (struct blk__entry *e = batch->entries.first; e; e = e->next, i++) {
@@ -198,7 +203,8 @@ static void finish(struct queue *entries, bool ok)
     }
 }
 
-/* Room for at least one entry in the active segment, or a new one. False: only urgent ones, or nothing, can go now. */
+/* Room for at least one entry in the active segment, or a new one. False: only urgent ones, or
+ * nothing, can go now. */
 static bool make_room(struct blk__journal *j, const struct blk__entry *entry, bool urgent) CH_WAITS;
 static bool make_room(struct blk__journal *j, const struct blk__entry *entry, bool urgent)
 {
@@ -248,7 +254,8 @@ static bool can_write(const struct blk__journal *j)
     if (j->urgent.first)
         return true;
     return j->ordinary.first &&
-           (j->at + page_up(BLK_BATCH_HEAD + entry_bytes(j->ordinary.first)) <= j->segment_bytes || free_segments(j) >= 2);
+           (j->at + page_up(BLK_BATCH_HEAD + entry_bytes(j->ordinary.first)) <= j->segment_bytes ||
+            free_segments(j) >= 2);
 }
 
 static void writer_main(void *arg)
@@ -317,7 +324,8 @@ void blk__journal_release(struct blk__journal *j, uint64_t seq)
 
 /* ---- opening ---- */
 
-static struct base_status segment_open(struct blk__journal *j, const char *name, bool create) CH_WAITS BASE_MUST_CHECK;
+static struct base_status segment_open(struct blk__journal *j, const char *name,
+                                       bool create) CH_WAITS BASE_MUST_CHECK;
 static struct base_status segment_open(struct blk__journal *j, const char *name, bool create)
 {
     j->segments = realloc(j->segments, (j->segment_count + 1) * sizeof *j->segments);
@@ -326,8 +334,8 @@ static struct base_status segment_open(struct blk__journal *j, const char *name,
     *s = (struct segment){ 0 };
     if (asprintf(&s->path, "%s/%s", j->dir, name) < 0)
         abort();
-    struct base_status status =
-        ch_file_open(j->env, s->path, CH_FILE_READ | CH_FILE_WRITE | (create ? CH_FILE_CREATE : 0), &s->file);
+    struct base_status status = ch_file_open(
+        j->env, s->path, CH_FILE_READ | CH_FILE_WRITE | (create ? CH_FILE_CREATE : 0), &s->file);
     if (base_failed(status)) {
         free(s->path);
         return status;
@@ -364,9 +372,11 @@ static int by_seq(const void *a, const void *b)
     return (x->seq > y->seq) - (x->seq < y->seq);
 }
 
-static struct base_status replay_all(struct blk__journal *j, const struct blk__replay_visitor *visitor, bool damaged) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status replay_all(struct blk__journal *j, const struct blk__replay_visitor *visitor, bool damaged)
+static struct base_status replay_all(struct blk__journal *j,
+                                     const struct blk__replay_visitor *visitor,
+                                     bool damaged) CH_WAITS BASE_MUST_CHECK;
+static struct base_status replay_all(struct blk__journal *j,
+                                     const struct blk__replay_visitor *visitor, bool damaged)
 {
     j->replay = (struct blk__replay){ 0 };
     uint8_t *bytes = malloc(j->segment_bytes);
@@ -396,7 +406,8 @@ static void ignore_damage(void *self, uint64_t block, const char *what)
 {
 }
 
-static struct base_status find_segments(struct blk__journal *j, bool *damaged) CH_WAITS BASE_MUST_CHECK;
+static struct base_status find_segments(struct blk__journal *j,
+                                        bool *damaged) CH_WAITS BASE_MUST_CHECK;
 static struct base_status find_segments(struct blk__journal *j, bool *damaged)
 {
     struct base_arena arena;
@@ -413,7 +424,9 @@ static struct base_status find_segments(struct blk__journal *j, bool *damaged)
     base_arena_free(&arena);
     for (size_t i = 0; i < j->segment_count; i++) {
         j->last_seq = j->segments[i].seq > j->last_seq ? j->segments[i].seq : j->last_seq;
-        oldest = j->segments[i].seq && j->segments[i].head.oldest > oldest ? j->segments[i].head.oldest : oldest;
+        oldest = j->segments[i].seq && j->segments[i].head.oldest > oldest
+                     ? j->segments[i].head.oldest
+                     : oldest;
     }
     for (size_t i = 0; i < j->segment_count; i++)
         if (j->segments[i].seq < oldest)
@@ -429,7 +442,9 @@ static struct base_status make_segments(struct blk__journal *j) CH_WAITS BASE_MU
 static struct base_status make_segments(struct blk__journal *j)
 {
     struct base_status status = BASE_STATUS_OK;
-    for (unsigned name = 0; !base_failed(status) && (j->segment_count < j->segments_wanted || free_segments(j) < 2); name++) {
+    for (unsigned name = 0;
+         !base_failed(status) && (j->segment_count < j->segments_wanted || free_segments(j) < 2);
+         name++) {
         char file[32];
         snprintf(file, sizeof file, "%04u.journal", name);
         bool used = false;
@@ -438,12 +453,14 @@ static struct base_status make_segments(struct blk__journal *j)
         if (!used)
             status = segment_open(j, file, true);
     }
-    for (size_t i = 0; i < j->segment_count && !base_failed(status); i++) /* a crash while it was being made */
+    for (size_t i = 0; i < j->segment_count && !base_failed(status);
+         i++) /* a crash while it was being made */
         if (j->segments[i].size < j->segment_bytes) {
             status = ch_file_allocate(j->segments[i].file, 0, j->segment_bytes);
             j->segments[i].size = j->segment_bytes;
         }
-    if (!base_failed(status)) /* also when none was made: an earlier start may have ended between making and this */
+    if (!base_failed(status)) /* also when none was made: an earlier start may have ended between
+                                 making and this */
         status = ch_dir_sync(j->env, j->dir);
     return status;
 }
@@ -461,7 +478,8 @@ static void free_all(struct blk__journal *j)
 }
 
 struct base_status blk__journal_open(struct ch_env *env, const struct blk__journal_options *options,
-                                     const struct blk__replay_visitor *state, const struct blk__replay_visitor *visitor,
+                                     const struct blk__replay_visitor *state,
+                                     const struct blk__replay_visitor *visitor,
                                      struct blk__journal **journal)
 {
     static const struct blk__replay_visitor none = { ignore_record, ignore_damage, 0 };
@@ -475,8 +493,10 @@ struct base_status blk__journal_open(struct ch_env *env, const struct blk__journ
     queue_init(&j->ordinary);
     queue_init(&j->urgent);
     ch_cond_init(&j->changed);
-    j->sync_ns = ch_histogram(env, "blockserver_journal_sync_ns", "", "time of one journal write with its sync");
-    j->batch_records = ch_histogram(env, "blockserver_journal_batch_records", "", "records that shared one sync");
+    j->sync_ns = ch_histogram(env, "blockserver_journal_sync_ns", "",
+                              "time of one journal write with its sync");
+    j->batch_records =
+        ch_histogram(env, "blockserver_journal_batch_records", "", "records that shared one sync");
     j->bytes = ch_counter(env, "blockserver_journal_bytes", "", "bytes written to the journal");
     bool damaged = false;
     struct base_status status = blk__dir_make_durable(env, j->dir);
@@ -498,7 +518,8 @@ struct base_status blk__journal_open(struct ch_env *env, const struct blk__journ
     j->marked = true;
     if (!rotate(j)) {
         free_all(j);
-        return base_status_make(BASE_UNAVAILABLE, "journal %s: cannot begin a segment", options->dir);
+        return base_status_make(BASE_UNAVAILABLE, "journal %s: cannot begin a segment",
+                                options->dir);
     }
     ch_gate_init(&j->gate, env, "journal");
     status = ch_gate_spawn(&j->gate, "journal", writer_main, j);

@@ -20,7 +20,8 @@ void blk__segment_head_put(const struct blk__segment_head *head, uint8_t page[BL
 
 bool blk__segment_head_take(const uint8_t page[BLK_PAGE], struct blk__segment_head *head)
 {
-    if (base_get_le32(page) != SEGMENT_MAGIC || base_get_le32(page + 4) != base_crc32c(0, page + 8, 40))
+    if (base_get_le32(page) != SEGMENT_MAGIC ||
+        base_get_le32(page + 4) != base_crc32c(0, page + 8, 40))
         return false;
     head->seq = base_get_le64(page + 8);
     head->first_batch = base_get_le64(page + 16);
@@ -30,7 +31,8 @@ bool blk__segment_head_take(const uint8_t page[BLK_PAGE], struct blk__segment_he
     return true;
 }
 
-void blk__batch_head_put(uint64_t seq, uint64_t number, uint32_t body_bytes, uint32_t records, uint8_t out[BLK_BATCH_HEAD])
+void blk__batch_head_put(uint64_t seq, uint64_t number, uint32_t body_bytes, uint32_t records,
+                         uint8_t out[BLK_BATCH_HEAD])
 {
     base_put_le32(out, BATCH_MAGIC);
     base_put_le64(out + 8, seq);
@@ -48,7 +50,8 @@ static uint32_t record_head_crc(const uint8_t *head, uint64_t batch)
     return base_crc32c(base_crc32c(0, number, 8), head + 4, BLK_RECORD_HEAD - 4);
 }
 
-void blk__record_head_put(const struct blk__record *record, uint64_t batch, uint8_t out[BLK_RECORD_HEAD])
+void blk__record_head_put(const struct blk__record *record, uint64_t batch,
+                          uint8_t out[BLK_RECORD_HEAD])
 {
     uint16_t kind[2] = { record->type, record->flags };
     base_put_le32(out + 4, record->payload_crc);
@@ -61,7 +64,8 @@ void blk__record_head_put(const struct blk__record *record, uint64_t batch, uint
     base_put_le32(out, record_head_crc(out, batch));
 }
 
-bool blk__batch_at(struct base_bytes segment, uint64_t seq, size_t at, struct blk__batch *batch, size_t *next)
+bool blk__batch_at(struct base_bytes segment, uint64_t seq, size_t at, struct blk__batch *batch,
+                   size_t *next)
 {
     if (at + BLK_BATCH_HEAD > segment.len)
         return false;
@@ -77,7 +81,8 @@ bool blk__batch_at(struct base_bytes segment, uint64_t seq, size_t at, struct bl
     return true;
 }
 
-bool blk__batch_find(struct base_bytes segment, uint64_t seq, uint64_t number, size_t at, size_t *found)
+bool blk__batch_find(struct base_bytes segment, uint64_t seq, uint64_t number, size_t at,
+                     size_t *found)
 {
     struct blk__batch batch;
     size_t next;
@@ -90,7 +95,8 @@ bool blk__batch_find(struct base_bytes segment, uint64_t seq, uint64_t number, s
     return false;
 }
 
-enum blk__record_check blk__record_take(struct base_bytes *in, uint64_t batch, struct blk__record *record)
+enum blk__record_check blk__record_take(struct base_bytes *in, uint64_t batch,
+                                        struct blk__record *record)
 {
     if (in->len < BLK_RECORD_HEAD)
         return BLK_RECORD_BAD_HEAD;
@@ -109,5 +115,7 @@ enum blk__record_check blk__record_take(struct base_bytes *in, uint64_t batch, s
                                     .payload = base_bytes(p + BLK_RECORD_HEAD, len),
                                     .payload_crc = base_get_le32(p + 4) };
     *in = base_bytes(p + BLK_RECORD_HEAD + len, in->len - BLK_RECORD_HEAD - len);
-    return base_crc32c(0, record->payload.data, len) == record->payload_crc ? BLK_RECORD_GOOD : BLK_RECORD_BAD_PAYLOAD;
+    return base_crc32c(0, record->payload.data, len) == record->payload_crc
+               ? BLK_RECORD_GOOD
+               : BLK_RECORD_BAD_PAYLOAD;
 }

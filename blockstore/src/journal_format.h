@@ -1,16 +1,11 @@
-/* journal_format.h: the journal's segments as bytes; telling a torn tail from damage. Pure.
+/* journal_format.h: the journal's segments as bytes; telling a torn tail from damage. Pure. The
+ * formats are tables in README.md.
  *
- * Segment (all integers little-endian; every part begins at a multiple of BLK_PAGE bytes, so that no write ever shares a
- * page with what an earlier sync made durable):
- *   head, one page:   magic "SBJ1" u32 | crc u32 of the 40 bytes that follow | seq u64 | first batch u64 | torn batch u64 |
- *                     torn records u64 | oldest seq u64
- *   batches, each:    magic "SBB1" u32 | crc u32 of the 32 bytes that follow | seq u64 | batch number u64 | body bytes u32 |
- *                     records u32 | reserved u64 | body | zeros up to a page
- *   body = records:   head crc u32 of the 44 bytes that follow and the batch number | payload crc u32 | payload bytes u32 |
- *                     type u16 | flags u16 | block u64 | epoch u64 | offset u64 | extra u64 | payload
- * A batch is one write and one sync; batch k+1 is only written when k is durable. So a bad batch with a good one after it is
- * damage, and a bad one with nothing after it is a torn tail. A segment is used again under a new seq: what is left of its
- * former life does not match. */
+ * A segment is a head and batches; every part begins at a multiple of BLK_PAGE bytes, so that no
+ * write shares a page with what an earlier sync made durable. A batch is one write and one sync;
+ * batch k+1 is only written when k is durable. So a bad batch with a good one after it is damage,
+ * and a bad one with nothing after it is a torn tail. A segment is used again under a new seq: what
+ * is left of its former life does not match. */
 #ifndef BLK_JOURNAL_FORMAT_H
 #define BLK_JOURNAL_FORMAT_H
 
@@ -23,7 +18,7 @@ enum blk__record_type {
     BLK_RECORD_FENCE = 2,  /* epoch */
     BLK_RECORD_SEAL = 3,   /* offset = final length */
     BLK_RECORD_REMOVE = 4, /* extra = generation */
-    BLK_RECORD_STATE = 5,  /* what the file holds now, see replica.h */
+    BLK_RECORD_STATE = 5,  /* what the file holds now, see store_replay.c */
     BLK_RECORD_MARK = 6,   /* nothing: proves that the batch before it was durable */
 };
 
@@ -36,15 +31,18 @@ struct blk__record {
 
 struct blk__segment_head {
     uint64_t seq, first_batch;
-    uint64_t torn_batch, torn_records; /* batch 0: none. That batch is known to end after so many records */
-    uint64_t oldest;                   /* segments with a lower seq are no longer needed */
+    uint64_t torn_batch,
+        torn_records; /* batch 0: none. That batch is known to end after so many records */
+    uint64_t oldest;  /* segments with a lower seq are no longer needed */
 };
 
 void blk__segment_head_put(const struct blk__segment_head *head, uint8_t page[BLK_PAGE]);
 bool blk__segment_head_take(const uint8_t page[BLK_PAGE], struct blk__segment_head *head);
 
-void blk__batch_head_put(uint64_t seq, uint64_t number, uint32_t body_bytes, uint32_t records, uint8_t out[BLK_BATCH_HEAD]);
-void blk__record_head_put(const struct blk__record *record, uint64_t batch, uint8_t out[BLK_RECORD_HEAD]);
+void blk__batch_head_put(uint64_t seq, uint64_t number, uint32_t body_bytes, uint32_t records,
+                         uint8_t out[BLK_BATCH_HEAD]);
+void blk__record_head_put(const struct blk__record *record, uint64_t batch,
+                          uint8_t out[BLK_RECORD_HEAD]);
 
 /* ---- reading ---- */
 struct blk__batch {
@@ -52,13 +50,19 @@ struct blk__batch {
     uint32_t records;       /* that the head promises */
     struct base_bytes body; /* cut at the segment's end */
 };
-/* The batch that begins at `at`; false when there is none of this segment's life. *next: where one after it would begin. */
-bool blk__batch_at(struct base_bytes segment, uint64_t seq, size_t at, struct blk__batch *batch, size_t *next);
-/* The first page from `at` on where a batch numbered at least `number` begins; false when there is none. */
-bool blk__batch_find(struct base_bytes segment, uint64_t seq, uint64_t number, size_t at, size_t *found);
+/* The batch that begins at `at`; false when there is none of this segment's life. *next: where one
+ * after it would begin. */
+bool blk__batch_at(struct base_bytes segment, uint64_t seq, size_t at, struct blk__batch *batch,
+                   size_t *next);
+/* The first page from `at` on where a batch numbered at least `number` begins; false when there is
+ * none. */
+bool blk__batch_find(struct base_bytes segment, uint64_t seq, uint64_t number, size_t at,
+                     size_t *found);
 
 enum blk__record_check { BLK_RECORD_GOOD, BLK_RECORD_BAD_PAYLOAD, BLK_RECORD_BAD_HEAD };
-/* The next record of a body. With a bad payload the head is good and *in is moved past it; with a bad head *in stays. */
-enum blk__record_check blk__record_take(struct base_bytes *in, uint64_t batch, struct blk__record *record);
+/* The next record of a body. With a bad payload the head is good and *in is moved past it; with a
+ * bad head *in stays. */
+enum blk__record_check blk__record_take(struct base_bytes *in, uint64_t batch,
+                                        struct blk__record *record);
 
 #endif

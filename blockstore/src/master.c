@@ -1,11 +1,12 @@
 /* master.c: the RPC service BlockMaster: names, and the glue between calls, log and state.
  *
  * Invariants:
- * 1. The state changes only by commands of the log; a reply to a change is sent after the command is durable and applied.
+ * 1. The state changes only by commands of the log; a reply to a change is sent after the command
+ * is durable and applied.
  * 2. An answer from the state is given only after a read barrier that began after the call came.
  * 3. Nothing is kept across a wait but ids: the state is looked up again.
- * Its parts: master_open.c (opening, extending), master_recover.c (fencing and sealing), master_servers.c (heartbeats, status),
- * master_repair.c (replacing replicas, garbage). */
+ * Its parts: master_open.c (opening, extending), master_recover.c (fencing and sealing),
+ * master_servers.c (heartbeats, status), master_repair.c (replacing replicas, garbage). */
 #include "master.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@ enum { CALL_MS = 10000 };
 
 /* ---- the log ---- */
 
-static void machine_apply(void *self, uint64_t index, struct base_bytes command, struct base_buf *reply)
+static void machine_apply(void *self, uint64_t index, struct base_bytes command,
+                          struct base_buf *reply)
 {
     struct blk__master *master = self;
     blk__state_apply(&master->state, command, reply);
@@ -32,21 +34,25 @@ static struct base_status machine_restore(void *self, struct base_bytes snapshot
     return blk__state_load(&((struct blk__master *)self)->state, snapshot);
 }
 
-struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Command) * command, ch_time deadline,
-                                       struct base_arena *arena, BLK_PB(Result) * *result)
+struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Command) * command,
+                                       ch_time deadline, struct base_arena *arena,
+                                       BLK_PB(Result) * *result)
 {
     struct base_buf bytes = { 0 }, reply = { 0 };
     command->now_us = ch_wall_us(master->env);
     ch_proto_encode(&command->base, &bytes);
     ch_count(master->commands, 1);
-    struct base_status status = con_log_propose(master->log, base_buf_bytes(&bytes), deadline, &reply);
+    struct base_status status =
+        con_log_propose(master->log, base_buf_bytes(&bytes), deadline, &reply);
     ProtobufCMessage *message;
     if (!base_failed(status))
-        status = ch_proto_decode(&strata__blockstore__v1__result__descriptor, base_buf_bytes(&reply), arena, &message);
+        status = ch_proto_decode(&strata__blockstore__v1__result__descriptor,
+                                 base_buf_bytes(&reply), arena, &message);
     if (!base_failed(status)) {
         *result = (BLK_PB(Result) *)message;
         if ((*result)->code)
-            status = base_status_make((enum base_code)(*result)->code, "%.*s", BASE_FMT(ch_bytes_of((*result)->text)));
+            status = base_status_make((enum base_code)(*result)->code, "%.*s",
+                                      BASE_FMT(ch_bytes_of((*result)->text)));
     }
     base_buf_free(&bytes);
     base_buf_free(&reply);
@@ -66,7 +72,8 @@ ch_time blk__master_deadline(struct blk__master *master, struct ch_call *call)
 
 /* ---- blocks as others see them ---- */
 
-static void put_replica(struct blk__master *master, BLK_PB(Block) * out, struct base_arena *arena, uint64_t server)
+static void put_replica(struct blk__master *master, BLK_PB(Block) * out, struct base_arena *arena,
+                        uint64_t server)
 {
     BLK_PB(Replica) *replica = BLK_NEW(arena, Replica, replica);
     const struct blk__server *s = blk__state_server(&master->state, server);
@@ -77,7 +84,8 @@ static void put_replica(struct blk__master *master, BLK_PB(Block) * out, struct 
 }
 
 /* Live servers first. */
-BLK_PB(Block) * blk__master_block(struct blk__master *master, struct base_arena *arena, const struct blk__file *file, size_t i)
+BLK_PB(Block) * blk__master_block(struct blk__master *master, struct base_arena *arena,
+                                  const struct blk__file *file, size_t i)
 {
     const struct blk__block *block = file->blocks[i];
     BLK_PB(Block) *out = BLK_NEW(arena, Block, block);
@@ -85,18 +93,21 @@ BLK_PB(Block) * blk__master_block(struct blk__master *master, struct base_arena 
     out->epoch = block->epoch;
     out->length = block->length;
     out->sealed = block->sealed;
-    out->quorum = file->quorum < block->replica_count || block->sealed ? file->quorum : block->replica_count;
+    out->quorum =
+        file->quorum < block->replica_count || block->sealed ? file->quorum : block->replica_count;
     out->replicas = BASE_NEW_ARRAY(arena, BLK_PB(Replica) *, block->replica_count);
     for (int dead = 0; dead < 2; dead++)
         for (uint32_t k = 0; k < block->replica_count; k++)
-            if ((blk__soft_health(&master->soft, block->replicas[k].server, ch_now(master->env)) == BLK_DEAD) == dead)
+            if ((blk__soft_health(&master->soft, block->replicas[k].server, ch_now(master->env)) ==
+                 BLK_DEAD) == dead)
                 put_replica(master, out, arena, block->replicas[k].server);
     return out;
 }
 
-static struct base_status serve_layout(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status serve_layout(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_layout(void *self, struct ch_call *call, const void *message,
+                                       void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_layout(void *self, struct ch_call *call, const void *message,
+                                       void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(GetLayoutRequest) *request = message;
@@ -104,10 +115,12 @@ static struct base_status serve_layout(void *self, struct ch_call *call, const v
     struct base_status status = blk__master_barrier(master, blk__master_deadline(master, call));
     if (base_failed(status))
         return status;
-    const struct blk__file *file = request->file ? blk__state_file(&master->state, request->file)
-                                                 : blk__state_path(&master->state, ch_bytes_of(request->path));
+    const struct blk__file *file =
+        request->file ? blk__state_file(&master->state, request->file)
+                      : blk__state_path(&master->state, ch_bytes_of(request->path));
     if (!file)
-        return base_status_make(BASE_NOT_FOUND, "no file \"%.*s\"", BASE_FMT(ch_bytes_of(request->path)));
+        return base_status_make(BASE_NOT_FOUND, "no file \"%.*s\"",
+                                BASE_FMT(ch_bytes_of(request->path)));
     BLK_PB(GetLayoutReply) *out = BLK_NEW(arena, GetLayoutReply, get_layout_reply);
     out->file = file->id;
     out->epoch = file->epoch;
@@ -127,8 +140,8 @@ static struct base_status serve_layout(void *self, struct ch_call *call, const v
 
 /* ---- names ---- */
 
-static BLK_PB(FileStat) * stat_of(struct blk__master *master, struct base_arena *arena, const struct blk__file *file,
-                                  struct base_bytes path)
+static BLK_PB(FileStat) * stat_of(struct blk__master *master, struct base_arena *arena,
+                                  const struct blk__file *file, struct base_bytes path)
 {
     BLK_PB(FileStat) *stat = BLK_NEW(arena, FileStat, file_stat);
     stat->path = ch_data_of(base_bytes_dup(arena, path));
@@ -145,15 +158,18 @@ static BLK_PB(FileStat) * stat_of(struct blk__master *master, struct base_arena 
     for (size_t i = 0; i < file->block_count; i++) {
         uint32_t live = 0;
         for (uint32_t k = 0; k < file->blocks[i]->replica_count; k++)
-            live += blk__soft_health(&master->soft, file->blocks[i]->replicas[k].server, ch_now(master->env)) == BLK_LIVE;
+            live += blk__soft_health(&master->soft, file->blocks[i]->replicas[k].server,
+                                     ch_now(master->env)) == BLK_LIVE;
         if (live < stat->replicas_least)
             stat->replicas_least = live;
     }
     return stat;
 }
 
-static struct base_status serve_stat(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
-static struct base_status serve_stat(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_stat(void *self, struct ch_call *call, const void *message,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_stat(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct blk__master *master = self;
     struct base_bytes path = ch_bytes_of(((const BLK_PB(StatRequest) *)message)->path);
@@ -171,15 +187,18 @@ static struct base_status serve_stat(void *self, struct ch_call *call, const voi
     return BASE_STATUS_OK;
 }
 
-static struct base_status serve_list(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
-static struct base_status serve_list(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_list(void *self, struct ch_call *call, const void *message,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_list(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(ListRequest) *request = message;
     struct base_arena *arena = ch_call_arena(call);
     struct base_bytes prefix = ch_bytes_of(request->prefix), after = ch_bytes_of(request->after);
     if (prefix.len > BLK_PATH_MAX || after.len > BLK_PATH_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "prefix or after is longer than %d bytes", BLK_PATH_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "prefix or after is longer than %d bytes",
+                                BLK_PATH_MAX);
     struct base_status status = blk__master_barrier(master, blk__master_deadline(master, call));
     if (base_failed(status))
         return status;
@@ -187,7 +206,8 @@ static struct base_status serve_list(void *self, struct ch_call *call, const voi
     BLK_PB(ListReply) *out = BLK_NEW(arena, ListReply, list_reply);
     out->stats = BASE_NEW_ARRAY(arena, BLK_PB(FileStat) *, limit);
     bool from_after = base_bytes_cmp(after, prefix) >= 0 && after.len > 0;
-    struct blk__name *name = blk__state_name_from(&master->state, from_after ? after : prefix, !from_after);
+    struct blk__name *name =
+        blk__state_name_from(&master->state, from_after ? after : prefix, !from_after);
     for (; name && out->n_stats < limit; name = blk__state_name_next(name)) {
         struct base_bytes path = base_bytes(name->path, name->len);
         if (!base_bytes_starts_with(path, prefix))
@@ -198,9 +218,10 @@ static struct base_status serve_list(void *self, struct ch_call *call, const voi
     return BASE_STATUS_OK;
 }
 
-static struct base_status serve_rename(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status serve_rename(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_rename(void *self, struct ch_call *call, const void *message,
+                                       void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_rename(void *self, struct ch_call *call, const void *message,
+                                       void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(RenameRequest) *request = message;
@@ -211,7 +232,7 @@ static struct base_status serve_rename(void *self, struct ch_call *call, const v
     if (base_failed(status))
         return status;
     BLK_PB(Command) *command = BLK_NEW(arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_RENAME;
     command->rename = BLK_NEW(arena, RenameFile, rename_file);
     command->rename->from = request->from;
@@ -221,8 +242,10 @@ static struct base_status serve_rename(void *self, struct ch_call *call, const v
     return blk__master_propose(master, command, blk__master_deadline(master, call), arena, &result);
 }
 
-static struct base_status serve_link(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS BASE_MUST_CHECK;
-static struct base_status serve_link(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_link(void *self, struct ch_call *call, const void *message,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_link(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(LinkRequest) *request = message;
@@ -233,7 +256,7 @@ static struct base_status serve_link(void *self, struct ch_call *call, const voi
     if (base_failed(status))
         return status;
     BLK_PB(Command) *command = BLK_NEW(arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_LINK;
     command->link = BLK_NEW(arena, LinkFile, link_file);
     command->link->existing = request->existing;
@@ -242,9 +265,10 @@ static struct base_status serve_link(void *self, struct ch_call *call, const voi
     return blk__master_propose(master, command, blk__master_deadline(master, call), arena, &result);
 }
 
-static struct base_status serve_delete(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status serve_delete(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status serve_delete(void *self, struct ch_call *call, const void *message,
+                                       void **reply) CH_WAITS BASE_MUST_CHECK;
+static struct base_status serve_delete(void *self, struct ch_call *call, const void *message,
+                                       void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(DeleteRequest) *request = message;
@@ -253,7 +277,7 @@ static struct base_status serve_delete(void *self, struct ch_call *call, const v
     if (base_failed(status))
         return status;
     BLK_PB(Command) *command = BLK_NEW(arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_DELETE;
     command->delete_ = BLK_NEW(arena, DeleteFile, delete_file);
     command->delete_->path = request->path;
@@ -283,7 +307,8 @@ static void register_handlers(struct blk__master *master, struct ch_server *serv
 static void master_free(struct blk__master *master)
 {
     struct blk__absence *absence, *next;
-    HASH_ITER(hh, master->absences, absence, next) {
+    HASH_ITER(hh, master->absences, absence, next)
+    {
         HASH_DEL(master->absences, absence);
         free(absence);
     }
@@ -293,8 +318,8 @@ static void master_free(struct blk__master *master)
     free(master);
 }
 
-struct base_status blk__master_open(struct ch_env *env, const struct blk__master_options *options, struct ch_server *server,
-                                    struct blk__master **out)
+struct base_status blk__master_open(struct ch_env *env, const struct blk__master_options *options,
+                                    struct ch_server *server, struct blk__master **out)
 {
     struct blk__master *master = calloc(1, sizeof *master);
     BASE_ASSERT(master);
@@ -305,9 +330,11 @@ struct base_status blk__master_open(struct ch_env *env, const struct blk__master
     ch_cond_init(&master->sweep_soon);
     master->commands = ch_counter(env, "blockmaster_commands", "", "changes proposed to the log");
     master->copies = ch_counter(env, "blockmaster_copies", "", "replicas made by repair");
-    master->at_risk = ch_gauge(env, "blockmaster_bytes_at_risk", "", "bytes of sealed blocks with fewer good replicas than wanted");
+    master->at_risk = ch_gauge(env, "blockmaster_bytes_at_risk", "",
+                               "bytes of sealed blocks with fewer good replicas than wanted");
     master->blocks_gauge = ch_gauge(env, "blockmaster_blocks", "", "blocks of all files");
-    struct con_log_options log_options = { .dir = master->dir, .snapshot_bytes_min = options->snapshot_bytes_min };
+    struct con_log_options log_options = { .dir = master->dir,
+                                           .snapshot_bytes_min = options->snapshot_bytes_min };
     struct con_machine machine = { machine_apply, machine_snapshot, machine_restore, 0, master };
     struct base_status status = con_log_open(env, &log_options, &machine, &master->log);
     if (base_failed(status)) {

@@ -15,7 +15,8 @@ struct blk__master_options {
     uint32_t copies_max;  /* running at once */
     uint64_t snapshot_bytes_min;
 };
-struct base_status blk__master_open(struct ch_env *env, const struct blk__master_options *options, struct ch_server *server,
+struct base_status blk__master_open(struct ch_env *env, const struct blk__master_options *options,
+                                    struct ch_server *server,
                                     struct blk__master **out) CH_WAITS BASE_MUST_CHECK;
 void blk__master_close(struct blk__master *master) CH_WAITS;
 

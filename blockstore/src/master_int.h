@@ -49,36 +49,44 @@ struct blk__master {
 };
 
 /* Through the log. A failed Result comes back as its status. `change` is filled but for now_us. */
-struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Command) * command, ch_time deadline,
-                                       struct base_arena *arena, BLK_PB(Result) * *result) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Command) * command,
+                                       ch_time deadline, struct base_arena *arena,
+                                       BLK_PB(Result) * *result) CH_WAITS BASE_MUST_CHECK;
 /* May this member answer from its state. */
-struct base_status blk__master_barrier(struct blk__master *master, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__master_barrier(struct blk__master *master,
+                                       ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 ch_time blk__master_deadline(struct blk__master *master, struct ch_call *call);
-BLK_PB(Block) * blk__master_block(struct blk__master *master, struct base_arena *arena, const struct blk__file *file, size_t i);
+BLK_PB(Block) * blk__master_block(struct blk__master *master, struct base_arena *arena,
+                                  const struct blk__file *file, size_t i);
 /* Candidates for a new replica of `block` (NULL: of a new block). */
-struct blk__candidate *blk__master_candidates(struct blk__master *master, const struct blk__block *block, const uint64_t *avoid,
-                                              size_t avoid_count, struct base_arena *arena, size_t *count);
+struct blk__candidate *blk__master_candidates(struct blk__master *master,
+                                              const struct blk__block *block, const uint64_t *avoid,
+                                              size_t avoid_count, struct base_arena *arena,
+                                              size_t *count);
 void blk__master_sweep_soon(struct blk__master *master);
 
 /* master_open.c */
-struct base_status blk__serve_open_append(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-struct base_status blk__serve_extend(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS BASE_MUST_CHECK;
-struct base_status blk__serve_seal(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_open_append(void *self, struct ch_call *call, const void *request,
+                                          void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_extend(void *self, struct ch_call *call, const void *request,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_seal(void *self, struct ch_call *call, const void *request,
+                                   void **reply) CH_WAITS BASE_MUST_CHECK;
 /* master_recover.c: fences and ends every unsealed block of a file under `epoch`. */
-struct base_status blk__master_recover(struct blk__master *master, uint64_t file, uint64_t epoch, bool seal_file,
-                                       ch_time deadline, uint64_t *length) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__master_recover(struct blk__master *master, uint64_t file, uint64_t epoch,
+                                       bool seal_file, ch_time deadline,
+                                       uint64_t *length) CH_WAITS BASE_MUST_CHECK;
 /* master_servers.c */
-struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
-struct base_status blk__serve_status(void *self, struct ch_call *call, const void *request, void **reply) CH_WAITS
-    BASE_MUST_CHECK;
+struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const void *request,
+                                        void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const void *request,
+                                         void **reply) CH_WAITS BASE_MUST_CHECK;
+struct base_status blk__serve_status(void *self, struct ch_call *call, const void *request,
+                                     void **reply) CH_WAITS BASE_MUST_CHECK;
 /* What a reported replica must do, by the state: nothing, seal, or go. */
 enum blk__order { BLK_ORDER_NONE, BLK_ORDER_SEAL, BLK_ORDER_REMOVE };
-enum blk__order blk__master_judge(const struct blk__master *master, uint64_t server, const struct blk__report *report,
-                                  uint64_t *length);
+enum blk__order blk__master_judge(const struct blk__master *master, uint64_t server,
+                                  const struct blk__report *report, uint64_t *length);
 /* master_repair.c: the fiber */
 void blk__repair_main(void *self);
 void blk__master_find_open(struct blk__master *master);

@@ -1,13 +1,14 @@
-/* master_recover.c: ending the blocks of a file whose writer is gone, so that every acknowledged byte is in the file and no
- * other writer can add one.
+/* master_recover.c: ending the blocks of a file whose writer is gone, so that every acknowledged
+ * byte is in the file and no other writer can add one.
  *
  * Happy path (the epoch is taken already, so the master refuses the old writer):
- *   1. Fence every replica of every unsealed block, side by side. Of a block with n replicas and quorum q, n-q+1 must have
- *      answered: then no append of the old writer can be acknowledged any more, and one of those that answered has every
- *      byte that was.
- *   2. blk__recovery_plan: where the file ends, and how much of each block that makes.
- *   3. Bring more of those that answered up to that length, until q (or all that answered) have it.
- *   4. SealTail through the log, under the epoch: the first to get there decides; one of an older epoch changes nothing.
+ * 1. Fence every replica of every unsealed block, side by side. Of a block with n replicas and
+ *    quorum q, n-q+1 must have answered: then no append of the old writer can be acknowledged any
+ *    more, and one of those that answered has every byte that was.
+ * 2. blk__recovery_plan: where the file ends, and how much of each block that makes.
+ * 3. Bring more of those that answered up to that length, until q (or all that answered) have it.
+ * 4. SealTail through the log, under the epoch: the first to get there decides; one of an older
+ *    epoch changes nothing.
  * Failure: too few answer: UNAVAILABLE; the fences stay, and the next open goes on from there. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -56,14 +57,16 @@ static void add_call(struct recover *r, uint64_t server, char *address)
     r->calls[r->call_count++] = (struct fence_call){ r, server, address };
 }
 
-static struct base_status read_tail(struct recover *r, uint64_t *start, uint64_t *length) BASE_MUST_CHECK;
+static struct base_status read_tail(struct recover *r, uint64_t *start,
+                                    uint64_t *length) BASE_MUST_CHECK;
 static struct base_status read_tail(struct recover *r, uint64_t *start, uint64_t *length)
 {
     const struct blk__file *file = blk__state_file(&r->master->state, r->file);
     if (!file)
         return base_status_make(BASE_NOT_FOUND, "file %" PRIu64 " was deleted", r->file);
     if (file->epoch != r->epoch)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file %" PRIu64 " was opened by another", r->file);
+        return base_status_make(BASE_FAILED_PRECONDITION, "file %" PRIu64 " was opened by another",
+                                r->file);
     *start = *length = file->length;
     for (size_t i = file->sealed_count; i < file->block_count; i++) {
         struct tail *t = &r->tails[r->tail_count++];
@@ -72,7 +75,8 @@ static struct base_status read_tail(struct recover *r, uint64_t *start, uint64_t
         t->count = block->replica_count;
         t->quorum = file->quorum < t->count ? file->quorum : t->count;
         for (size_t k = 0; k < t->count; k++) {
-            const struct blk__server *s = blk__state_server(&r->master->state, block->replicas[k].server);
+            const struct blk__server *s =
+                blk__state_server(&r->master->state, block->replicas[k].server);
             t->replicas[k].server = block->replicas[k].server;
             t->replicas[k].address = base_arena_strdup(&r->arena, s ? s->address : "");
             if (s)
@@ -115,8 +119,9 @@ static void fence_one(void *arg)
                 request->blocks[request->n_blocks++] = r->tails[i].block;
     struct ch_call_options options = { .deadline = r->deadline, .wait_for_ready = true };
     void *reply;
-    struct base_status status = ch_client_call(blk__peer(r->master->peers, base_bytes_str(call->address)), BLK_SERVER(FENCE),
-                                               request, &options, &arena, &reply);
+    struct base_status status =
+        ch_client_call(blk__peer(r->master->peers, base_bytes_str(call->address)),
+                       BLK_SERVER(FENCE), request, &options, &arena, &reply);
     if (!base_failed(status)) {
         const BLK_PB(FenceReply) *fence = reply;
         for (size_t i = 0; i < fence->n_replicas; i++)
@@ -150,9 +155,11 @@ static struct base_status fence_all(struct recover *r)
         status = ch_gate_spawn_inherit(&gate, "fence", fence_one, &r->calls[i]);
     ch_time until = r->deadline;
     while (!base_failed(status) && r->calls_over < r->call_count) {
-        if (!too_few(r) && until == r->deadline) /* the rest gets a moment: more answers, less to fill */
+        if (!too_few(r) &&
+            until == r->deadline) /* the rest gets a moment: more answers, less to fill */
             until = ch_in(r->master->env, GRACE_MS * CH_MS);
-        enum ch_outcome outcome = ch_cond_wait(&r->changed, until < r->deadline ? until : r->deadline);
+        enum ch_outcome outcome =
+            ch_cond_wait(&r->changed, until < r->deadline ? until : r->deadline);
         if (outcome == CH_TIMEOUT)
             break;
         if (outcome != CH_OK)
@@ -161,16 +168,19 @@ static struct base_status fence_all(struct recover *r)
     ch_gate_stop(&gate);
     const struct tail *few = too_few(r);
     if (!base_failed(status) && r->superseded)
-        status = base_status_make(BASE_FAILED_PRECONDITION, "file %" PRIu64 " was opened by another", r->file);
+        status = base_status_make(BASE_FAILED_PRECONDITION,
+                                  "file %" PRIu64 " was opened by another", r->file);
     if (!base_failed(status) && few)
-        status = base_status_make(BASE_UNAVAILABLE, "block %" PRIu64 ": %zu of its %zu servers answer, %zu are needed",
-                                  few->block, few->answered, few->count, few->count - few->quorum + 1);
+        status = base_status_make(
+            BASE_UNAVAILABLE, "block %" PRIu64 ": %zu of its %zu servers answer, %zu are needed",
+            few->block, few->answered, few->count, few->count - few->quorum + 1);
     return status;
 }
 
 /* ---- 2: the plan ---- */
 
-static struct base_status plan(struct recover *r, uint64_t start, struct blk__tail_block *blocks) BASE_MUST_CHECK;
+static struct base_status plan(struct recover *r, uint64_t start,
+                               struct blk__tail_block *blocks) BASE_MUST_CHECK;
 static struct base_status plan(struct recover *r, uint64_t start, struct blk__tail_block *blocks)
 {
     for (size_t i = 0; i < r->tail_count; i++) {
@@ -178,29 +188,34 @@ static struct base_status plan(struct recover *r, uint64_t start, struct blk__ta
         blocks[i] = (struct blk__tail_block){ .has_start = i == 0, .start = start };
         for (size_t k = 0; k < t->count; k++) {
             struct tail_replica *replica = &t->replicas[k];
-            ch_debug(r->master->env, "file %" PRIu64 " epoch %" PRIu64 ": block %" PRIu64 " at %s: %s, %" PRIu64 " bytes from %" PRIu64,
-                     r->file, r->epoch, t->block, replica->address, replica->answered ? "fenced" : "no answer", replica->length,
-                     replica->start);
+            ch_debug(r->master->env,
+                     "file %" PRIu64 " epoch %" PRIu64 ": block %" PRIu64 " at %s: %s, %" PRIu64
+                     " bytes from %" PRIu64,
+                     r->file, r->epoch, t->block, replica->address,
+                     replica->answered ? "fenced" : "no answer", replica->length, replica->start);
             if (!replica->answered || replica->length == 0)
                 continue;
             if (blocks[i].has_start && replica->start != blocks[i].start)
-                return base_status_make(BASE_INTERNAL, "block %" PRIu64 " begins at %" PRIu64 " and at %" PRIu64, t->block,
-                                        blocks[i].start, replica->start);
+                return base_status_make(BASE_INTERNAL,
+                                        "block %" PRIu64 " begins at %" PRIu64 " and at %" PRIu64,
+                                        t->block, blocks[i].start, replica->start);
             blocks[i].has_start = true;
             blocks[i].start = replica->start;
             blocks[i].most = replica->length > blocks[i].most ? replica->length : blocks[i].most;
         }
     }
     if (!blk__recovery_plan(blocks, r->tail_count))
-        return base_status_make(BASE_INTERNAL, "the last blocks of file %" PRIu64 " do not join", r->file);
+        return base_status_make(BASE_INTERNAL, "the last blocks of file %" PRIu64 " do not join",
+                                r->file);
     return BASE_STATUS_OK;
 }
 
 /* ---- 3: filling ---- */
 
-static struct base_status fill_one(struct recover *r, struct tail *t, size_t to, const struct blk__tail_block *planned) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status fill_one(struct recover *r, struct tail *t, size_t to, const struct blk__tail_block *planned)
+static struct base_status fill_one(struct recover *r, struct tail *t, size_t to,
+                                   const struct blk__tail_block *planned) CH_WAITS BASE_MUST_CHECK;
+static struct base_status fill_one(struct recover *r, struct tail *t, size_t to,
+                                   const struct blk__tail_block *planned)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -218,16 +233,19 @@ static struct base_status fill_one(struct recover *r, struct tail *t, size_t to,
         options.deadline = r->deadline;
     void *reply;
     struct base_status status =
-        ch_client_call(blk__peer(r->master->peers, base_bytes_str(t->replicas[to].address)), BLK_SERVER(FILL), request, &options,
-                       &arena, &reply);
+        ch_client_call(blk__peer(r->master->peers, base_bytes_str(t->replicas[to].address)),
+                       BLK_SERVER(FILL), request, &options, &arena, &reply);
     if (!base_failed(status))
         t->replicas[to].length = planned->length;
     base_arena_free(&arena);
-    return base_status_wrap(status, "fill block %" PRIu64 " at %s", t->block, t->replicas[to].address);
+    return base_status_wrap(status, "fill block %" PRIu64 " at %s", t->block,
+                            t->replicas[to].address);
 }
 
-static struct base_status fill(struct recover *r, struct tail *t, const struct blk__tail_block *planned) CH_WAITS BASE_MUST_CHECK;
-static struct base_status fill(struct recover *r, struct tail *t, const struct blk__tail_block *planned)
+static struct base_status fill(struct recover *r, struct tail *t,
+                               const struct blk__tail_block *planned) CH_WAITS BASE_MUST_CHECK;
+static struct base_status fill(struct recover *r, struct tail *t,
+                               const struct blk__tail_block *planned)
 {
     size_t have = 0, want = t->quorum < t->answered ? t->quorum : t->answered;
     struct base_status last = BASE_STATUS_OK;
@@ -247,13 +265,14 @@ static struct base_status fill(struct recover *r, struct tail *t, const struct b
 
 /* ---- 4: the decision ---- */
 
-static struct base_status seal_tail(struct recover *r, const struct blk__tail_block *blocks, bool seal_file, uint64_t *length)
-    CH_WAITS BASE_MUST_CHECK;
-static struct base_status seal_tail(struct recover *r, const struct blk__tail_block *blocks, bool seal_file, uint64_t *length)
+static struct base_status seal_tail(struct recover *r, const struct blk__tail_block *blocks,
+                                    bool seal_file, uint64_t *length) CH_WAITS BASE_MUST_CHECK;
+static struct base_status seal_tail(struct recover *r, const struct blk__tail_block *blocks,
+                                    bool seal_file, uint64_t *length)
 {
     BLK_PB(Command) *command = BLK_NEW(&r->arena, Command, command);
     BLK_PB(SealTail) *seal = BLK_NEW(&r->arena, SealTail, seal_tail);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_SEAL_TAIL;
     command->seal_tail = seal;
     seal->file = r->file;
@@ -266,14 +285,15 @@ static struct base_status seal_tail(struct recover *r, const struct blk__tail_bl
         seal->ends[i]->length = blocks[i].length;
     }
     seal->n_ends = r->tail_count;
-    struct base_status status = blk__master_propose(r->master, command, r->deadline, &r->arena, &result);
+    struct base_status status =
+        blk__master_propose(r->master, command, r->deadline, &r->arena, &result);
     if (!base_failed(status))
         *length = result->length;
     return status;
 }
 
-struct base_status blk__master_recover(struct blk__master *master, uint64_t file, uint64_t epoch, bool seal_file,
-                                       ch_time deadline, uint64_t *length)
+struct base_status blk__master_recover(struct blk__master *master, uint64_t file, uint64_t epoch,
+                                       bool seal_file, ch_time deadline, uint64_t *length)
 {
     struct recover *r = calloc(1, sizeof *r);
     BASE_ASSERT(r);

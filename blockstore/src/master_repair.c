@@ -1,11 +1,12 @@
-/* master_repair.c: the sweep over all sealed blocks: new replicas for those that lack some, useless ones off the list, deleted
- * files' blocks freed, servers' leftovers found.
+/* master_repair.c: the sweep over all sealed blocks: new replicas for those that lack some, useless
+ * ones off the list, deleted files' blocks freed, servers' leftovers found.
  *
  * Invariants:
- * 1. A replica joins a block's list after its bytes are durable on its server; it leaves only as blk__repair_decide says.
+ * 1. A replica joins a block's list after its bytes are durable on its server; it leaves only as
+ * blk__repair_decide says.
  * 2. Blocks with the fewest good replicas are copied first; at most copies_max at once.
- * 3. What a server holds and the state does not list is only noted here; the order is given by blk__serve_heartbeat, which
- *    looks again. */
+ * 3. What a server holds and the state does not list is only noted here; the order is given by
+ * blk__serve_heartbeat, which looks again. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -53,7 +54,7 @@ static struct base_status list_replica(struct copy_job *job) CH_WAITS BASE_MUST_
 static struct base_status list_replica(struct copy_job *job)
 {
     BLK_PB(Command) *command = BLK_NEW(&job->arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_CHANGE_REPLICAS;
     command->change_replicas = BLK_NEW(&job->arena, ChangeReplicas, change_replicas);
     command->change_replicas->block = job->mark.block;
@@ -69,13 +70,14 @@ static void copy_main(void *arg)
     struct blk__master *master = job->master;
     struct ch_call_options options = { .deadline = ch_in(master->env, COPY_MS * CH_MS) };
     void *reply;
-    struct base_status status = ch_client_call(blk__peer(master->peers, job->target), BLK_SERVER(COPY), &job->request, &options,
-                                               &job->arena, &reply);
+    struct base_status status =
+        ch_client_call(blk__peer(master->peers, job->target), BLK_SERVER(COPY), &job->request,
+                       &options, &job->arena, &reply);
     if (!base_failed(status))
         status = list_replica(job);
     if (base_failed(status)) {
-        ch_warn(master->env, "copy block %" PRIu64 " to %.*s: %s", job->mark.block, BASE_FMT(job->target),
-                base_status_text(&status));
+        ch_warn(master->env, "copy block %" PRIu64 " to %.*s: %s", job->mark.block,
+                BASE_FMT(job->target), base_status_text(&status));
         base_status_free(&status);
     } else {
         master->copies_done++;
@@ -109,14 +111,16 @@ static bool absent_long(struct blk__master *master, uint64_t block, uint64_t ser
     return heard->beats >= absence->beats + ABSENT_BEATS;
 }
 
-static size_t view_block(struct blk__master *master, const struct blk__block *block, struct blk__repair_view *views)
+static size_t view_block(struct blk__master *master, const struct blk__block *block,
+                         struct blk__repair_view *views)
 {
     ch_time now = ch_now(master->env);
     for (uint32_t i = 0; i < block->replica_count; i++) {
         bool absent;
         views[i].server = block->replicas[i].server;
-        views[i].standing = blk__soft_standing(&master->soft, views[i].server, block->id, block->length,
-                                               block->replicas[i].generation, now, &absent);
+        views[i].standing =
+            blk__soft_standing(&master->soft, views[i].server, block->id, block->length,
+                               block->replicas[i].generation, now, &absent);
         if (absent && absent_long(master, block->id, views[i].server))
             views[i].standing = BLK_BROKEN;
     }
@@ -134,20 +138,23 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     struct copy_job *job = calloc(1, sizeof *job);
     BASE_ASSERT(job);
     job->master = master;
-    struct blk__candidate *candidates = blk__master_candidates(master, block, 0, 0, &job->arena, &candidate_count);
+    struct blk__candidate *candidates =
+        blk__master_candidates(master, block, 0, 0, &job->arena, &candidate_count);
     strata__blockstore__v1__copy_request__init(&job->request);
     job->request.sources = BASE_NEW_ARRAY(&job->arena, ProtobufCBinaryData, n);
     for (size_t i = 0; i < n; i++) {
         const struct blk__server *s = blk__state_server(&master->state, views[i].server);
         if (views[i].standing == BLK_GOOD && s)
-            job->request.sources[job->request.n_sources++] = ch_data_str(base_arena_strdup(&job->arena, s->address));
+            job->request.sources[job->request.n_sources++] =
+                ch_data_str(base_arena_strdup(&job->arena, s->address));
         for (size_t k = 0; k < candidate_count; k++)
             if (candidates[k].server == views[i].server && views[i].standing != BLK_BROKEN)
                 candidates[k].taken = true;
     }
     uint64_t target;
     if (job->request.n_sources == 0 ||
-        blk__placement_choose(candidates, candidate_count, 1, 1, ch_random(master->env), &target) == 0) {
+        blk__placement_choose(candidates, candidate_count, 1, 1, ch_random(master->env), &target) ==
+            0) {
         base_arena_free(&job->arena);
         free(job);
         return false;
@@ -161,7 +168,8 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     job->request.start = start;
     job->request.length = block->length;
     job->request.generation = ++master->generation;
-    job->target = base_bytes_str(base_arena_strdup(&job->arena, blk__state_server(&master->state, target)->address));
+    job->target = base_bytes_str(
+        base_arena_strdup(&job->arena, blk__state_server(&master->state, target)->address));
     struct blk__copying *mark = &job->mark;
     HASH_ADD_KEYPTR(hh, master->copying, &mark->block, sizeof(struct pair), mark);
     master->copies_running++;
@@ -177,13 +185,15 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     return true;
 }
 
-static struct base_status remove_replica(struct blk__master *master, uint64_t block, uint64_t server) CH_WAITS BASE_MUST_CHECK;
-static struct base_status remove_replica(struct blk__master *master, uint64_t block, uint64_t server)
+static struct base_status remove_replica(struct blk__master *master, uint64_t block,
+                                         uint64_t server) CH_WAITS BASE_MUST_CHECK;
+static struct base_status remove_replica(struct blk__master *master, uint64_t block,
+                                         uint64_t server)
 {
     struct base_arena arena;
     base_arena_init(&arena);
     BLK_PB(Command) *command = BLK_NEW(&arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_CHANGE_REPLICAS;
     command->change_replicas = BLK_NEW(&arena, ChangeReplicas, change_replicas);
     command->change_replicas->block = block;
@@ -211,7 +221,8 @@ struct sweep {
 static int fewest_first(const void *a, const void *b)
 {
     const struct wanted_copy *x = a, *y = b;
-    return x->good != y->good ? (x->good > y->good) - (x->good < y->good) : (x->block > y->block) - (x->block < y->block);
+    return x->good != y->good ? (x->good > y->good) - (x->good < y->good)
+                              : (x->block > y->block) - (x->block < y->block);
 }
 
 static void sweep_block(struct blk__master *master, struct sweep *sweep, uint64_t id) CH_WAITS;
@@ -232,7 +243,8 @@ static void sweep_block(struct blk__master *master, struct sweep *sweep, uint64_
         ch_warn(master->env, "block %" PRIu64 " has no good replica on a live server", id);
     if (step.kind == BLK_REPAIR_ADD)
         sweep->copies[sweep->copy_count++] = (struct wanted_copy){ id, step.good };
-    if (step.kind == BLK_REPAIR_REMOVE && sweep->removes < REMOVES_MAX && !copying_block(master, id)) {
+    if (step.kind == BLK_REPAIR_REMOVE && sweep->removes < REMOVES_MAX &&
+        !copying_block(master, id)) {
         sweep->removes++;
         struct base_status status = remove_replica(master, id, step.remove);
         if (base_failed(status) && !ch_cancelled())
@@ -250,7 +262,8 @@ static void sweep_server(struct blk__master *master, uint64_t server)
     if (!heard)
         return;
     heard->recheck_count = 0;
-    HASH_ITER(hh, heard->reports, report, next) {
+    HASH_ITER(hh, heard->reports, report, next)
+    {
         if (heard->recheck_count >= RECHECK_MAX)
             break;
         if (blk__master_judge(master, server, report, &length) == BLK_ORDER_NONE)
@@ -278,18 +291,20 @@ static void purge(struct blk__master *master)
     struct base_arena arena;
     base_arena_init(&arena);
     BLK_PB(Command) *command = BLK_NEW(&arena, Command, command);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_PURGE;
     command->purge = BLK_NEW(&arena, PurgeFiles, purge_files);
     command->purge->before_us = before;
-    base_status_drop(blk__master_propose(master, command, CH_NEVER, &arena, &result)); /* the next sweep tries again */
+    base_status_drop(blk__master_propose(master, command, CH_NEVER, &arena,
+                                         &result)); /* the next sweep tries again */
     base_arena_free(&arena);
 }
 
 static void forget_absences(struct blk__master *master)
 {
     struct blk__absence *absence, *next;
-    HASH_ITER(hh, master->absences, absence, next) {
+    HASH_ITER(hh, master->absences, absence, next)
+    {
         if (absence->sweep != master->sweeps) {
             HASH_DEL(master->absences, absence);
             free(absence);
@@ -335,7 +350,9 @@ static void sweep_all(struct blk__master *master)
         sweep_block(master, &sweep, sweep.ids[i]);
     }
     qsort(sweep.copies, sweep.copy_count, sizeof *sweep.copies, fewest_first);
-    for (size_t i = 0; i < sweep.copy_count && master->copies_running < master->options.copies_max && !ch_cancelled(); i++)
+    for (size_t i = 0; i < sweep.copy_count &&
+                       master->copies_running < master->options.copies_max && !ch_cancelled();
+         i++)
         start_copy(master, sweep.copies[i].block);
     uint64_t ids[256];
     for (const struct blk__server *s = master->state.servers; s && servers < 256; s = s->hh.next)

@@ -1,7 +1,8 @@
 /* master_servers.c: what blockservers tell, what they are told, and the state of the whole store.
  *
- * Invariant: a server is told to give a replica up only when the state, as of a barrier after its report came, does not list
- * that very replica (block, server, generation), and no copy to it is in flight. */
+ * Invariant: a server is told to give a replica up only when the state, as of a barrier after its
+ * report came, does not list that very replica (block, server, generation), and no copy to it is in
+ * flight. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -11,26 +12,29 @@ enum { ORDERS_MAX = 1000 };
 
 /* ---- orders ---- */
 
-enum blk__order blk__master_judge(const struct blk__master *master, uint64_t server, const struct blk__report *report,
-                                  uint64_t *length)
+enum blk__order blk__master_judge(const struct blk__master *master, uint64_t server,
+                                  const struct blk__report *report, uint64_t *length)
 {
     const struct blk__block *block = blk__state_block(&master->state, report->block);
     if (!block) /* an id beyond next_block would be of another history: not touched */
         return report->block < master->state.next_block ? BLK_ORDER_REMOVE : BLK_ORDER_NONE;
     int at = blk__replica_of(block, server);
     if (at < 0 || block->replicas[at].generation != report->generation)
-        return blk__master_is_copying(master, report->block, server) ? BLK_ORDER_NONE : BLK_ORDER_REMOVE;
+        return blk__master_is_copying(master, report->block, server) ? BLK_ORDER_NONE
+                                                                     : BLK_ORDER_REMOVE;
     *length = block->length;
-    return block->sealed && !report->sealed && !report->bad && report->short_of != block->length ? BLK_ORDER_SEAL
-                                                                                                : BLK_ORDER_NONE;
+    return block->sealed && !report->sealed && !report->bad && report->short_of != block->length
+               ? BLK_ORDER_SEAL
+               : BLK_ORDER_NONE;
 }
 
-static void give_order(struct blk__master *master, const struct blk__heard *heard, uint64_t block, BLK_PB(HeartbeatReply) * out,
-                       struct base_arena *arena)
+static void give_order(struct blk__master *master, const struct blk__heard *heard, uint64_t block,
+                       BLK_PB(HeartbeatReply) * out, struct base_arena *arena)
 {
     const struct blk__report *report = blk__soft_report(heard, block);
     uint64_t length = 0;
-    enum blk__order order = report ? blk__master_judge(master, heard->server, report, &length) : BLK_ORDER_NONE;
+    enum blk__order order =
+        report ? blk__master_judge(master, heard->server, report, &length) : BLK_ORDER_NONE;
     if (order == BLK_ORDER_REMOVE) {
         BLK_PB(ReplicaRemove) *remove = BLK_NEW(arena, ReplicaRemove, replica_remove);
         remove->block = block;
@@ -44,8 +48,9 @@ static void give_order(struct blk__master *master, const struct blk__heard *hear
     }
 }
 
-static void give_orders(struct blk__master *master, struct blk__heard *heard, const BLK_PB(HeartbeatRequest) * request,
-                        BLK_PB(HeartbeatReply) * out, struct base_arena *arena)
+static void give_orders(struct blk__master *master, struct blk__heard *heard,
+                        const BLK_PB(HeartbeatRequest) * request, BLK_PB(HeartbeatReply) * out,
+                        struct base_arena *arena)
 {
     size_t recheck = heard->recheck_count < ORDERS_MAX ? heard->recheck_count : ORDERS_MAX;
     out->remove = BASE_NEW_ARRAY(arena, BLK_PB(ReplicaRemove) *, recheck + request->n_replicas);
@@ -69,35 +74,39 @@ static bool known(const struct blk__master *master, const BLK_PB(HeartbeatReques
            base_bytes_eq_str(ch_bytes_of(request->zone), s->zone);
 }
 
-static struct base_status introduce(struct blk__master *master, const BLK_PB(HeartbeatRequest) * request, ch_time deadline,
+static struct base_status introduce(struct blk__master *master,
+                                    const BLK_PB(HeartbeatRequest) * request, ch_time deadline,
                                     struct base_arena *arena) CH_WAITS BASE_MUST_CHECK;
-static struct base_status introduce(struct blk__master *master, const BLK_PB(HeartbeatRequest) * request, ch_time deadline,
+static struct base_status introduce(struct blk__master *master,
+                                    const BLK_PB(HeartbeatRequest) * request, ch_time deadline,
                                     struct base_arena *arena)
 {
     BLK_PB(Command) *command = BLK_NEW(arena, Command, command);
     BLK_PB(SetServer) *set = BLK_NEW(arena, SetServer, set_server);
-    BLK_PB(Result) *result;
+    BLK_PB(Result) * result;
     command->change_case = STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_SET_SERVER;
     command->set_server = set;
     set->server = request->server;
     set->address = request->address;
     set->machine = request->machine;
     set->zone = request->zone;
-    ch_info(master->env, "blockserver %016" PRIx64 " is at %.*s (machine %.*s, zone %.*s)", request->server,
-            BASE_FMT(ch_bytes_of(request->address)), BASE_FMT(ch_bytes_of(request->machine)),
-            BASE_FMT(ch_bytes_of(request->zone)));
+    ch_info(master->env, "blockserver %016" PRIx64 " is at %.*s (machine %.*s, zone %.*s)",
+            request->server, BASE_FMT(ch_bytes_of(request->address)),
+            BASE_FMT(ch_bytes_of(request->machine)), BASE_FMT(ch_bytes_of(request->zone)));
     return blk__master_propose(master, command, deadline, arena, &result);
 }
 
-struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const void *message, void **reply)
+struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const void *message,
+                                        void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(HeartbeatRequest) *request = message;
     struct base_arena *arena = ch_call_arena(call);
     ch_time deadline = blk__master_deadline(master, call);
-    if (request->server == 0 || request->address.len == 0 || request->address.len > 256 || request->machine.len > 256 ||
-        request->zone.len > 256)
-        return base_status_make(BASE_INVALID_ARGUMENT, "a heartbeat without a server id or with a bad address");
+    if (request->server == 0 || request->address.len == 0 || request->address.len > 256 ||
+        request->machine.len > 256 || request->zone.len > 256)
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "a heartbeat without a server id or with a bad address");
     struct base_status status = BASE_STATUS_OK;
     if (!known(master, request))
         status = introduce(master, request, deadline, arena);
@@ -117,12 +126,13 @@ struct base_status blk__serve_heartbeat(void *self, struct ch_call *call, const 
     return BASE_STATUS_OK;
 }
 
-struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const void *message, void **reply)
+struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const void *message,
+                                         void **reply)
 {
     struct blk__master *master = self;
     const BLK_PB(ReportBadRequest) *request = message;
-    ch_info(master->env, "block %" PRIu64 " on server %016" PRIx64 " is said to be bad: %.*s", request->block, request->server,
-            BASE_FMT(ch_bytes_of(request->reason)));
+    ch_info(master->env, "block %" PRIu64 " on server %016" PRIx64 " is said to be bad: %.*s",
+            request->block, request->server, BASE_FMT(ch_bytes_of(request->reason)));
     /* Its server found out by the same read, and tells by itself; a hint alone removes nothing. */
     blk__master_sweep_soon(master);
     *reply = BLK_NEW(ch_call_arena(call), ReportBadReply, report_bad_reply);
@@ -131,7 +141,8 @@ struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const
 
 /* ---- status ---- */
 
-static BLK_PB(ServerStatus) * server_status(struct blk__master *master, struct base_arena *arena, const struct blk__server *s)
+static BLK_PB(ServerStatus) *
+    server_status(struct blk__master *master, struct base_arena *arena, const struct blk__server *s)
 {
     BLK_PB(ServerStatus) *out = BLK_NEW(arena, ServerStatus, server_status);
     const struct blk__heard *heard = blk__soft_find(&master->soft, s->id);
@@ -152,7 +163,8 @@ static BLK_PB(ServerStatus) * server_status(struct blk__master *master, struct b
     return out;
 }
 
-struct base_status blk__serve_status(void *self, struct ch_call *call, const void *message, void **reply)
+struct base_status blk__serve_status(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct blk__master *master = self;
     struct base_arena *arena = ch_call_arena(call);
@@ -170,7 +182,8 @@ struct base_status blk__serve_status(void *self, struct ch_call *call, const voi
         out->blocks_unsealed += file->block_count - file->sealed_count;
         out->bytes += file->length;
     }
-    out->blocks_by_replicas = base_arena_memdup(arena, master->by_replicas, sizeof master->by_replicas);
+    out->blocks_by_replicas =
+        base_arena_memdup(arena, master->by_replicas, sizeof master->by_replicas);
     out->n_blocks_by_replicas = BLK_REPLICAS_MAX + 1;
     size_t least = 0;
     while (least < BLK_REPLICAS_MAX && master->by_replicas[least] == 0)
@@ -179,7 +192,8 @@ struct base_status blk__serve_status(void *self, struct ch_call *call, const voi
     out->replicas_wanted = master->replicas_wanted;
     out->replicas_held = master->replicas_held;
     out->bytes_at_risk = master->bytes_at_risk;
-    out->at_risk_ms = master->bytes_at_risk ? (ch_now(master->env) - master->at_risk_since) / CH_MS : 0;
+    out->at_risk_ms =
+        master->bytes_at_risk ? (ch_now(master->env) - master->at_risk_since) / CH_MS : 0;
     out->copies_running = master->copies_running;
     out->copies_done = master->copies_done;
     *reply = out;

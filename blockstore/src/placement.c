@@ -2,10 +2,11 @@
  *
  * Invariants:
  * 1. No server twice; none that is not usable; none that is `taken`.
- * 2. No two replicas on one machine while a usable server on an unused machine is left (avoided ones not counted unless
- *    needed for `least`); the same for zones, after machines.
+ * 2. No two replicas on one machine while a usable server on an unused machine is left (avoided
+ * ones not counted unless needed for `least`); the same for zones, after machines.
  * 3. The same input gives the same choice.
- * Greedy, one replica at a time: the set is small, and each step's rule can be said in a sentence. */
+ * Greedy, one replica at a time: the set is small, and each step's rule can be said in a sentence.
+ */
 #include "placement.h"
 
 #include <string.h>
@@ -42,16 +43,18 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 33;
 }
 
-/* Lower is better. In parts of 1/1000 full, plus a little for each stream open, plus a seeded jitter of the same size: a
- * server that is slightly emptier is not given everything. */
+/* Lower is better. In parts of 1/1000 full, plus a little for each stream open, plus a seeded
+ * jitter of the same size: a server that is slightly emptier is not given everything. */
 static uint64_t cost_of(const struct blk__candidate *c, uint64_t random)
 {
-    uint64_t full = c->bytes_total >= c->bytes_free && c->bytes_total ? 1000 - c->bytes_free * 1000 / c->bytes_total : 500;
+    uint64_t full = c->bytes_total >= c->bytes_free && c->bytes_total
+                        ? 1000 - c->bytes_free * 1000 / c->bytes_total
+                        : 500;
     return full / 50 * 100 + (uint64_t)c->load * 20 + mix(random ^ c->server) % 200;
 }
 
-static bool better(const struct blk__candidate *a, const struct blk__candidate *b, const struct used *used, size_t n,
-                   uint64_t random)
+static bool better(const struct blk__candidate *a, const struct blk__candidate *b,
+                   const struct used *used, size_t n, uint64_t random)
 {
     size_t am = count_machine(used, n, a->machine), bm = count_machine(used, n, b->machine);
     if (am != bm)
@@ -63,8 +66,8 @@ static bool better(const struct blk__candidate *a, const struct blk__candidate *
     return ac != bc ? ac < bc : a->server < b->server;
 }
 
-size_t blk__placement_choose(const struct blk__candidate *candidates, size_t count, size_t wanted, size_t least,
-                             uint64_t random, uint64_t *chosen)
+size_t blk__placement_choose(const struct blk__candidate *candidates, size_t count, size_t wanted,
+                             size_t least, uint64_t random, uint64_t *chosen)
 {
     struct used used[USED_MAX];
     size_t n = 0, got = 0;
@@ -81,7 +84,8 @@ size_t blk__placement_choose(const struct blk__candidate *candidates, size_t cou
                 again = again || chosen[k] == c->server;
             if (again)
                 continue;
-            if (!best || c->avoid < best->avoid || (best->avoid == c->avoid && better(c, best, used, n, random)))
+            if (!best || c->avoid < best->avoid ||
+                (best->avoid == c->avoid && better(c, best, used, n, random)))
                 best = c;
         }
         if (!best)

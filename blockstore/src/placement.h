@@ -16,10 +16,11 @@ struct blk__candidate {
     bool taken;     /* holds a replica already: its machine and zone count, it is not chosen */
 };
 
-/* Chooses up to `wanted` servers into `chosen`; stops short of it rather than use an avoided one once `least` are chosen.
- * Returns how many; fewer than `least` when the cell has not got them. First different machines, then different zones, then the
- * emptier and less loaded; `random` breaks ties so that load spreads. */
-size_t blk__placement_choose(const struct blk__candidate *candidates, size_t count, size_t wanted, size_t least,
-                             uint64_t random, uint64_t *chosen);
+/* Chooses up to `wanted` servers into `chosen`; stops short of it rather than use an avoided one
+ * once `least` are chosen. Returns how many; fewer than `least` when the cell has not got them.
+ * First different machines, then different zones, then the emptier and less loaded; `random` breaks
+ * ties so that load spreads. */
+size_t blk__placement_choose(const struct blk__candidate *candidates, size_t count, size_t wanted,
+                             size_t least, uint64_t random, uint64_t *chosen);
 
 #endif

@@ -1,11 +1,13 @@
 /* reader.c: reading a file, also while it is written.
  *
  * Invariants:
- * 1. A read that needs to know where a growing file ends asks the master for its blocks and then their servers for lengths,
- *    both after the read began: so it sees every append acknowledged before. Reads below an end once known ask nobody.
- * 2. Only bytes below a durable length (durable.c), or of a sealed block, are handed out: they never go away.
- * 3. Bytes are checked against their checksum by their server and again here; another replica is read where one is bad, short,
- *    slow or away. */
+ * 1. A read that needs to know where a growing file ends asks the master for its blocks and then
+ * their servers for lengths, both after the read began: so it sees every append acknowledged
+ * before. Reads below an end once known ask nobody.
+ * 2. Only bytes below a durable length (durable.c), or of a sealed block, are handed out: they
+ * never go away.
+ * 3. Bytes are checked against their checksum by their server and again here; another replica is
+ * read where one is bad, short, slow or away. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -13,9 +15,9 @@
 #include "durable.h"
 
 enum {
-    POLL_MS = 2,          /* between looks at an end that is not certain yet */
-    ATTEMPT_MS = 400,     /* patience with one replica while there is another */
-    PARALLEL = 4,         /* pieces of one read under way */
+    POLL_MS = 2,      /* between looks at an end that is not certain yet */
+    ATTEMPT_MS = 400, /* patience with one replica while there is another */
+    PARALLEL = 4,     /* pieces of one read under way */
 };
 
 struct rblock {
@@ -57,7 +59,8 @@ static void layout_unref(struct layout *layout)
 
 /* ---- the layout ---- */
 
-static void take_block(struct layout *layout, struct rblock *block, const BLK_PB(Block) * in, bool first_unsealed)
+static void take_block(struct layout *layout, struct rblock *block, const BLK_PB(Block) * in,
+                       bool first_unsealed)
 {
     *block = (struct rblock){ .id = in->id,
                               .start = in->start,
@@ -67,12 +70,15 @@ static void take_block(struct layout *layout, struct rblock *block, const BLK_PB
                               .quorum = in->quorum };
     for (size_t i = 0; i < in->n_replicas && i < BLK_REPLICAS_MAX; i++) {
         block->replicas[block->count].server = in->replicas[i]->server;
-        block->replicas[block->count++].address = base_bytes_dup(&layout->arena, ch_bytes_of(in->replicas[i]->address));
+        block->replicas[block->count++].address =
+            base_bytes_dup(&layout->arena, ch_bytes_of(in->replicas[i]->address));
     }
 }
 
-static struct base_status fetch_layout(struct blk_reader *reader, ch_time deadline, struct layout **out) CH_WAITS BASE_MUST_CHECK;
-static struct base_status fetch_layout(struct blk_reader *reader, ch_time deadline, struct layout **out)
+static struct base_status fetch_layout(struct blk_reader *reader, ch_time deadline,
+                                       struct layout **out) CH_WAITS BASE_MUST_CHECK;
+static struct base_status fetch_layout(struct blk_reader *reader, ch_time deadline,
+                                       struct layout **out)
 {
     struct layout *layout = calloc(1, sizeof *layout);
     BASE_ASSERT(layout);
@@ -82,8 +88,8 @@ static struct base_status fetch_layout(struct blk_reader *reader, ch_time deadli
     strata__blockstore__v1__get_layout_request__init(&request);
     request.path = ch_data_str(reader->path);
     request.file = reader->file;
-    struct base_status status =
-        blk__call_master(reader->client, BLK_MASTER(GET_LAYOUT), &request, deadline, &layout->arena, &reply);
+    struct base_status status = blk__call_master(reader->client, BLK_MASTER(GET_LAYOUT), &request,
+                                                 deadline, &layout->arena, &reply);
     if (base_failed(status)) {
         layout_unref(layout);
         return status;
@@ -130,8 +136,8 @@ static void ask_main(void *arg)
     if (ask->address.len == 0)
         status = base_status_make(BASE_UNAVAILABLE, "no address");
     else
-        status = ch_client_call(blk__peer(ask->reader->client->peers, ask->address), BLK_SERVER(GET_REPLICAS), &request, &options,
-                                &arena, &reply);
+        status = ch_client_call(blk__peer(ask->reader->client->peers, ask->address),
+                                BLK_SERVER(GET_REPLICAS), &request, &options, &arena, &reply);
     if (!base_failed(status)) {
         const BLK_PB(GetReplicasReply) *got = reply;
         if (got->n_replicas == 1 && !got->replicas[0]->doubtful) {
@@ -146,7 +152,8 @@ static void ask_main(void *arg)
     base_arena_free(&arena);
 }
 
-/* From the answers for the unsealed blocks: the file's durable length, and whether no acknowledged byte can lie beyond. */
+/* From the answers for the unsealed blocks: the file's durable length, and whether no acknowledged
+ * byte can lie beyond. */
 static bool judge_tail(struct layout *layout, size_t first, struct ask *asks, uint64_t *length)
 {
     uint64_t low = layout->length, high = layout->length;
@@ -166,7 +173,8 @@ static bool judge_tail(struct layout *layout, size_t first, struct ask *asks, ui
                 block->start = asks[at].start;
             }
         }
-        struct blk__durable durable = blk__durable_length(lengths, answered, block->count, block->quorum, committed);
+        struct blk__durable durable =
+            blk__durable_length(lengths, answered, block->count, block->quorum, committed);
         block->length = durable.low;
         if (durable.high == UINT64_MAX || (durable.high > 0 && !block->started)) {
             certain = false;
@@ -174,7 +182,8 @@ static bool judge_tail(struct layout *layout, size_t first, struct ask *asks, ui
         }
         if (!block->started)
             continue;
-        /* That the block has begun says that all before it was acknowledged; so is what it has itself. */
+        /* That the block has begun says that all before it was acknowledged; so is what it has
+         * itself. */
         if (block->start > low)
             low = block->start;
         if (block->start + durable.low > low)
@@ -186,10 +195,10 @@ static bool judge_tail(struct layout *layout, size_t first, struct ask *asks, ui
     return certain && low >= high;
 }
 
-static struct base_status ask_tail(struct blk_reader *reader, struct layout *layout, size_t first, ch_time deadline,
-                                   bool *certain) CH_WAITS BASE_MUST_CHECK;
-static struct base_status ask_tail(struct blk_reader *reader, struct layout *layout, size_t first, ch_time deadline,
-                                   bool *certain)
+static struct base_status ask_tail(struct blk_reader *reader, struct layout *layout, size_t first,
+                                   ch_time deadline, bool *certain) CH_WAITS BASE_MUST_CHECK;
+static struct base_status ask_tail(struct blk_reader *reader, struct layout *layout, size_t first,
+                                   ch_time deadline, bool *certain)
 {
     struct ch_gather gather;
     struct ask asks[BLK_TAIL_MAX * BLK_REPLICAS_MAX];
@@ -199,7 +208,8 @@ static struct base_status ask_tail(struct blk_reader *reader, struct layout *lay
     for (size_t i = first; i < layout->count; i++) {
         for (size_t k = 0; k < layout->blocks[i].count; k++) {
             if (n == BLK_TAIL_MAX * BLK_REPLICAS_MAX)
-                return base_status_make(BASE_INTERNAL, "%s has too many unsealed blocks", reader->path);
+                return base_status_make(BASE_INTERNAL, "%s has too many unsealed blocks",
+                                        reader->path);
             asks[n] = (struct ask){ .reader = reader,
                                     .block = &layout->blocks[i],
                                     .address = layout->blocks[i].replicas[k].address,
@@ -209,7 +219,8 @@ static struct base_status ask_tail(struct blk_reader *reader, struct layout *lay
     }
     ch_gather_wait(&gather);
     *certain = judge_tail(layout, first, asks, &layout->length);
-    return ch_cancelled() ? base_status_make(BASE_CANCELLED, "read of %s", reader->path) : BASE_STATUS_OK;
+    return ch_cancelled() ? base_status_make(BASE_CANCELLED, "read of %s", reader->path)
+                          : BASE_STATUS_OK;
 }
 
 /* What was durable is: maybe fewer servers answered now. */
@@ -229,7 +240,8 @@ static void keep_known(struct layout *layout, const struct layout *old)
     }
 }
 
-/* A block begins where all before it was acknowledged: so the one before it has at least that much, somewhere. */
+/* A block begins where all before it was acknowledged: so the one before it has at least that much,
+ * somewhere. */
 static void close_gaps(struct layout *layout)
 {
     for (size_t i = 0; i + 1 < layout->count; i++) {
@@ -245,8 +257,10 @@ static void close_gaps(struct layout *layout)
     }
 }
 
-/* A layout that was asked for after this call began, and (certain) whose length is the end as of some moment since. */
-static struct base_status look_once(struct blk_reader *reader, ch_time deadline, bool *certain) CH_WAITS BASE_MUST_CHECK;
+/* A layout that was asked for after this call began, and (certain) whose length is the end as of
+ * some moment since. */
+static struct base_status look_once(struct blk_reader *reader, ch_time deadline,
+                                    bool *certain) CH_WAITS BASE_MUST_CHECK;
 static struct base_status look_once(struct blk_reader *reader, ch_time deadline, bool *certain)
 {
     struct layout *layout;
@@ -272,7 +286,8 @@ static struct base_status look_once(struct blk_reader *reader, ch_time deadline,
 }
 
 /* Looks until the end is certain, or `enough` bytes are known to be durable. */
-static struct base_status look(struct blk_reader *reader, uint64_t enough, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+static struct base_status look(struct blk_reader *reader, uint64_t enough,
+                               ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 static struct base_status look(struct blk_reader *reader, uint64_t enough, ch_time deadline)
 {
     enum ch_outcome outcome = ch_mutex_lock(&reader->looking, deadline);
@@ -280,14 +295,17 @@ static struct base_status look(struct blk_reader *reader, uint64_t enough, ch_ti
         return ch_outcome_status(outcome, "read");
     struct base_status status = BASE_STATUS_OK;
     bool certain = false;
-    while (!base_failed(status) && !certain && !(reader->layout && reader->layout->length >= enough)) {
+    while (!base_failed(status) && !certain &&
+           !(reader->layout && reader->layout->length >= enough)) {
         status = look_once(reader, deadline, &certain);
         if (!base_failed(status) && !certain && reader->layout->length < enough) {
             outcome = ch_sleep_until(reader->env, ch_in(reader->env, POLL_MS * CH_MS));
             if (outcome == CH_CANCELLED)
                 status = ch_outcome_status(outcome, "read");
             else if (ch_now(reader->env) >= deadline)
-                status = base_status_make(BASE_UNAVAILABLE, "%s: too few servers answer to tell where it ends", reader->path);
+                status = base_status_make(BASE_UNAVAILABLE,
+                                          "%s: too few servers answer to tell where it ends",
+                                          reader->path);
         }
     }
     ch_mutex_unlock(&reader->looking);
@@ -306,8 +324,10 @@ struct piece {
     struct base_status status;
 };
 
-static void report_bad(struct blk_reader *reader, uint64_t block, uint64_t server, const char *reason) CH_WAITS;
-static void report_bad(struct blk_reader *reader, uint64_t block, uint64_t server, const char *reason)
+static void report_bad(struct blk_reader *reader, uint64_t block, uint64_t server,
+                       const char *reason) CH_WAITS;
+static void report_bad(struct blk_reader *reader, uint64_t block, uint64_t server,
+                       const char *reason)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -317,8 +337,9 @@ static void report_bad(struct blk_reader *reader, uint64_t block, uint64_t serve
     request.block = block;
     request.server = server;
     request.reason = ch_data_str(reason);
-    base_status_drop(blk__call_master(reader->client, BLK_MASTER(REPORT_BAD), &request, ch_in(reader->env, ATTEMPT_MS * CH_MS),
-                                      &arena, &reply)); /* a hint */
+    base_status_drop(blk__call_master(reader->client, BLK_MASTER(REPORT_BAD), &request,
+                                      ch_in(reader->env, ATTEMPT_MS * CH_MS), &arena,
+                                      &reply)); /* a hint */
     base_arena_free(&arena);
 }
 
@@ -330,7 +351,8 @@ static void piece_main(void *arg)
     size_t n = p->block->count;
     struct base_arena arena;
     base_arena_init(&arena);
-    struct base_status status = base_status_make(BASE_DATA_LOSS, "block %" PRIu64 " has no replica", p->block->id);
+    struct base_status status =
+        base_status_make(BASE_DATA_LOSS, "block %" PRIu64 " has no replica", p->block->id);
     for (size_t i = 0; i < n && base_failed(status) && !ch_cancelled(); i++) {
         size_t k = (reader->prefer + i) % n;
         struct base_bytes data, address = p->block->replicas[k].address;
@@ -338,8 +360,9 @@ static void piece_main(void *arg)
             continue;
         ch_time attempt = ch_in(reader->env, ATTEMPT_MS * CH_MS);
         base_status_free(&status);
-        status = blk__peer_read(blk__peer(reader->client->peers, address), p->block->id, p->offset, p->len,
-                                i + 1 < n && attempt < p->deadline ? attempt : p->deadline, &arena, &data);
+        status = blk__peer_read(blk__peer(reader->client->peers, address), p->block->id, p->offset,
+                                p->len, i + 1 < n && attempt < p->deadline ? attempt : p->deadline,
+                                &arena, &data);
         if (!base_failed(status)) {
             memcpy(p->out, data.data, p->len);
             reader->prefer = (uint32_t)k;
@@ -347,27 +370,30 @@ static void piece_main(void *arg)
         }
         ch_count(reader->client->read_failovers, 1);
         if (status.code == BASE_DATA_LOSS)
-            report_bad(reader, p->block->id, p->block->replicas[k].server, base_status_text(&status));
+            report_bad(reader, p->block->id, p->block->replicas[k].server,
+                       base_status_text(&status));
     }
     base_arena_free(&arena);
     p->status = status;
 }
 
 /* [offset, offset+len) lies below the layout's length. Splits it into pieces. */
-static size_t cut_pieces(struct blk_reader *reader, const struct layout *layout, uint64_t offset, uint8_t *data, size_t len,
-                         ch_time deadline, struct piece *pieces, size_t max, size_t *covered)
+static size_t cut_pieces(struct blk_reader *reader, const struct layout *layout, uint64_t offset,
+                         uint8_t *data, size_t len, ch_time deadline, struct piece *pieces,
+                         size_t max, size_t *covered)
 {
     size_t n = 0;
     *covered = 0;
-    for (size_t i = layout->count; i-- > 0;) { /* the later block first, where two have the byte: it is the same */
+    for (size_t i = layout->count;
+         i-- > 0;) { /* the later block first, where two have the byte: it is the same */
         const struct rblock *b = &layout->blocks[i];
         if (!b->started || b->length == 0 || offset < b->start || offset >= b->start + b->length)
             continue;
         uint64_t in = offset - b->start;
         size_t left = b->length - in < len ? b->length - in : len;
         for (size_t k = i + 1; k < layout->count; k++) /* a later block takes over */
-            if (layout->blocks[k].started && layout->blocks[k].length && layout->blocks[k].start > offset &&
-                layout->blocks[k].start - offset < left)
+            if (layout->blocks[k].started && layout->blocks[k].length &&
+                layout->blocks[k].start > offset && layout->blocks[k].start - offset < left)
                 left = layout->blocks[k].start - offset;
         while (left > 0 && n < max) {
             size_t take = left < BLK_MESSAGE_BYTES ? left : BLK_MESSAGE_BYTES;
@@ -383,10 +409,11 @@ static size_t cut_pieces(struct blk_reader *reader, const struct layout *layout,
 }
 
 /* As much as one block and a few pieces give. */
-static struct base_status read_some(struct blk_reader *reader, uint64_t offset, uint8_t *data, size_t len, ch_time deadline,
+static struct base_status read_some(struct blk_reader *reader, uint64_t offset, uint8_t *data,
+                                    size_t len, ch_time deadline,
                                     size_t *got) CH_WAITS BASE_MUST_CHECK;
-static struct base_status read_some(struct blk_reader *reader, uint64_t offset, uint8_t *data, size_t len, ch_time deadline,
-                                    size_t *got)
+static struct base_status read_some(struct blk_reader *reader, uint64_t offset, uint8_t *data,
+                                    size_t len, ch_time deadline, size_t *got)
 {
     struct piece pieces[PARALLEL];
     struct layout *layout = reader->layout;
@@ -394,7 +421,8 @@ static struct base_status read_some(struct blk_reader *reader, uint64_t offset, 
     size_t n = cut_pieces(reader, layout, offset, data, len, deadline, pieces, PARALLEL, got);
     struct base_status status = BASE_STATUS_OK;
     if (n == 0)
-        status = base_status_make(BASE_UNAVAILABLE, "no block that is known has offset %" PRIu64, offset);
+        status = base_status_make(BASE_UNAVAILABLE, "no block that is known has offset %" PRIu64,
+                                  offset);
     if (n == 1) {
         piece_main(&pieces[0]);
     } else if (n > 1) {
@@ -414,13 +442,15 @@ static struct base_status read_some(struct blk_reader *reader, uint64_t offset, 
     return status;
 }
 
-struct base_status blk_read(struct blk_reader *reader, uint64_t offset, void *data, size_t len, ch_time deadline, size_t *got)
+struct base_status blk_read(struct blk_reader *reader, uint64_t offset, void *data, size_t len,
+                            ch_time deadline, size_t *got)
 {
     uint8_t *out = data;
     struct base_status status = BASE_STATUS_OK;
     *got = 0;
     if (len > UINT64_MAX - offset)
-        return base_status_make(BASE_INVALID_ARGUMENT, "read %s: %zu bytes at %" PRIu64, reader->path, len, offset);
+        return base_status_make(BASE_INVALID_ARGUMENT, "read %s: %zu bytes at %" PRIu64,
+                                reader->path, len, offset);
     if (offset + len > reader->layout->length && !reader->layout->sealed)
         status = look(reader, offset + len, deadline);
     uint64_t end = reader->layout->length < offset + len ? reader->layout->length : offset + len;
@@ -457,7 +487,8 @@ struct base_status blk_reader_length(struct blk_reader *reader, ch_time deadline
     return status;
 }
 
-struct base_status blk_open_read(struct blk_client *client, const char *path, ch_time deadline, struct blk_reader **out)
+struct base_status blk_open_read(struct blk_client *client, const char *path, ch_time deadline,
+                                 struct blk_reader **out)
 {
     struct blk_reader *reader = calloc(1, sizeof *reader);
     BASE_ASSERT(reader);

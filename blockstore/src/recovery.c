@@ -1,10 +1,13 @@
 /* recovery.c: where a file ends whose writer is gone.
  *
  * Invariants (the writer's side is in writer.c):
- * 1. Within one epoch a file offset has one byte for ever: whatever block a replica shows it in, it is the same byte.
- * 2. A block's start is at most what was acknowledged of the file when the block was begun, and at least the start of the
- *    one before it; so it is at most (start + most) of the one before it, as enough replicas of that one were asked.
- * 3. So the file may end at the greatest (start + most), and that covers every acknowledged byte. */
+ * 1. Within one epoch a file offset has one byte for ever: whatever block a replica shows it in, it
+ * is the same byte.
+ * 2. A block's start is at most what was acknowledged of the file when the block was begun, and at
+ * least the start of the one before it; so it is at most (start + most) of the one before it, as
+ * enough replicas of that one were asked.
+ * 3. So the file may end at the greatest (start + most), and that covers every acknowledged byte.
+ */
 #include "recovery.h"
 
 bool blk__recovery_plan(struct blk__tail_block *blocks, size_t count)

@@ -2,10 +2,12 @@
  *
  * Invariants:
  * 1. A replica is only removed while `wanted` good ones remain without it.
- * 2. Nothing is copied while a replica that may be good has not spoken yet, if with it there are enough. */
+ * 2. Nothing is copied while a replica that may be good has not spoken yet, if with it there are
+ * enough. */
 #include "repair.h"
 
-struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count, size_t wanted)
+struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count,
+                                           size_t wanted)
 {
     struct blk__repair_step step = { BLK_REPAIR_NONE, 0, 0, false };
     size_t waiting = 0;
@@ -25,9 +27,11 @@ struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views,
     /* Enough: the useless ones go, then surplus ones, the latest first. */
     for (size_t i = 0; i < count && step.kind == BLK_REPAIR_NONE; i++)
         if (views[i].standing == BLK_GONE || views[i].standing == BLK_BROKEN)
-            step = (struct blk__repair_step){ BLK_REPAIR_REMOVE, views[i].server, step.good, false };
+            step =
+                (struct blk__repair_step){ BLK_REPAIR_REMOVE, views[i].server, step.good, false };
     for (size_t i = count; i-- > 0 && step.kind == BLK_REPAIR_NONE && step.good > wanted;)
         if (views[i].standing == BLK_GOOD)
-            step = (struct blk__repair_step){ BLK_REPAIR_REMOVE, views[i].server, step.good, false };
+            step =
+                (struct blk__repair_step){ BLK_REPAIR_REMOVE, views[i].server, step.good, false };
     return step;
 }

@@ -19,6 +19,7 @@ struct blk__repair_step {
     bool lost; /* no good replica and none that may turn out to be */
 };
 /* Adds before it removes: a replica leaves the list only when `wanted` good ones stay. */
-struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count, size_t wanted);
+struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count,
+                                           size_t wanted);
 
 #endif

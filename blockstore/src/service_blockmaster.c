@@ -14,15 +14,22 @@ struct config {
 };
 
 static const struct ch_config_key keys[] = {
-    CH_CONFIG(config, block_bytes, "block-bytes", CH_CONFIG_SIZE, "64MiB", "a writer goes on in the next block after so many bytes"),
-    CH_CONFIG(config, dead_after, "dead-after", CH_CONFIG_DURATION, "10s", "a blockserver not heard of for so long is dead"),
-    CH_CONFIG(config, trash_keep, "trash-keep", CH_CONFIG_DURATION, "60s", "blocks of a deleted file are kept so long"),
-    CH_CONFIG(config, repair_every, "repair-every", CH_CONFIG_DURATION, "1s", "between sweeps for what needs repair"),
-    { "copies-max", CH_CONFIG_INT, offsetof(struct config, copies_max), "4", "replicas being made at once", 1, 1000 },
-    CH_CONFIG(config, snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB", "log bytes after which the state is saved whole"),
+    CH_CONFIG(config, block_bytes, "block-bytes", CH_CONFIG_SIZE, "64MiB",
+              "a writer goes on in the next block after so many bytes"),
+    CH_CONFIG(config, dead_after, "dead-after", CH_CONFIG_DURATION, "10s",
+              "a blockserver not heard of for so long is dead"),
+    CH_CONFIG(config, trash_keep, "trash-keep", CH_CONFIG_DURATION, "60s",
+              "blocks of a deleted file are kept so long"),
+    CH_CONFIG(config, repair_every, "repair-every", CH_CONFIG_DURATION, "1s",
+              "between sweeps for what needs repair"),
+    { "copies-max", CH_CONFIG_INT, offsetof(struct config, copies_max), "4",
+      "replicas being made at once", 1, 1000 },
+    CH_CONFIG(config, snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB",
+              "log bytes after which the state is saved whole"),
 };
 
-static struct base_status start(const struct ch_service_start *s, void **self) CH_WAITS BASE_MUST_CHECK;
+static struct base_status start(const struct ch_service_start *s,
+                                void **self) CH_WAITS BASE_MUST_CHECK;
 static struct base_status start(const struct ch_service_start *s, void **self)
 {
     const struct config *config = s->config;

@@ -6,7 +6,8 @@
 static void heard_free(struct blk__soft *soft, struct blk__heard *heard)
 {
     struct blk__report *report, *next;
-    HASH_ITER(hh, heard->reports, report, next) {
+    HASH_ITER(hh, heard->reports, report, next)
+    {
         HASH_DEL(heard->reports, report);
         free(report);
     }
@@ -19,7 +20,7 @@ void blk__soft_free(struct blk__soft *soft)
 {
     struct blk__heard *heard, *next;
     HASH_ITER(hh, soft->servers, heard, next)
-        heard_free(soft, heard);
+    heard_free(soft, heard);
 }
 
 struct blk__heard *blk__soft_find(const struct blk__soft *soft, uint64_t server)
@@ -57,7 +58,8 @@ static void take_report(struct blk__heard *heard, const BLK_PB(ReplicaReport) * 
 static void drop_unreported(struct blk__heard *heard)
 {
     struct blk__report *report, *next;
-    HASH_ITER(hh, heard->reports, report, next) {
+    HASH_ITER(hh, heard->reports, report, next)
+    {
         if (report->round != heard->round) {
             HASH_DEL(heard->reports, report);
             free(report);
@@ -66,7 +68,8 @@ static void drop_unreported(struct blk__heard *heard)
     heard->full = true;
 }
 
-struct blk__heard *blk__soft_heartbeat(struct blk__soft *soft, ch_time now, const BLK_PB(HeartbeatRequest) * in)
+struct blk__heard *blk__soft_heartbeat(struct blk__soft *soft, ch_time now,
+                                       const BLK_PB(HeartbeatRequest) * in)
 {
     struct blk__heard *heard = blk__soft_find(soft, in->server);
     if (!heard) {
@@ -108,8 +111,9 @@ enum blk__health blk__soft_health(const struct blk__soft *soft, uint64_t server,
     return heard || now - soft->since >= soft->dead_after ? BLK_DEAD : BLK_UNHEARD;
 }
 
-enum blk__standing blk__soft_standing(const struct blk__soft *soft, uint64_t server, uint64_t block, uint64_t length,
-                                      uint64_t generation, ch_time now, bool *absent)
+enum blk__standing blk__soft_standing(const struct blk__soft *soft, uint64_t server, uint64_t block,
+                                      uint64_t length, uint64_t generation, ch_time now,
+                                      bool *absent)
 {
     *absent = false;
     enum blk__health health = blk__soft_health(soft, server, now);

@@ -1,4 +1,5 @@
-/* state.c: blockmaster's state: its structures, and looking things up. Changes: state_apply.c; snapshots: state_save.c. */
+/* state.c: blockmaster's state: its structures, and looking things up. Changes: state_apply.c;
+ * snapshots: state_save.c. */
 #include "state.h"
 
 #include <stdlib.h>
@@ -37,7 +38,8 @@ void blk__state_drop_block(struct blk__state *state, struct blk__block *block)
     while (at < file->block_count && file->blocks[at] != block)
         at++;
     BASE_ASSERT(at < file->block_count);
-    memmove(&file->blocks[at], &file->blocks[at + 1], (file->block_count - at - 1) * sizeof *file->blocks);
+    memmove(&file->blocks[at], &file->blocks[at + 1],
+            (file->block_count - at - 1) * sizeof *file->blocks);
     file->block_count--;
     block_free(state, block);
 }
@@ -68,9 +70,9 @@ void blk__state_free(struct blk__state *state)
     struct blk__file *file, *next_file;
     struct blk__server *server, *next_server;
     HASH_ITER(hh, state->files, file, next_file)
-        blk__state_drop_file(state, file);
+    blk__state_drop_file(state, file);
     HASH_ITER(hh, state->servers, server, next_server)
-        server_free(state, server);
+    server_free(state, server);
 }
 
 /* ---- looking ---- */
@@ -114,7 +116,8 @@ struct blk__server *blk__state_server(const struct blk__state *state, uint64_t i
     return server;
 }
 
-struct blk__name *blk__state_name_from(const struct blk__state *state, struct base_bytes after, bool inclusive)
+struct blk__name *blk__state_name_from(const struct blk__state *state, struct base_bytes after,
+                                       bool inclusive)
 {
     struct blk__name *name = RB_ROOT(&state->names), *best = 0;
     while (name) {
@@ -144,7 +147,8 @@ int blk__replica_of(const struct blk__block *block, uint64_t server)
 
 static bool path_char(uint8_t c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("-_.=+:,@%", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("-_.=+:,@%", c));
 }
 
 struct base_status blk__path_check(struct base_bytes path)
@@ -188,7 +192,8 @@ struct blk__file *blk__state_add_file(struct blk__state *state, uint64_t id)
     return file;
 }
 
-struct blk__block *blk__state_add_block(struct blk__state *state, struct blk__file *file, uint64_t id)
+struct blk__block *blk__state_add_block(struct blk__state *state, struct blk__file *file,
+                                        uint64_t id)
 {
     struct blk__block *block = calloc(1, sizeof *block);
     BASE_ASSERT(block);
@@ -228,8 +233,8 @@ static char *text_of(struct base_bytes bytes)
     return text;
 }
 
-void blk__state_set_server(struct blk__state *state, uint64_t id, struct base_bytes address, struct base_bytes machine,
-                           struct base_bytes zone)
+void blk__state_set_server(struct blk__state *state, uint64_t id, struct base_bytes address,
+                           struct base_bytes machine, struct base_bytes zone)
 {
     struct blk__server *server = blk__state_server(state, id);
     if (server)
@@ -242,4 +247,3 @@ void blk__state_set_server(struct blk__state *state, uint64_t id, struct base_by
     server->zone = text_of(zone);
     HASH_ADD(hh, state->servers, id, sizeof server->id, server);
 }
-

@@ -1,5 +1,6 @@
-/* state.h: blockmaster's state as a deterministic machine: names -> files -> blocks -> replicas. Pure: apply is the only way
- * it changes; it reads no clock and no chance. Pointers into it are good until the next apply. */
+/* state.h: blockmaster's state as a deterministic machine: names -> files -> blocks -> replicas.
+ * Pure: apply is the only way it changes; it reads no clock and no chance. Pointers into it are
+ * good until the next apply. */
 #ifndef BLK_STATE_H
 #define BLK_STATE_H
 
@@ -39,7 +40,7 @@ struct blk__file {
     uint32_t replicas, quorum;
     uint32_t allocated; /* blocks given out under the present epoch */
     int64_t created_us, deleted_us;
-    uint64_t length; /* of its sealed blocks */
+    uint64_t length;            /* of its sealed blocks */
     struct blk__block **blocks; /* sealed ones first */
     size_t block_count, block_cap, sealed_count;
     TAILQ_HEAD(, blk__name) names;
@@ -63,7 +64,8 @@ void blk__state_free(struct blk__state *state);
 void blk__state_apply(struct blk__state *state, struct base_bytes command, struct base_buf *reply);
 void blk__state_save(const struct blk__state *state, struct base_buf *out);
 /* Replaces the state. DATA_LOSS when the bytes make no sense. */
-struct base_status blk__state_load(struct blk__state *state, struct base_bytes bytes) BASE_MUST_CHECK;
+struct base_status blk__state_load(struct blk__state *state,
+                                   struct base_bytes bytes) BASE_MUST_CHECK;
 
 /* ---- looking ---- */
 struct blk__file *blk__state_path(const struct blk__state *state, struct base_bytes path);
@@ -71,7 +73,8 @@ struct blk__file *blk__state_file(const struct blk__state *state, uint64_t file)
 struct blk__block *blk__state_block(const struct blk__state *state, uint64_t block);
 struct blk__server *blk__state_server(const struct blk__state *state, uint64_t server);
 /* The first name greater than `after` (inclusive: greater or equal); NULL at the end. */
-struct blk__name *blk__state_name_from(const struct blk__state *state, struct base_bytes after, bool inclusive);
+struct blk__name *blk__state_name_from(const struct blk__state *state, struct base_bytes after,
+                                       bool inclusive);
 struct blk__name *blk__state_name_next(struct blk__name *name);
 int blk__replica_of(const struct blk__block *block, uint64_t server); /* its index; -1: none */
 
@@ -81,11 +84,13 @@ struct base_status blk__path_check(struct base_bytes path) BASE_MUST_CHECK;
 /* ---- for state_*.c ---- */
 void blk__state_drop_name(struct blk__state *state, struct blk__name *name);
 void blk__state_drop_file(struct blk__state *state, struct blk__file *file);
-void blk__state_drop_block(struct blk__state *state, struct blk__block *block); /* an unsealed one */
+void blk__state_drop_block(struct blk__state *state,
+                           struct blk__block *block); /* an unsealed one */
 struct blk__name *blk__state_find_name(const struct blk__state *state, struct base_bytes path);
 struct blk__file *blk__state_add_file(struct blk__state *state, uint64_t id);
-struct blk__block *blk__state_add_block(struct blk__state *state, struct blk__file *file, uint64_t id);
+struct blk__block *blk__state_add_block(struct blk__state *state, struct blk__file *file,
+                                        uint64_t id);
 void blk__state_add_name(struct blk__state *state, struct blk__file *file, struct base_bytes path);
-void blk__state_set_server(struct blk__state *state, uint64_t id, struct base_bytes address, struct base_bytes machine,
-                           struct base_bytes zone);
+void blk__state_set_server(struct blk__state *state, uint64_t id, struct base_bytes address,
+                           struct base_bytes machine, struct base_bytes zone);
 #endif

@@ -2,9 +2,11 @@
  *
  * Invariants:
  * 1. A file's epoch only grows; Extend and SealTail of an older epoch change nothing.
- * 2. A block is sealed once, in the file's order, and its length never changes; a block ended with length 0 is no part of the
- *    file any more. What a file's offset holds below its sealed length never changes.
- * 3. A command is checked whole before it changes anything; repeating Extend gives the same answer and no second block.
+ * 2. A block is sealed once, in the file's order, and its length never changes; a block ended with
+ * length 0 is no part of the file any more. What a file's offset holds below its sealed length
+ * never changes.
+ * 3. A command is checked whole before it changes anything; repeating Extend gives the same answer
+ * and no second block.
  * 4. A sealed block always has a replica. Ids are never used again. */
 #include "base/codec.h"
 #include "state.h"
@@ -18,25 +20,30 @@ static struct base_status not_found(struct base_bytes path)
 
 /* ---- taking a file's next epoch ---- */
 
-static struct base_status take_check(const struct blk__file *file, const BLK_PB(TakeFile) * take, struct base_bytes path)
-    BASE_MUST_CHECK;
-static struct base_status take_check(const struct blk__file *file, const BLK_PB(TakeFile) * take, struct base_bytes path)
+static struct base_status take_check(const struct blk__file *file, const BLK_PB(TakeFile) * take,
+                                     struct base_bytes path) BASE_MUST_CHECK;
+static struct base_status take_check(const struct blk__file *file, const BLK_PB(TakeFile) * take,
+                                     struct base_bytes path)
 {
     if (!file && !take->create)
         return not_found(path);
     if (file && take->exclusive)
         return base_status_make(BASE_ALREADY_EXISTS, "file \"%.*s\" exists", BASE_FMT(path));
     if (file && take->fence && take->fence < file->fence)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file \"%.*s\" was opened with fence %llu, after %llu", BASE_FMT(path),
-                                (unsigned long long)file->fence, (unsigned long long)take->fence);
+        return base_status_make(
+            BASE_FAILED_PRECONDITION, "file \"%.*s\" was opened with fence %llu, after %llu",
+            BASE_FMT(path), (unsigned long long)file->fence, (unsigned long long)take->fence);
     if (file && file->sealed && !take->to_seal)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file \"%.*s\" is sealed", BASE_FMT(path));
+        return base_status_make(BASE_FAILED_PRECONDITION, "file \"%.*s\" is sealed",
+                                BASE_FMT(path));
     return BASE_STATUS_OK;
 }
 
-static struct base_status apply_take(struct blk__state *state, int64_t now_us, const BLK_PB(TakeFile) * take, result_t *result)
-    BASE_MUST_CHECK;
-static struct base_status apply_take(struct blk__state *state, int64_t now_us, const BLK_PB(TakeFile) * take, result_t *result)
+static struct base_status apply_take(struct blk__state *state, int64_t now_us,
+                                     const BLK_PB(TakeFile) * take,
+                                     result_t *result) BASE_MUST_CHECK;
+static struct base_status apply_take(struct blk__state *state, int64_t now_us,
+                                     const BLK_PB(TakeFile) * take, result_t *result)
 {
     struct base_bytes path = ch_bytes_of(take->path);
     struct blk__file *file = blk__state_path(state, path);
@@ -65,16 +72,18 @@ static struct base_status apply_take(struct blk__state *state, int64_t now_us, c
 
 /* ---- ending and adding blocks ---- */
 
-static struct base_status find_writer(struct blk__state *state, uint64_t id, uint64_t epoch, struct blk__file **file)
-    BASE_MUST_CHECK;
-static struct base_status find_writer(struct blk__state *state, uint64_t id, uint64_t epoch, struct blk__file **file)
+static struct base_status find_writer(struct blk__state *state, uint64_t id, uint64_t epoch,
+                                      struct blk__file **file) BASE_MUST_CHECK;
+static struct base_status find_writer(struct blk__state *state, uint64_t id, uint64_t epoch,
+                                      struct blk__file **file)
 {
     *file = blk__state_file(state, id);
     if (!*file)
         return base_status_make(BASE_NOT_FOUND, "no file %llu", (unsigned long long)id);
     if ((*file)->epoch != epoch)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu: epoch %llu is not the present one, %llu",
-                                (unsigned long long)id, (unsigned long long)epoch, (unsigned long long)(*file)->epoch);
+        return base_status_make(
+            BASE_FAILED_PRECONDITION, "file %llu: epoch %llu is not the present one, %llu",
+            (unsigned long long)id, (unsigned long long)epoch, (unsigned long long)(*file)->epoch);
     return BASE_STATUS_OK;
 }
 
@@ -87,7 +96,8 @@ static bool ended_too(BLK_PB(EndedBlock) * *ends, size_t count, uint64_t block)
 }
 
 static struct base_status check_end(const struct blk__file *file, const struct blk__block *block,
-                                    BLK_PB(EndedBlock) * *ends, size_t count, uint64_t length) BASE_MUST_CHECK;
+                                    BLK_PB(EndedBlock) * *ends, size_t count,
+                                    uint64_t length) BASE_MUST_CHECK;
 static struct base_status check_end(const struct blk__file *file, const struct blk__block *block,
                                     BLK_PB(EndedBlock) * *ends, size_t count, uint64_t length)
 {
@@ -96,21 +106,25 @@ static struct base_status check_end(const struct blk__file *file, const struct b
         return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu", id,
                                 (unsigned long long)file->id);
     if (block->sealed && block->length != length)
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed at %llu, not at %llu", id,
+        return base_status_make(BASE_FAILED_PRECONDITION,
+                                "block %llu is sealed at %llu, not at %llu", id,
                                 (unsigned long long)block->length, (unsigned long long)length);
     if (block->sealed || length == 0)
         return BASE_STATUS_OK;
     for (size_t i = file->sealed_count; file->blocks[i] != block; i++)
         if (!ended_too(ends, count, file->blocks[i]->id))
-            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is not the next to end in file %llu", id,
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "block %llu is not the next to end in file %llu", id,
                                     (unsigned long long)file->id);
     return BASE_STATUS_OK;
 }
 
-/* How many of the file's unsealed blocks the ends cover. A block that keeps bytes ends after all before it; one that keeps none
- * may go at any time. Ends of blocks that are sealed or gone already are repetitions: they must say the same. */
+/* How many of the file's unsealed blocks the ends cover. A block that keeps bytes ends after all
+ * before it; one that keeps none may go at any time. Ends of blocks that are sealed or gone already
+ * are repetitions: they must say the same. */
 static struct base_status check_ends(const struct blk__state *state, const struct blk__file *file,
-                                     BLK_PB(EndedBlock) * *ends, size_t count, size_t *covered) BASE_MUST_CHECK;
+                                     BLK_PB(EndedBlock) * *ends, size_t count,
+                                     size_t *covered) BASE_MUST_CHECK;
 static struct base_status check_ends(const struct blk__state *state, const struct blk__file *file,
                                      BLK_PB(EndedBlock) * *ends, size_t count, size_t *covered)
 {
@@ -119,11 +133,12 @@ static struct base_status check_ends(const struct blk__state *state, const struc
         unsigned long long id = ends[i]->block;
         const struct blk__block *block = blk__state_block(state, id);
         if (!block && (ends[i]->length > 0 || id >= state->next_block))
-            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu", id,
-                                    (unsigned long long)file->id);
+            return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is no part of file %llu",
+                                    id, (unsigned long long)file->id);
         if (ended_too(ends, i, id))
             return base_status_make(BASE_INVALID_ARGUMENT, "block %llu ends twice", id);
-        struct base_status status = block ? check_end(file, block, ends, i, ends[i]->length) : BASE_STATUS_OK;
+        struct base_status status =
+            block ? check_end(file, block, ends, i, ends[i]->length) : BASE_STATUS_OK;
         if (base_failed(status))
             return status;
         *covered += block && !block->sealed;
@@ -131,7 +146,8 @@ static struct base_status check_ends(const struct blk__state *state, const struc
     return BASE_STATUS_OK;
 }
 
-static void end_blocks(struct blk__state *state, struct blk__file *file, BLK_PB(EndedBlock) * *ends, size_t count)
+static void end_blocks(struct blk__state *state, struct blk__file *file, BLK_PB(EndedBlock) * *ends,
+                       size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct blk__block *block = blk__state_block(state, ends[i]->block);
@@ -149,40 +165,45 @@ static void end_blocks(struct blk__state *state, struct blk__file *file, BLK_PB(
     }
 }
 
-static struct base_status check_new_block(const struct blk__file *file, size_t unsealed, const BLK_PB(ExtendFile) * extend)
-    BASE_MUST_CHECK;
-static struct base_status check_new_block(const struct blk__file *file, size_t unsealed, const BLK_PB(ExtendFile) * extend)
+static struct base_status check_new_block(const struct blk__file *file, size_t unsealed,
+                                          const BLK_PB(ExtendFile) * extend) BASE_MUST_CHECK;
+static struct base_status check_new_block(const struct blk__file *file, size_t unsealed,
+                                          const BLK_PB(ExtendFile) * extend)
 {
     if (extend->allocated == file->allocated) {
         if (unsealed >= BLK_TAIL_MAX)
-            return base_status_make(BASE_RESOURCE_EXHAUSTED, "file %llu has %zu unsealed blocks", (unsigned long long)file->id,
-                                    unsealed);
+            return base_status_make(BASE_RESOURCE_EXHAUSTED, "file %llu has %zu unsealed blocks",
+                                    (unsigned long long)file->id, unsealed);
         if (extend->n_servers < file->quorum || extend->n_servers > BLK_REPLICAS_MAX)
-            return base_status_make(BASE_UNAVAILABLE, "%zu servers for a block whose quorum is %u", extend->n_servers,
-                                    file->quorum);
+            return base_status_make(BASE_UNAVAILABLE, "%zu servers for a block whose quorum is %u",
+                                    extend->n_servers, file->quorum);
         return BASE_STATUS_OK;
     }
     if (extend->allocated + 1 != file->allocated || unsealed == 0)
-        return base_status_make(BASE_INVALID_ARGUMENT, "file %llu: its writer was given %u blocks, not %u",
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "file %llu: its writer was given %u blocks, not %u",
                                 (unsigned long long)file->id, file->allocated, extend->allocated);
     return BASE_STATUS_OK;
 }
 
-static uint64_t new_block(struct blk__state *state, struct blk__file *file, const BLK_PB(ExtendFile) * extend)
+static uint64_t new_block(struct blk__state *state, struct blk__file *file,
+                          const BLK_PB(ExtendFile) * extend)
 {
     if (extend->allocated != file->allocated)
         return file->blocks[file->block_count - 1]->id;
     struct blk__block *block = blk__state_add_block(state, file, state->next_block++);
     block->epoch = file->epoch;
     for (size_t i = 0; i < extend->n_servers; i++)
-        block->replicas[block->replica_count++] = (struct blk__block_replica){ extend->servers[i], 0 };
+        block->replicas[block->replica_count++] =
+            (struct blk__block_replica){ extend->servers[i], 0 };
     file->allocated++;
     return block->id;
 }
 
-static struct base_status apply_extend(struct blk__state *state, const BLK_PB(ExtendFile) * extend, result_t *result)
-    BASE_MUST_CHECK;
-static struct base_status apply_extend(struct blk__state *state, const BLK_PB(ExtendFile) * extend, result_t *result)
+static struct base_status apply_extend(struct blk__state *state, const BLK_PB(ExtendFile) * extend,
+                                       result_t *result) BASE_MUST_CHECK;
+static struct base_status apply_extend(struct blk__state *state, const BLK_PB(ExtendFile) * extend,
+                                       result_t *result)
 {
     struct blk__file *file;
     size_t covered;
@@ -193,9 +214,11 @@ static struct base_status apply_extend(struct blk__state *state, const BLK_PB(Ex
         return status;
     size_t unsealed = file->block_count - file->sealed_count - covered;
     if (file->sealed && (extend->want_block || !extend->seal_file))
-        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu is sealed", (unsigned long long)file->id);
+        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu is sealed",
+                                (unsigned long long)file->id);
     if (extend->seal_file && (unsealed > 0 || extend->want_block))
-        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu has %zu blocks that have not ended",
+        return base_status_make(BASE_FAILED_PRECONDITION,
+                                "file %llu has %zu blocks that have not ended",
                                 (unsigned long long)file->id, unsealed);
     if (extend->want_block) {
         status = check_new_block(file, unsealed, extend);
@@ -213,9 +236,10 @@ static struct base_status apply_extend(struct blk__state *state, const BLK_PB(Ex
     return BASE_STATUS_OK;
 }
 
-static struct base_status apply_seal_tail(struct blk__state *state, const BLK_PB(SealTail) * seal, result_t *result)
-    BASE_MUST_CHECK;
-static struct base_status apply_seal_tail(struct blk__state *state, const BLK_PB(SealTail) * seal, result_t *result)
+static struct base_status apply_seal_tail(struct blk__state *state, const BLK_PB(SealTail) * seal,
+                                          result_t *result) BASE_MUST_CHECK;
+static struct base_status apply_seal_tail(struct blk__state *state, const BLK_PB(SealTail) * seal,
+                                          result_t *result)
 {
     struct blk__file *file;
     size_t covered;
@@ -225,7 +249,8 @@ static struct base_status apply_seal_tail(struct blk__state *state, const BLK_PB
     if (base_failed(status))
         return status;
     if (file->sealed_count + covered != file->block_count)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu has more unsealed blocks", (unsigned long long)file->id);
+        return base_status_make(BASE_FAILED_PRECONDITION, "file %llu has more unsealed blocks",
+                                (unsigned long long)file->id);
     end_blocks(state, file, seal->ends, seal->n_ends);
     if (seal->seal_file)
         file->sealed = true;
@@ -245,12 +270,14 @@ static void unname(struct blk__state *state, struct blk__name *name, int64_t now
         file->deleted_us = now_us;
 }
 
-static struct base_status apply_rename(struct blk__state *state, int64_t now_us, const BLK_PB(RenameFile) * rename)
-    BASE_MUST_CHECK;
-static struct base_status apply_rename(struct blk__state *state, int64_t now_us, const BLK_PB(RenameFile) * rename)
+static struct base_status apply_rename(struct blk__state *state, int64_t now_us,
+                                       const BLK_PB(RenameFile) * rename) BASE_MUST_CHECK;
+static struct base_status apply_rename(struct blk__state *state, int64_t now_us,
+                                       const BLK_PB(RenameFile) * rename)
 {
     struct base_bytes from = ch_bytes_of(rename->from), to = ch_bytes_of(rename->to);
-    struct blk__name *old = blk__state_find_name(state, from), *there = blk__state_find_name(state, to);
+    struct blk__name *old = blk__state_find_name(state, from),
+                     *there = blk__state_find_name(state, to);
     if (!old)
         return not_found(from);
     if (old == there)
@@ -265,7 +292,8 @@ static struct base_status apply_rename(struct blk__state *state, int64_t now_us,
     return BASE_STATUS_OK;
 }
 
-static struct base_status apply_link(struct blk__state *state, const BLK_PB(LinkFile) * link) BASE_MUST_CHECK;
+static struct base_status apply_link(struct blk__state *state,
+                                     const BLK_PB(LinkFile) * link) BASE_MUST_CHECK;
 static struct base_status apply_link(struct blk__state *state, const BLK_PB(LinkFile) * link)
 {
     struct base_bytes existing = ch_bytes_of(link->existing), name = ch_bytes_of(link->name);
@@ -273,15 +301,18 @@ static struct base_status apply_link(struct blk__state *state, const BLK_PB(Link
     if (!file)
         return not_found(existing);
     if (!file->sealed)
-        return base_status_make(BASE_FAILED_PRECONDITION, "file \"%.*s\" is not sealed", BASE_FMT(existing));
+        return base_status_make(BASE_FAILED_PRECONDITION, "file \"%.*s\" is not sealed",
+                                BASE_FMT(existing));
     if (blk__state_find_name(state, name))
         return base_status_make(BASE_ALREADY_EXISTS, "file \"%.*s\" exists", BASE_FMT(name));
     blk__state_add_name(state, file, name);
     return BASE_STATUS_OK;
 }
 
-static struct base_status apply_delete(struct blk__state *state, int64_t now_us, const BLK_PB(DeleteFile) * del) BASE_MUST_CHECK;
-static struct base_status apply_delete(struct blk__state *state, int64_t now_us, const BLK_PB(DeleteFile) * del)
+static struct base_status apply_delete(struct blk__state *state, int64_t now_us,
+                                       const BLK_PB(DeleteFile) * del) BASE_MUST_CHECK;
+static struct base_status apply_delete(struct blk__state *state, int64_t now_us,
+                                       const BLK_PB(DeleteFile) * del)
 {
     struct blk__name *name = blk__state_find_name(state, ch_bytes_of(del->path));
     if (!name)
@@ -290,12 +321,14 @@ static struct base_status apply_delete(struct blk__state *state, int64_t now_us,
     return BASE_STATUS_OK;
 }
 
-static struct base_status apply_purge(struct blk__state *state, const BLK_PB(PurgeFiles) * purge, result_t *result)
-    BASE_MUST_CHECK;
-static struct base_status apply_purge(struct blk__state *state, const BLK_PB(PurgeFiles) * purge, result_t *result)
+static struct base_status apply_purge(struct blk__state *state, const BLK_PB(PurgeFiles) * purge,
+                                      result_t *result) BASE_MUST_CHECK;
+static struct base_status apply_purge(struct blk__state *state, const BLK_PB(PurgeFiles) * purge,
+                                      result_t *result)
 {
     struct blk__file *file, *next;
-    HASH_ITER(hh, state->files, file, next) {
+    HASH_ITER(hh, state->files, file, next)
+    {
         if (file->name_count == 0 && file->deleted_us <= purge->before_us) {
             blk__state_drop_file(state, file);
             result->count++;
@@ -306,8 +339,10 @@ static struct base_status apply_purge(struct blk__state *state, const BLK_PB(Pur
 
 /* ---- replicas ---- */
 
-static struct base_status apply_replicas(struct blk__state *state, const BLK_PB(ChangeReplicas) * change) BASE_MUST_CHECK;
-static struct base_status apply_replicas(struct blk__state *state, const BLK_PB(ChangeReplicas) * change)
+static struct base_status apply_replicas(struct blk__state *state,
+                                         const BLK_PB(ChangeReplicas) * change) BASE_MUST_CHECK;
+static struct base_status apply_replicas(struct blk__state *state,
+                                         const BLK_PB(ChangeReplicas) * change)
 {
     struct blk__block *block = blk__state_block(state, change->block);
     unsigned long long id = change->block;
@@ -317,25 +352,30 @@ static struct base_status apply_replicas(struct blk__state *state, const BLK_PB(
         return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is not sealed", id);
     int at = change->add_server ? blk__replica_of(block, change->add_server) : -1;
     if (change->add_server && at < 0 && block->replica_count == BLK_REPLICAS_MAX)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "block %llu has %d replicas", id, BLK_REPLICAS_MAX);
+        return base_status_make(BASE_RESOURCE_EXHAUSTED, "block %llu has %d replicas", id,
+                                BLK_REPLICAS_MAX);
     if (change->add_server) {
         at = at < 0 ? (int)block->replica_count++ : at;
-        block->replicas[at] = (struct blk__block_replica){ change->add_server, change->add_generation };
+        block->replicas[at] =
+            (struct blk__block_replica){ change->add_server, change->add_generation };
     }
     at = change->remove_server ? blk__replica_of(block, change->remove_server) : -1;
     if (at >= 0 && block->replica_count == 1)
         return base_status_make(BASE_FAILED_PRECONDITION, "block %llu would have no replica", id);
     if (at >= 0) {
         block->replica_count--;
-        memmove(&block->replicas[at], &block->replicas[at + 1], (block->replica_count - (size_t)at) * sizeof block->replicas[0]);
+        memmove(&block->replicas[at], &block->replicas[at + 1],
+                (block->replica_count - (size_t)at) * sizeof block->replicas[0]);
     }
     return BASE_STATUS_OK;
 }
 
 /* ---- the door ---- */
 
-static struct base_status apply_command(struct blk__state *state, const BLK_PB(Command) * c, result_t *result) BASE_MUST_CHECK;
-static struct base_status apply_command(struct blk__state *state, const BLK_PB(Command) * c, result_t *result)
+static struct base_status apply_command(struct blk__state *state, const BLK_PB(Command) * c,
+                                        result_t *result) BASE_MUST_CHECK;
+static struct base_status apply_command(struct blk__state *state, const BLK_PB(Command) * c,
+                                        result_t *result)
 {
     switch (c->change_case) {
     case STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_TAKE:
@@ -356,7 +396,8 @@ static struct base_status apply_command(struct blk__state *state, const BLK_PB(C
         return apply_replicas(state, c->change_replicas);
     case STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_SET_SERVER:
         blk__state_set_server(state, c->set_server->server, ch_bytes_of(c->set_server->address),
-                              ch_bytes_of(c->set_server->machine), ch_bytes_of(c->set_server->zone));
+                              ch_bytes_of(c->set_server->machine),
+                              ch_bytes_of(c->set_server->zone));
         return BASE_STATUS_OK;
     default:
         return base_status_make(BASE_UNIMPLEMENTED, "a command of an unknown kind");

@@ -1,4 +1,5 @@
-/* state_save.c: blockmaster's state as a snapshot (message State), and back. Saving what was loaded gives the same state. */
+/* state_save.c: blockmaster's state as a snapshot (message State), and back. Saving what was loaded
+ * gives the same state. */
 #include "state.h"
 
 static BLK_PB(BlockState) * save_block(const struct blk__block *block, struct base_arena *arena)
@@ -33,7 +34,7 @@ static BLK_PB(FileState) * save_file(const struct blk__file *file, struct base_a
     out->names = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, file->name_count);
     const struct blk__name *name;
     TAILQ_FOREACH(name, &file->names, of_file)
-        out->names[out->n_names++] = ch_data_of(base_bytes(name->path, name->len));
+    out->names[out->n_names++] = ch_data_of(base_bytes(name->path, name->len));
     out->blocks = BASE_NEW_ARRAY(arena, BLK_PB(BlockState) *, file->block_count);
     for (size_t i = 0; i < file->block_count; i++)
         out->blocks[out->n_blocks++] = save_block(file->blocks[i], arena);
@@ -65,7 +66,8 @@ void blk__state_save(const struct blk__state *state, struct base_buf *buf)
     base_arena_free(&arena);
 }
 
-static bool load_block(struct blk__state *state, struct blk__file *file, const BLK_PB(BlockState) * in)
+static bool load_block(struct blk__state *state, struct blk__file *file,
+                       const BLK_PB(BlockState) * in)
 {
     if (in->n_replicas > BLK_REPLICAS_MAX || blk__state_block(state, in->block) ||
         (in->sealed && file->sealed_count != file->block_count))
@@ -115,14 +117,16 @@ struct base_status blk__state_load(struct blk__state *state, struct base_bytes b
     ProtobufCMessage *message;
     blk__state_free(state);
     blk__state_init(state);
-    struct base_status status = ch_proto_decode(&strata__blockstore__v1__state__descriptor, bytes, &arena, &message);
+    struct base_status status =
+        ch_proto_decode(&strata__blockstore__v1__state__descriptor, bytes, &arena, &message);
     if (!base_failed(status)) {
         const BLK_PB(State) *in = (const BLK_PB(State) *)message;
         state->next_file = in->next_file;
         state->next_block = in->next_block;
         for (size_t i = 0; i < in->n_servers; i++)
-            blk__state_set_server(state, in->servers[i]->server, ch_bytes_of(in->servers[i]->address),
-                                  ch_bytes_of(in->servers[i]->machine), ch_bytes_of(in->servers[i]->zone));
+            blk__state_set_server(
+                state, in->servers[i]->server, ch_bytes_of(in->servers[i]->address),
+                ch_bytes_of(in->servers[i]->machine), ch_bytes_of(in->servers[i]->zone));
         bool good = true;
         for (size_t i = 0; i < in->n_files && good; i++)
             good = load_file(state, in->files[i]);

@@ -1,14 +1,14 @@
 /* store.c: the replicas on one blockserver's disk: what is accepted, and when it counts.
  *
  * Invariants:
- * 1. `durable` is called, and a fence, seal or removal answered, only after the journal's sync.
- * 2. An append is accepted only at the replica's end, under the replica's epoch, and never once it is fenced or sealed
- *    (a recovery's fill excepted).
- * 3. Space on disk and in memory is promised before anything is queued: an append is refused whole or done whole.
- * 4. A fence outlives its replica: one that is removed before it was sealed stays as a tomb while its old writer could still
- *    begin it anew, which no block below the master's `open_from` can be.
- * 5. After a failed sync nothing is accepted, answered or read any more (blockstore invariant 6).
- * Happy path: append -> journal -> durable -> the keeper writes the block file behind it (store_keep.c). */
+ * 1. `durable` is called only after the journal's sync, in the order of the appends.
+ * 2. An append is accepted only at the replica's end, under the replica's epoch, and never once it is
+ *    fenced or sealed (a recovery's fill excepted).
+ * 3. Space on disk and in memory is promised before anything is queued: an append is refused whole or
+ *    done whole.
+ * 4. After a failed sync nothing is accepted, answered or read any more (blockstore invariant 6).
+ * Happy path: append -> journal -> durable -> the keeper writes the block file behind it
+ * (store_keep.c). */
 #include "store_int.h"
 
 #include <inttypes.h>
@@ -102,20 +102,11 @@ void blk__replica_bury(struct blk__store *store, struct blk__replica *r)
     blk__sums_free(&r->sums);
 }
 
-static void report_gone(struct blk__store *store, uint64_t block)
-{
-    if (store->gone_count == store->gone_cap) {
-        store->gone_cap = store->gone_cap ? 2 * store->gone_cap : 64;
-        store->gone = realloc(store->gone, store->gone_cap * sizeof *store->gone);
-        BASE_ASSERT(store->gone);
-    }
-    store->gone[store->gone_count++] = block;
-}
-
 char *blk__replica_path(const struct blk__store *store, uint64_t block, bool finished)
 {
     char *path;
-    if (asprintf(&path, "%s/%016" PRIx64 ".%s", store->blocks_dir, block, finished ? "blk" : "open") < 0)
+    if (asprintf(&path, "%s/%016" PRIx64 ".%s", store->blocks_dir, block,
+                 finished ? "blk" : "open") < 0)
         abort();
     return path;
 }
@@ -137,7 +128,8 @@ static void close_one(struct blk__store *store) CH_WAITS;
 static void close_one(struct blk__store *store)
 {
     struct blk__replica *r;
-    TAILQ_FOREACH(r, &store->files, file_link) {
+    TAILQ_FOREACH(r, &store->files, file_link)
+    {
         if (r->file_users == 0 && !r->unsynced) {
             blk__replica_file_close(store, r);
             return;
@@ -145,7 +137,8 @@ static void close_one(struct blk__store *store)
     }
 }
 
-struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *r, struct ch_file **file)
+struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *r,
+                                     struct ch_file **file)
 {
     if (!r->file) {
         if (store->open_files >= OPEN_FILES_MAX)
@@ -154,7 +147,8 @@ struct base_status blk__replica_file(struct blk__store *store, struct blk__repli
         char *path = blk__replica_path(store, r->block, finished);
         struct ch_file *opened;
         struct base_status status =
-            ch_file_open(store->env, path, CH_FILE_READ | CH_FILE_WRITE | (finished ? 0 : CH_FILE_CREATE), &opened);
+            ch_file_open(store->env, path,
+                         CH_FILE_READ | CH_FILE_WRITE | (finished ? 0 : CH_FILE_CREATE), &opened);
         free(path);
         if (base_failed(status))
             return status;
@@ -188,7 +182,8 @@ void blk__replica_file_release(struct blk__store *store, struct blk__replica *r)
 void blk__store_fail(struct blk__store *store, struct base_status why)
 {
     if (!store->failed)
-        ch_error(store->env, "%s: %s: this disk is not used any more", store->dir, base_status_text(&why));
+        ch_error(store->env, "%s: %s: this disk is not used any more", store->dir,
+                 base_status_text(&why));
     base_status_free(&why);
     store->failed = true;
     ch_cond_broadcast(&store->room);
@@ -200,8 +195,7 @@ bool blk__store_failed(const struct blk__store *store)
     return store->failed || blk__journal_failed(store->journal);
 }
 
-static struct base_status check_disk(const struct blk__store *store) BASE_MUST_CHECK;
-static struct base_status check_disk(const struct blk__store *store)
+struct base_status blk__store_check(const struct blk__store *store)
 {
     if (store->failed || blk__journal_failed(store->journal))
         return base_status_make(BASE_UNAVAILABLE, "the disk of %s has failed", store->dir);
@@ -212,15 +206,17 @@ static struct base_status check_disk(const struct blk__store *store)
 
 struct base_status blk__store_room(struct blk__store *store, size_t bytes, ch_time deadline)
 {
-    while (!store->failed && store->unwritten_bytes && store->unwritten_bytes + bytes > store->options.unwritten_bytes_max) {
+    while (!store->failed && store->unwritten_bytes &&
+           store->unwritten_bytes + bytes > store->options.unwritten_bytes_max) {
         ch_cond_signal(&store->work);
         enum ch_outcome outcome = ch_cond_wait(&store->room, deadline);
         if (outcome == CH_TIMEOUT)
-            return base_status_make(BASE_RESOURCE_EXHAUSTED, "%s: too much waits to be written", store->dir);
+            return base_status_make(BASE_RESOURCE_EXHAUSTED, "%s: too much waits to be written",
+                                    store->dir);
         if (outcome != CH_OK)
             return ch_outcome_status(outcome, "wait for room");
     }
-    return check_disk(store);
+    return blk__store_check(store);
 }
 
 static void append_done(struct blk__entry *entry, bool ok)
@@ -248,46 +244,54 @@ static void append_done(struct blk__entry *entry, bool ok)
     durable(arg, end);
 }
 
-static struct base_status check_append(const struct blk__store *store, const struct blk__append_args *a) BASE_MUST_CHECK;
-static struct base_status check_append(const struct blk__store *store, const struct blk__append_args *a)
+static struct base_status check_append(const struct blk__store *store,
+                                       const struct blk__append_args *a) BASE_MUST_CHECK;
+static struct base_status check_append(const struct blk__store *store,
+                                       const struct blk__append_args *a)
 {
     const struct blk__replica *r = blk__replica_find(store, a->block);
     unsigned long long block = a->block;
     uint64_t end = r ? r->accepted : 0;
     if (r && (r->sealed || r->sealing || r->tomb))
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is %s", block, r->tomb ? "gone" : "sealed");
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is %s", block,
+                                r->tomb ? "gone" : "sealed");
     if (!r && store->open_from == 0)
         return base_status_make(BASE_UNAVAILABLE, "block %llu: no word from the master yet", block);
     if (!r && a->block < store->open_from)
         return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is sealed or gone", block);
     if (r && a->epoch < r->epoch)
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu: epoch %llu is older than %llu", block,
+        return base_status_make(BASE_FAILED_PRECONDITION,
+                                "block %llu: epoch %llu is older than %llu", block,
                                 (unsigned long long)a->epoch, (unsigned long long)r->epoch);
     if (r && a->fill != r->fenced)
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is %sfenced", block, r->fenced ? "" : "not ");
+        return base_status_make(BASE_FAILED_PRECONDITION, "block %llu is %sfenced", block,
+                                r->fenced ? "" : "not ");
     if (r && !a->fill && (a->epoch > r->epoch || (end > 0 && a->start != r->start)))
-        return base_status_make(BASE_INVALID_ARGUMENT, "block %llu is of epoch %llu and begins at %llu", block,
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "block %llu is of epoch %llu and begins at %llu", block,
                                 (unsigned long long)r->epoch, (unsigned long long)r->start);
     if (r && (r->doubtful || r->bad))
         return base_status_make(BASE_UNAVAILABLE, "block %llu: this replica is damaged", block);
     if (!r && a->fill)
         return base_status_make(BASE_NOT_FOUND, "block %llu is not here", block);
     if (a->offset != end)
-        return base_status_make(BASE_OUT_OF_RANGE, "block %llu ends at %llu, not at %llu", block, (unsigned long long)end,
-                                (unsigned long long)a->offset);
+        return base_status_make(BASE_OUT_OF_RANGE, "block %llu ends at %llu, not at %llu", block,
+                                (unsigned long long)end, (unsigned long long)a->offset);
     if (a->data.len == 0 || a->data.len > BLK_MESSAGE_BYTES)
         return base_status_make(BASE_INVALID_ARGUMENT, "an append of %zu bytes", a->data.len);
     if (base_crc32c(0, a->data.data, a->data.len) != a->crc)
-        return base_status_make(BASE_DATA_LOSS, "block %llu: the append was damaged on its way", block);
-    if (store->full || store->space_available < store->space_promised + a->data.len + store->options.space_reserve_bytes)
+        return base_status_make(BASE_DATA_LOSS, "block %llu: the append was damaged on its way",
+                                block);
+    if (store->full || store->space_available <
+                           store->space_promised + a->data.len + store->options.space_reserve_bytes)
         return base_status_make(BASE_RESOURCE_EXHAUSTED, "the disk of %s is full", store->dir);
     return BASE_STATUS_OK;
 }
 
-struct base_status blk__store_append(struct blk__store *store, const struct blk__append_args *a, blk__durable_fn *durable,
-                                     void *arg)
+struct base_status blk__store_append(struct blk__store *store, const struct blk__append_args *a,
+                                     blk__durable_fn *durable, void *arg)
 {
-    struct base_status status = check_disk(store);
+    struct base_status status = blk__store_check(store);
     if (!base_failed(status))
         status = check_append(store, a);
     if (base_failed(status))
@@ -326,138 +330,12 @@ struct base_status blk__store_append(struct blk__store *store, const struct blk_
     return BASE_STATUS_OK;
 }
 
-void blk__store_committed(struct blk__store *store, uint64_t block, uint64_t epoch, uint64_t committed)
+void blk__store_committed(struct blk__store *store, uint64_t block, uint64_t epoch,
+                          uint64_t committed)
 {
     struct blk__replica *r = blk__replica_find(store, block);
     if (r && r->epoch == epoch && committed > r->committed)
         r->committed = committed;
-}
-
-/* ---- fence, seal, remove ---- */
-
-struct waited {
-    struct blk__entry entry;
-    struct ch_done done;
-    bool ok;
-};
-
-static void waited_done(struct blk__entry *entry, bool ok)
-{
-    struct waited *w = (struct waited *)entry;
-    w->ok = ok;
-    ch_done_set(&w->done);
-}
-
-struct base_status blk__store_record(struct blk__store *store, const struct blk__record *record, bool first, uint64_t *seq)
-{
-    struct waited w = { .entry = { .record = *record, .done = waited_done } };
-    ch_done_init(&w.done);
-    w.entry.record.payload_crc = base_crc32c(0, record->payload.data, record->payload.len);
-    blk__journal_put(store->journal, &w.entry, first);
-    ch_done_wait_always(&w.done);
-    if (seq)
-        *seq = w.entry.seq;
-    if (!w.ok)
-        store->failed = true;
-    return check_disk(store);
-}
-
-struct base_status blk__store_fence(struct blk__store *store, uint64_t block, uint64_t epoch, ch_time deadline,
-                                    struct blk__replica_info *info)
-{
-    struct base_status status = check_disk(store);
-    if (base_failed(status))
-        return status;
-    struct blk__replica *r = blk__replica_find(store, block);
-    if (r && r->tomb)
-        return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", block);
-    if (r && r->epoch > epoch)
-        return base_status_make(BASE_FAILED_PRECONDITION, "block %" PRIu64 " is fenced by epoch %" PRIu64, block, r->epoch);
-    if (!r) {
-        r = blk__replica_add(store, block);
-        r->doubtful = blk__store_doubts(store, block);
-        blk__replica_report(store, r);
-    }
-    r->epoch = epoch;
-    r->fenced = true;
-    r->refs++;
-    if (!r->sealed) {
-        uint64_t seq = 0;
-        status = blk__store_record(
-            store, &(struct blk__record){ .type = BLK_RECORD_FENCE, .block = block, .epoch = epoch }, false, &seq);
-        if (r->oldest_seq == 0)
-            r->oldest_seq = seq;
-    }
-    bool gone = r->gone || r->tomb;
-    blk__replica_unref(r);
-    if (!base_failed(status) && (gone || !blk__store_info(store, block, info)))
-        status = base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " was removed", block);
-    return status;
-}
-
-struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uint64_t length)
-{
-    struct base_status status = check_disk(store);
-    struct blk__replica *r = blk__replica_find(store, block);
-    if (base_failed(status))
-        return status;
-    if (!r || r->tomb)
-        return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is not here", block);
-    if (r->sealed || r->sealing)
-        return (r->sealed ? r->length : r->seal_length) == length
-                   ? BASE_STATUS_OK
-                   : base_status_make(BASE_FAILED_PRECONDITION, "block %" PRIu64 " is sealed at %" PRIu64, block, r->length);
-    if (r->length < length) {
-        r->short_of = length;
-        blk__replica_report(store, r);
-        return base_status_make(BASE_OUT_OF_RANGE, "block %" PRIu64 " has %" PRIu64 " bytes only", block, r->length);
-    }
-    r->sealing = true;
-    r->seal_length = length;
-    r->refs++;
-    status = blk__store_record(store, &(struct blk__record){ .type = BLK_RECORD_SEAL, .block = block, .offset = length },
-                               false, 0);
-    if (!base_failed(status) && !r->gone && !r->tomb) {
-        r->sealed = true;
-        r->length = r->accepted = length;
-        r->doubtful = false;
-        blk__replica_report(store, r);
-        blk__replica_unwritten(store, r);
-    }
-    r->sealing = false;
-    blk__replica_unref(r);
-    return status;
-}
-
-struct base_status blk__store_remove(struct blk__store *store, uint64_t block, uint64_t generation)
-{
-    struct base_status status = check_disk(store);
-    struct blk__replica *r = blk__replica_find(store, block);
-    if (base_failed(status) || !r || r->generation != generation || r->tomb)
-        return status;
-    status = blk__store_record(
-        store, &(struct blk__record){ .type = BLK_RECORD_REMOVE, .block = block, .extra = generation }, false, 0);
-    if (base_failed(status))
-        return status;
-    ch_mutex_lock_always(&store->names);
-    r = blk__replica_find(store, block);
-    if (r && r->generation == generation) {
-        char *path = blk__replica_path(store, block, r->finished);
-        report_gone(store, block);
-        if (r->sealed) {
-            blk__replica_drop(store, r);
-        } else {
-            blk__replica_bury(store, r);
-            blk__replica_unwritten(store, r); /* the keeper throws its bytes away and closes the file */
-        }
-        status = ch_file_remove(store->env, path);
-        store->names_unsynced = true;
-        if (status.code == BASE_NOT_FOUND)
-            base_status_free(&status);
-        free(path);
-    }
-    ch_mutex_unlock(&store->names);
-    return status;
 }
 
 /* ---- telling ---- */
@@ -485,8 +363,9 @@ bool blk__store_info(const struct blk__store *store, uint64_t block, struct blk_
     return r && !r->tomb;
 }
 
-void blk__store_report(struct blk__store *store, size_t max, struct base_arena *arena, struct blk__replica_info **infos,
-                       size_t *count, uint64_t **gone, size_t *gone_count, bool *more)
+void blk__store_report(struct blk__store *store, size_t max, struct base_arena *arena,
+                       struct blk__replica_info **infos, size_t *count, uint64_t **gone,
+                       size_t *gone_count, bool *more)
 {
     *infos = BASE_NEW_ARRAY(arena, struct blk__replica_info, max);
     *count = 0;
@@ -509,23 +388,25 @@ void blk__store_report_all(struct blk__store *store)
     struct blk__replica *r, *next;
     store->gone_count = 0;
     HASH_ITER(hh, store->table, r, next)
-        blk__replica_report(store, r);
+    blk__replica_report(store, r);
 }
 
-void blk__store_ids(const struct blk__store *store, struct base_arena *arena, uint64_t **ids, size_t *count)
+void blk__store_ids(const struct blk__store *store, struct base_arena *arena, uint64_t **ids,
+                    size_t *count)
 {
     struct blk__replica *r, *next;
     *count = 0;
     *ids = BASE_NEW_ARRAY(arena, uint64_t, HASH_COUNT(store->table));
     HASH_ITER(hh, store->table, r, next)
-        (*ids)[(*count)++] = r->block;
+    (*ids)[(*count)++] = r->block;
 }
 
 void blk__store_space(struct blk__store *store, struct blk__store_space *space)
 {
     *space = (struct blk__store_space){ .failed = blk__store_failed(store) };
     uint64_t promised = store->space_promised;
-    struct base_status status = ch_disk_space(store->env, store->dir, &space->total, &space->available);
+    struct base_status status =
+        ch_disk_space(store->env, store->dir, &space->total, &space->available);
     if (base_failed(status)) {
         ch_warn(store->env, "%s", base_status_text(&status));
         base_status_free(&status);
@@ -536,34 +417,6 @@ void blk__store_space(struct blk__store *store, struct blk__store_space *space)
     store->space_promised = store->space_promised - promised + store->unwritten_bytes;
     uint64_t taken = store->space_promised + store->options.space_reserve_bytes;
     space->available = space->available > taken ? space->available - taken : 0;
-}
-
-/* ---- doubt ---- */
-
-bool blk__store_doubts(const struct blk__store *store, uint64_t block)
-{
-    return block < store->doubt_below;
-}
-
-void blk__store_doubt_limit(struct blk__store *store, uint64_t next_block)
-{
-    if (store->doubt_below != UINT64_MAX || next_block == 0)
-        return;
-    store->doubt_below = next_block;
-    char path[512], text[32];
-    snprintf(path, sizeof path, "%s/doubt", store->dir);
-    snprintf(text, sizeof text, "%" PRIu64 "\n", next_block);
-    struct base_status status = ch_file_write_all(store->env, path, base_bytes_str(text));
-    if (base_failed(status)) { /* doubts more than it need, after the next restart */
-        ch_warn(store->env, "%s", base_status_text(&status));
-        base_status_free(&status);
-    }
-}
-
-void blk__store_open_from(struct blk__store *store, uint64_t open_from)
-{
-    if (open_from > store->open_from)
-        store->open_from = open_from;
 }
 
 /* ---- opening and closing ---- */
@@ -584,7 +437,7 @@ static void store_free(struct blk__store *store)
         blk__replica_unref(r);
     }
     HASH_ITER(hh, store->table, r, next)
-        blk__replica_drop(store, r);
+    blk__replica_drop(store, r);
     if (store->lock)
         ch_file_close(store->lock);
     free(store->gone);
@@ -601,7 +454,8 @@ struct base_status blk__dir_make_durable(struct ch_env *env, const char *path)
     struct base_status status = ch_dir_make(env, path);
     if (slash)
         slash[slash == parent] = 0;
-    if (!base_failed(status)) /* whoever made it: an earlier start may have ended before it was durable */
+    if (!base_failed(
+            status)) /* whoever made it: an earlier start may have ended before it was durable */
         status = ch_dir_sync(env, slash ? parent : ".");
     base_arena_free(&arena);
     return status;
@@ -616,7 +470,8 @@ static struct base_status open_dirs(struct blk__store *store)
         status = blk__dir_make_durable(store->env, store->blocks_dir);
     snprintf(path, sizeof path, "%s/lock", store->dir);
     if (!base_failed(status))
-        status = ch_file_open(store->env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE, &store->lock);
+        status = ch_file_open(store->env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE,
+                              &store->lock);
     if (!base_failed(status))
         status = ch_file_lock(store->lock);
     uint64_t total;
@@ -638,7 +493,8 @@ static struct base_status open_dirs(struct blk__store *store)
     return status;
 }
 
-struct base_status blk__store_open(struct ch_env *env, const struct blk__store_options *options, struct blk__store **out)
+struct base_status blk__store_open(struct ch_env *env, const struct blk__store_options *options,
+                                   struct blk__store **out)
 {
     struct blk__store *store = calloc(1, sizeof *store);
     BASE_ASSERT(store);
@@ -654,11 +510,15 @@ struct base_status blk__store_open(struct ch_env *env, const struct blk__store_o
     ch_cond_init(&store->room);
     ch_cond_init(&store->work);
     ch_mutex_init(&store->names);
-    store->appended_bytes = ch_counter(env, "blockserver_appended_bytes", "", "bytes accepted for append");
+    store->appended_bytes =
+        ch_counter(env, "blockserver_appended_bytes", "", "bytes accepted for append");
     store->read_bytes = ch_counter(env, "blockserver_read_bytes", "", "bytes read and verified");
-    store->bad_chunks = ch_counter(env, "blockserver_bad_chunks", "", "chunks whose bytes did not match their checksum");
-    store->checkpoints = ch_counter(env, "blockserver_checkpoints", "", "times the journal was cut");
-    store->unwritten_gauge = ch_gauge(env, "blockserver_unwritten_bytes", "", "in the journal and not yet in a block file");
+    store->bad_chunks = ch_counter(env, "blockserver_bad_chunks", "",
+                                   "chunks whose bytes did not match their checksum");
+    store->checkpoints =
+        ch_counter(env, "blockserver_checkpoints", "", "times the journal was cut");
+    store->unwritten_gauge = ch_gauge(env, "blockserver_unwritten_bytes", "",
+                                      "in the journal and not yet in a block file");
     struct base_status status = open_dirs(store);
     if (!base_failed(status))
         status = blk__store_replay(store);

@@ -1,7 +1,8 @@
 /* store_copy.c: making a whole replica of a sealed block, from bytes that come from another server.
  *
- * Invariant: the copy takes its place (and a journal record of an older replica means nothing any more) only when data and
- * footer are synced; until then it is a .tmp file, which a restart throws away. */
+ * Invariant: the copy takes its place (and a journal record of an older replica means nothing any
+ * more) only when data and footer are synced; until then it is a .tmp file, which a restart throws
+ * away. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,23 +18,29 @@ struct blk__copy {
     uint64_t unsynced;
 };
 
-enum { COPY_SYNC_BYTES = 8 << 20 }; /* little by little: one large sync would hold up the journal's */
+enum {
+    COPY_SYNC_BYTES = 8 << 20
+}; /* little by little: one large sync would hold up the journal's */
 
-struct base_status blk__copy_begin(struct blk__store *store, uint64_t block, uint64_t epoch, uint64_t start, uint64_t length,
-                                   uint64_t generation, struct blk__copy **out)
+struct base_status blk__copy_begin(struct blk__store *store, uint64_t block, uint64_t epoch,
+                                   uint64_t start, uint64_t length, uint64_t generation,
+                                   struct blk__copy **out)
 {
     if (blk__store_failed(store))
         return base_status_make(BASE_UNAVAILABLE, "the disk of %s has failed", store->dir);
-    if (store->full || store->space_available < store->space_promised + length + store->options.space_reserve_bytes)
+    if (store->full || store->space_available <
+                           store->space_promised + length + store->options.space_reserve_bytes)
         return base_status_make(BASE_RESOURCE_EXHAUSTED, "the disk of %s is full", store->dir);
     struct blk__copy *copy = calloc(1, sizeof *copy);
     BASE_ASSERT(copy);
     copy->store = store;
     copy->trailer = (struct blk__trailer){ block, epoch, start, length, generation, 0 };
-    if (asprintf(&copy->path, "%s/%016" PRIx64 ".%" PRIx64 ".tmp", store->blocks_dir, block, generation) < 0)
+    if (asprintf(&copy->path, "%s/%016" PRIx64 ".%" PRIx64 ".tmp", store->blocks_dir, block,
+                 generation) < 0)
         abort();
-    struct base_status status = ch_file_open(store->env, copy->path, CH_FILE_WRITE | CH_FILE_READ | CH_FILE_CREATE | CH_FILE_TRUNCATE,
-                                             &copy->file);
+    struct base_status status =
+        ch_file_open(store->env, copy->path,
+                     CH_FILE_WRITE | CH_FILE_READ | CH_FILE_CREATE | CH_FILE_TRUNCATE, &copy->file);
     if (base_failed(status)) {
         free(copy->path);
         free(copy);
@@ -80,7 +87,8 @@ static struct base_status put_in_place(struct blk__copy *copy)
 {
     struct blk__store *store = copy->store;
     uint64_t block = copy->trailer.block;
-    char *to = blk__replica_path(store, block, true), *open = blk__replica_path(store, block, false);
+    char *to = blk__replica_path(store, block, true),
+         *open = blk__replica_path(store, block, false);
     struct base_status status = ch_file_rename(store->env, copy->path, to);
     if (!base_failed(status))
         status = ch_dir_sync(store->env, store->blocks_dir);

@@ -1,10 +1,10 @@
-/* store_int.h: the store's structs, shared by store.c (accepting), store_replay.c (restart), store_keep.c (writing behind the
- * journal), store_read.c and store_copy.c.
+/* store_int.h: the store's structs, shared by store.c (accepting), store_fence.c (ending),
+ * store_replay.c (restart), store_keep.c (writing behind the journal), store_read.c and store_copy.c.
  *
- * Of one replica:   0 <= written <= length <= accepted.
- *   accepted: queued for the journal.   length: on stable storage.   written: in the block file, covered by `sums`.
- * After a seal below `written` the keeper cuts the file; until then written > length.
- * Bytes in [written, length) are in `extents`, in memory. Only the keeper's fiber moves `written` and takes extents away. */
+ * Of one replica: 0 <= written <= length <= accepted. accepted: queued for the journal; length: on
+ * stable storage; written: in the block file, covered by `sums`. After a seal below `written` the
+ * keeper cuts the file; until then written > length. Bytes in [written, length) are in `extents`, in
+ * memory. Only the keeper's fiber moves `written` and takes extents away. */
 #ifndef BLK_STORE_INT_H
 #define BLK_STORE_INT_H
 
@@ -35,13 +35,14 @@ struct blk__replica {
     uint64_t accepted, length, written, committed;
     uint64_t seal_length, short_of;
     bool fenced, sealed, bad, doubtful;
-    bool sealing;   /* a seal is queued */
-    bool finished;  /* the file is the final one */
-    bool tomb;      /* removed before it was sealed: kept only to refuse what its old writer may still send */
-    bool gone;      /* not in the table any more */
-    bool unsynced;  /* the file has bytes no sync covers */
-    bool queued;    /* in store->unwritten */
-    bool changed;   /* in store->reports */
+    bool sealing;  /* a seal is queued */
+    bool finished; /* the file is the final one */
+    bool tomb; /* removed before it was sealed: kept only to refuse what its old writer may still
+                  send */
+    bool gone; /* not in the table any more */
+    bool unsynced;       /* the file has bytes no sync covers */
+    bool queued;         /* in store->unwritten */
+    bool changed;        /* in store->reports */
     uint64_t oldest_seq; /* journal segment of its first record that is needed; 0: none */
     uint32_t cuts;       /* grows when `written` goes back */
     uint32_t refs;
@@ -62,8 +63,8 @@ struct blk__store {
     struct ch_file *lock;
     struct blk__replica *table;
     struct blk__journal *journal;
-    bool failed;     /* the disk is not used any more */
-    bool full;       /* the keeper met ENOSPC: nothing is accepted until it gets on */
+    bool failed;         /* the disk is not used any more */
+    bool full;           /* the keeper met ENOSPC: nothing is accepted until it gets on */
     bool names_unsynced; /* files were made, renamed or removed since the last sync of the folder */
     uint64_t unwritten_bytes;
     uint64_t space_available; /* as last asked */
@@ -75,8 +76,9 @@ struct blk__store {
     struct ch_cond room, work;
     struct ch_gate gate;
     bool closing;
-    uint64_t open_from;   /* see blk__store_open_from; 0: not told yet */
-    uint64_t doubt_below; /* journal damage could have taken all that was known of a block with a lower id; 0: none */
+    uint64_t open_from;    /* see blk__store_open_from; 0: not told yet */
+    uint64_t doubt_below;  /* journal damage could have taken all that was known of a block with a
+                              lower id; 0: none */
     struct ch_mutex names; /* held while a file is put in a block's place, or taken away */
     struct ch_counter *appended_bytes, *read_bytes, *bad_chunks, *checkpoints;
     struct ch_gauge *unwritten_gauge;
@@ -85,22 +87,26 @@ struct blk__store {
 /* store.c */
 struct blk__replica *blk__replica_find(const struct blk__store *store, uint64_t block);
 struct blk__replica *blk__replica_add(struct blk__store *store, uint64_t block);
-void blk__replica_bury(struct blk__store *store, struct blk__replica *replica); /* makes it a tomb */
+void blk__replica_bury(struct blk__store *store,
+                       struct blk__replica *replica); /* makes it a tomb */
 void blk__replica_unref(struct blk__replica *replica);
-void blk__replica_drop(struct blk__store *store, struct blk__replica *replica) CH_WAITS; /* out of the table */
+void blk__replica_drop(struct blk__store *store,
+                       struct blk__replica *replica) CH_WAITS; /* out of the table */
 void blk__extent_free(struct blk__extent *extent);
 void blk__replica_report(struct blk__store *store, struct blk__replica *replica);
 void blk__replica_unwritten(struct blk__store *store, struct blk__replica *replica);
 char *blk__replica_path(const struct blk__store *store, uint64_t block, bool finished); /* given */
 /* The replica's file, opened when it is not; release it soon. */
-struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *replica, struct ch_file **file) CH_WAITS
-    BASE_MUST_CHECK;
+struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *replica,
+                                     struct ch_file **file) CH_WAITS BASE_MUST_CHECK;
 void blk__replica_file_release(struct blk__store *store, struct blk__replica *replica) CH_WAITS;
 void blk__replica_file_close(struct blk__store *store, struct blk__replica *replica) CH_WAITS;
 void blk__store_fail(struct blk__store *store, struct base_status why);
-/* Puts a record and waits until it is durable. */
-struct base_status blk__store_record(struct blk__store *store, const struct blk__record *record, bool first, uint64_t *seq)
-    CH_WAITS BASE_MUST_CHECK;
+/* UNAVAILABLE when the disk has failed. */
+struct base_status blk__store_check(const struct blk__store *store) BASE_MUST_CHECK;
+/* store_fence.c: puts a record and waits until it is durable. */
+struct base_status blk__store_record(struct blk__store *store, const struct blk__record *record,
+                                     bool first, uint64_t *seq) CH_WAITS BASE_MUST_CHECK;
 
 /* store_replay.c */
 struct base_status blk__store_replay(struct blk__store *store) CH_WAITS BASE_MUST_CHECK;
@@ -109,11 +115,14 @@ bool blk__state_take(struct base_bytes payload, struct blk__replica *replica);
 
 /* store_keep.c */
 void blk__keeper_main(void *store);
-/* Writes out everything there was at the call, and frees the journal segments before the present one. */
+/* Writes out everything there was at the call, and frees the journal segments before the present
+ * one. */
 struct base_status blk__store_checkpoint(struct blk__store *store) CH_WAITS BASE_MUST_CHECK;
 
 /* store_read.c */
-struct base_status blk__replica_sums(struct blk__store *store, struct blk__replica *replica) CH_WAITS BASE_MUST_CHECK;
-void blk__replica_bad(struct blk__store *store, struct blk__replica *replica, uint64_t offset, const char *what);
+struct base_status blk__replica_sums(struct blk__store *store,
+                                     struct blk__replica *replica) CH_WAITS BASE_MUST_CHECK;
+void blk__replica_bad(struct blk__store *store, struct blk__replica *replica, uint64_t offset,
+                      const char *what);
 
 #endif

@@ -2,12 +2,13 @@
  *
  * Invariants:
  * 1. Only the keeper moves `written`, extends or cuts a replica's sums, and takes extents away.
- * 2. A journal segment is released only when everything its records say is in synced files, or in later records
- *    (a STATE record for a block that goes on growing).
- * 3. A sealed block's file gets its final name only when data and footer are synced; then it never changes.
- * Happy path: linger a little so that writes grow large -> write extents, unsynced -> when half the journal is used: sync
- * files, put STATE records, finish sealed blocks, sync the folder, release segments.
- * Failure: a full disk stops acceptance until it gets on; any other error means the disk is not used any more. */
+ * 2. A journal segment is released only when everything its records say is in synced files, or in
+ * later records (a STATE record for a block that goes on growing).
+ * 3. A sealed block's file gets its final name only when data and footer are synced; then it never
+ * changes. Happy path: linger a little so that writes grow large -> write extents, unsynced -> when
+ * half the journal is used: sync files, put STATE records, finish sealed blocks, sync the folder,
+ * release segments. Failure: a full disk stops acceptance until it gets on; any other error means
+ * the disk is not used any more. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 enum { LINGER_MS = 50, WRITE_BYTES_MAX = 4 << 20, WRITE_PARTS_MAX = 500, FULL_RETRY_MS = 500 };
 
 /* ENOSPC is a state that may pass; the rest is the end of this disk. */
-static struct base_status judge(struct blk__store *store, struct base_status status) BASE_MUST_CHECK;
+static struct base_status judge(struct blk__store *store,
+                                struct base_status status) BASE_MUST_CHECK;
 static struct base_status judge(struct blk__store *store, struct base_status status)
 {
     if (!base_failed(status))
@@ -45,14 +47,16 @@ static void throw_extents(struct blk__replica *r, uint64_t from)
 }
 
 /* Writes one run of extents. */
-static struct base_status write_run(struct blk__store *store, struct blk__replica *r, struct ch_file *file) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status write_run(struct blk__store *store, struct blk__replica *r, struct ch_file *file)
+static struct base_status write_run(struct blk__store *store, struct blk__replica *r,
+                                    struct ch_file *file) CH_WAITS BASE_MUST_CHECK;
+static struct base_status write_run(struct blk__store *store, struct blk__replica *r,
+                                    struct ch_file *file)
 {
     struct base_bytes parts[WRITE_PARTS_MAX] = { { 0 } };
     size_t n = 0, bytes = 0;
     struct blk__extent *extent;
-    STAILQ_FOREACH(extent, &r->extents, link) {
+    STAILQ_FOREACH(extent, &r->extents, link)
+    {
         if (n == WRITE_PARTS_MAX || bytes >= WRITE_BYTES_MAX)
             break;
         BASE_ASSERT(extent->offset == r->written + bytes);
@@ -75,9 +79,12 @@ static struct base_status write_run(struct blk__store *store, struct blk__replic
     return status;
 }
 
-/* Cuts what lies beyond a seal: the sums first, so that readers see a consistent replica all the time. */
-static struct base_status cut(struct blk__store *store, struct blk__replica *r, struct ch_file *file) CH_WAITS BASE_MUST_CHECK;
-static struct base_status cut(struct blk__store *store, struct blk__replica *r, struct ch_file *file)
+/* Cuts what lies beyond a seal: the sums first, so that readers see a consistent replica all the
+ * time. */
+static struct base_status cut(struct blk__store *store, struct blk__replica *r,
+                              struct ch_file *file) CH_WAITS BASE_MUST_CHECK;
+static struct base_status cut(struct blk__store *store, struct blk__replica *r,
+                              struct ch_file *file)
 {
     size_t chunk = r->length / BLK_CHUNK_BYTES, keep = r->length % BLK_CHUNK_BYTES, got = 0;
     uint32_t crc = 0;
@@ -86,7 +93,8 @@ static struct base_status cut(struct blk__store *store, struct blk__replica *r, 
         size_t len = blk__sums_chunk_len(&r->sums, chunk);
         uint8_t *bytes = malloc(len);
         BASE_ASSERT(bytes);
-        status = judge(store, ch_file_read(file, (uint64_t)chunk * BLK_CHUNK_BYTES, bytes, len, &got));
+        status =
+            judge(store, ch_file_read(file, (uint64_t)chunk * BLK_CHUNK_BYTES, bytes, len, &got));
         if (!base_failed(status) && (got < len || !blk__sums_match(&r->sums, chunk, bytes, len)))
             blk__replica_bad(store, r, (uint64_t)chunk * BLK_CHUNK_BYTES, "before a cut");
         crc = base_crc32c(0, bytes, keep);
@@ -101,9 +109,10 @@ static struct base_status cut(struct blk__store *store, struct blk__replica *r, 
 }
 
 /* A sealed block: footer, sync, final name. */
-static struct base_status finish(struct blk__store *store, struct blk__replica *r, struct ch_file *file) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status finish(struct blk__store *store, struct blk__replica *r, struct ch_file *file)
+static struct base_status finish(struct blk__store *store, struct blk__replica *r,
+                                 struct ch_file *file) CH_WAITS BASE_MUST_CHECK;
+static struct base_status finish(struct blk__store *store, struct blk__replica *r,
+                                 struct ch_file *file)
 {
     struct base_status status = BASE_STATUS_OK;
     if (r->written > r->length)
@@ -122,7 +131,8 @@ static struct base_status finish(struct blk__store *store, struct blk__replica *
         return status;
     ch_mutex_lock_always(&store->names);
     if (!r->gone) {
-        char *from = blk__replica_path(store, r->block, false), *to = blk__replica_path(store, r->block, true);
+        char *from = blk__replica_path(store, r->block, false),
+             *to = blk__replica_path(store, r->block, true);
         status = judge(store, ch_file_rename(store->env, from, to));
         store->names_unsynced = true;
         if (!base_failed(status)) {
@@ -137,7 +147,8 @@ static struct base_status finish(struct blk__store *store, struct blk__replica *
 }
 
 /* Brings one replica's file up to what the journal has. The caller holds a reference. */
-static struct base_status write_out(struct blk__store *store, struct blk__replica *r) CH_WAITS BASE_MUST_CHECK;
+static struct base_status write_out(struct blk__store *store,
+                                    struct blk__replica *r) CH_WAITS BASE_MUST_CHECK;
 static struct base_status write_out(struct blk__store *store, struct blk__replica *r)
 {
     struct ch_file *file;
@@ -175,7 +186,8 @@ static struct base_status write_out(struct blk__store *store, struct blk__replic
 /* ---- checkpoint ---- */
 
 /* Syncs one replica that goes on growing, and puts its STATE. */
-static struct base_status settle(struct blk__store *store, struct blk__replica *r) CH_WAITS BASE_MUST_CHECK;
+static struct base_status settle(struct blk__store *store,
+                                 struct blk__replica *r) CH_WAITS BASE_MUST_CHECK;
 static struct base_status settle(struct blk__store *store, struct blk__replica *r)
 {
     struct base_status status = BASE_STATUS_OK;
@@ -254,7 +266,8 @@ static bool wants_checkpoint(const struct blk__store *store)
 
 static bool in_a_hurry(const struct blk__store *store)
 {
-    return store->closing || store->failed || store->unwritten_bytes * 4 >= store->options.unwritten_bytes_max ||
+    return store->closing || store->failed ||
+           store->unwritten_bytes * 4 >= store->options.unwritten_bytes_max ||
            wants_checkpoint(store);
 }
 
@@ -304,7 +317,9 @@ void blk__keeper_main(void *arg)
         if (!base_failed(status) && wants_checkpoint(store))
             status = blk__store_checkpoint(store);
         if (base_failed(status)) {
-            if (store->full && ch_sleep_until(store->env, ch_in(store->env, FULL_RETRY_MS * CH_MS)) == CH_CANCELLED)
+            if (store->full &&
+                ch_sleep_until(store->env, ch_in(store->env, FULL_RETRY_MS * CH_MS)) ==
+                    CH_CANCELLED)
                 store->closing = true;
             base_status_free(&status);
         } else if (store->full) {
@@ -315,7 +330,8 @@ void blk__keeper_main(void *arg)
     if (!blk__store_failed(store)) {
         struct base_status status = write_queued(store);
         if (base_failed(status))
-            ch_warn(store->env, "%s: %s: the journal keeps it", store->dir, base_status_text(&status));
+            ch_warn(store->env, "%s: %s: the journal keeps it", store->dir,
+                    base_status_text(&status));
         base_status_free(&status);
     }
 }

@@ -2,20 +2,23 @@
  *
  * Invariants:
  * 1. No byte of a file is handed out before its whole chunk matched its checksum.
- * 2. A read sees one consistent state: what it needs of memory (extents, checksums) is copied before it waits for the file;
- *    bytes below `written` never change but by a cut, which the read notices. */
+ * 2. A read sees one consistent state: what it needs of memory (extents, checksums) is copied
+ * before it waits for the file; bytes below `written` never change but by a cut, which the read
+ * notices. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/codec.h"
 #include "store_int.h"
 
-void blk__replica_bad(struct blk__store *store, struct blk__replica *r, uint64_t offset, const char *what)
+void blk__replica_bad(struct blk__store *store, struct blk__replica *r, uint64_t offset,
+                      const char *what)
 {
     ch_count(store->bad_chunks, 1);
     if (!r->bad)
-        ch_error(store->env, "%s: block %" PRIu64 " at %" PRIu64 ": bytes do not match their checksum (%s)", store->dir, r->block,
-                 offset, what);
+        ch_error(store->env,
+                 "%s: block %" PRIu64 " at %" PRIu64 ": bytes do not match their checksum (%s)",
+                 store->dir, r->block, offset, what);
     r->bad = true;
     blk__replica_report(store, r);
 }
@@ -37,14 +40,16 @@ struct base_status blk__replica_sums(struct blk__store *store, struct blk__repli
     status = ch_file_read(file, r->length, bytes, len + BLK_TRAILER, &got);
     blk__replica_file_release(store, r);
     if (!base_failed(status) && !r->sums_loaded) {
-        if (got == len + BLK_TRAILER && blk__trailer_take(bytes + len, &trailer) && trailer.length == r->length &&
+        if (got == len + BLK_TRAILER && blk__trailer_take(bytes + len, &trailer) &&
+            trailer.length == r->length &&
             blk__footer_sums(&trailer, base_bytes(bytes, len), &sums)) {
             r->sums = sums;
             r->written = r->length;
             r->sums_loaded = true;
         } else {
             blk__replica_bad(store, r, r->length, "its checksums");
-            status = base_status_make(BASE_DATA_LOSS, "block %" PRIu64 ": its checksums are damaged here", r->block);
+            status = base_status_make(
+                BASE_DATA_LOSS, "block %" PRIu64 ": its checksums are damaged here", r->block);
         }
     }
     free(bytes);
@@ -57,7 +62,8 @@ struct span { /* one read of a file: whole chunks */
     uint32_t *crcs; /* owned */
 };
 
-static void span_init(struct span *span, const struct blk__replica *r, uint64_t offset, uint64_t end)
+static void span_init(struct span *span, const struct blk__replica *r, uint64_t offset,
+                      uint64_t end)
 {
     span->begin = offset / BLK_CHUNK_BYTES * BLK_CHUNK_BYTES;
     span->end = (end + BLK_CHUNK_BYTES - 1) / BLK_CHUNK_BYTES * BLK_CHUNK_BYTES;
@@ -66,7 +72,8 @@ static void span_init(struct span *span, const struct blk__replica *r, uint64_t 
     span->chunks = blk__sums_count(span->end - span->begin);
     span->crcs = malloc(span->chunks * sizeof *span->crcs);
     BASE_ASSERT(span->crcs);
-    memcpy(span->crcs, r->sums.crc + span->begin / BLK_CHUNK_BYTES, span->chunks * sizeof *span->crcs);
+    memcpy(span->crcs, r->sums.crc + span->begin / BLK_CHUNK_BYTES,
+           span->chunks * sizeof *span->crcs);
 }
 
 /* The first chunk that does not match; span->chunks when all do. */
@@ -83,10 +90,11 @@ static size_t span_verify(const struct span *span, const uint8_t *bytes, size_t 
 }
 
 /* The part below `written`, into `out`. *again: a cut came between, read anew. */
-static struct base_status read_file(struct blk__store *store, struct blk__replica *r, uint64_t offset, size_t len, uint8_t *out,
+static struct base_status read_file(struct blk__store *store, struct blk__replica *r,
+                                    uint64_t offset, size_t len, uint8_t *out,
                                     bool *again) CH_WAITS BASE_MUST_CHECK;
-static struct base_status read_file(struct blk__store *store, struct blk__replica *r, uint64_t offset, size_t len, uint8_t *out,
-                                    bool *again)
+static struct base_status read_file(struct blk__store *store, struct blk__replica *r,
+                                    uint64_t offset, size_t len, uint8_t *out, bool *again)
 {
     struct span span;
     struct ch_file *file;
@@ -107,13 +115,15 @@ static struct base_status read_file(struct blk__store *store, struct blk__replic
             memcpy(out, bytes + (offset - span.begin), len);
         } else if (!*again) {
             blk__replica_bad(store, r, span.begin + bad * BLK_CHUNK_BYTES, "read");
-            status = base_status_make(BASE_DATA_LOSS, "block %" PRIu64 ": the chunk at %" PRIu64 " is damaged here", r->block,
-                                      span.begin + bad * BLK_CHUNK_BYTES);
+            status = base_status_make(BASE_DATA_LOSS,
+                                      "block %" PRIu64 ": the chunk at %" PRIu64 " is damaged here",
+                                      r->block, span.begin + bad * BLK_CHUNK_BYTES);
         }
     } else if (status.code == BASE_INTERNAL) { /* EIO: the medium */
         blk__replica_bad(store, r, span.begin, base_status_text(&status));
         base_status_free(&status);
-        status = base_status_make(BASE_DATA_LOSS, "block %" PRIu64 " cannot be read here", r->block);
+        status =
+            base_status_make(BASE_DATA_LOSS, "block %" PRIu64 " cannot be read here", r->block);
     }
     free(bytes);
     free(span.crcs);
@@ -124,7 +134,8 @@ static struct base_status read_file(struct blk__store *store, struct blk__replic
 static void copy_extents(const struct blk__replica *r, uint64_t from, uint64_t end, uint8_t *out)
 {
     struct blk__extent *extent;
-    STAILQ_FOREACH(extent, &r->extents, link) {
+    STAILQ_FOREACH(extent, &r->extents, link)
+    {
         uint64_t begin = extent->offset > from ? extent->offset : from;
         uint64_t stop = extent->offset + extent->len < end ? extent->offset + extent->len : end;
         if (begin < stop)
@@ -132,7 +143,8 @@ static void copy_extents(const struct blk__replica *r, uint64_t from, uint64_t e
     }
 }
 
-struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset, size_t len, uint8_t *to)
+struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset,
+                                   size_t len, uint8_t *to)
 {
     struct base_status status = BASE_STATUS_OK;
     struct blk__replica *r = blk__replica_find(store, block);
@@ -143,8 +155,9 @@ struct base_status blk__store_read(struct blk__store *store, uint64_t block, uin
     r->refs++;
     status = blk__replica_sums(store, r);
     if (!base_failed(status) && (offset > r->length || len > r->length - offset))
-        status = base_status_make(BASE_OUT_OF_RANGE, "block %" PRIu64 ": [%" PRIu64 ", +%zu) goes beyond %" PRIu64, block, offset,
-                                  len, r->length);
+        status = base_status_make(BASE_OUT_OF_RANGE,
+                                  "block %" PRIu64 ": [%" PRIu64 ", +%zu) goes beyond %" PRIu64,
+                                  block, offset, len, r->length);
     if (!base_failed(status) && len > 0) {
         bool again = true;
         for (int tries = 0; again && tries < 3 && !base_failed(status); tries++) {

@@ -1,14 +1,15 @@
 /* store_replay.c: a restart: what the folder and the journal say, put together.
  *
  * Invariants:
- * 1. A finished file (.blk) says all of its replica; records of the journal about it are history, but a removal of the same
- *    generation.
- * 2. An unfinished replica is its last STATE record (what of its file was synced) and the appends after it; the bytes of
- *    those are in memory again until the keeper has written them.
- * 3. Where the journal is damaged a replica is doubtful (its length proves nothing), never silently shorter. When the damage
- *    could be of a block this server has forgotten, every block it does not know is doubtful, up to the id the master gives.
- * 4. Nothing is deleted but what a durable removal, a finished copy or a .tmp name says; what is not understood is moved to
- *    lost/. */
+ * 1. A finished file (.blk) says all of its replica; records of the journal about it are history,
+ * but a removal of the same generation.
+ * 2. An unfinished replica is its last STATE record (what of its file was synced) and the appends
+ * after it; the bytes of those are in memory again until the keeper has written them.
+ * 3. Where the journal is damaged a replica is doubtful (its length proves nothing), never silently
+ * shorter. When the damage could be of a block this server has forgotten, every block it does not
+ * know is doubtful, up to the id the master gives.
+ * 4. Nothing is deleted but what a durable removal, a finished copy or a .tmp name says; what is
+ * not understood is moved to lost/. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +21,9 @@ enum { STATE_FENCED = 1, STATE_SEALED = 2, STATE_BAD = 4, STATE_DOUBTFUL = 8, ST
 
 void blk__state_put(const struct blk__replica *r, struct base_buf *out)
 {
-    base_buf_put_u8(out, (uint8_t)((r->fenced ? STATE_FENCED : 0) | (r->sealed ? STATE_SEALED : 0) | (r->bad ? STATE_BAD : 0) |
-                                   (r->doubtful ? STATE_DOUBTFUL : 0) | (r->tomb ? STATE_TOMB : 0)));
+    base_buf_put_u8(out, (uint8_t)((r->fenced ? STATE_FENCED : 0) | (r->sealed ? STATE_SEALED : 0) |
+                                   (r->bad ? STATE_BAD : 0) | (r->doubtful ? STATE_DOUBTFUL : 0) |
+                                   (r->tomb ? STATE_TOMB : 0)));
     base_buf_put_le64(out, r->epoch);
     base_buf_put_le64(out, r->start);
     base_buf_put_le64(out, r->generation);
@@ -37,8 +39,9 @@ bool blk__state_take(struct base_bytes in, struct blk__replica *r)
         return false;
     uint8_t flags = in.data[0];
     in = base_bytes(in.data + 1, in.len - 1);
-    if (!base_take_le64(&in, &r->epoch) || !base_take_le64(&in, &r->start) || !base_take_le64(&in, &r->generation) ||
-        !base_take_le64(&in, &written) || !base_take_le64(&in, &sealed_length) || !blk__sums_take(&r->sums, written, &in))
+    if (!base_take_le64(&in, &r->epoch) || !base_take_le64(&in, &r->start) ||
+        !base_take_le64(&in, &r->generation) || !base_take_le64(&in, &written) ||
+        !base_take_le64(&in, &sealed_length) || !blk__sums_take(&r->sums, written, &in))
         return false;
     r->fenced = flags & STATE_FENCED;
     r->sealed = flags & STATE_SEALED;
@@ -77,7 +80,8 @@ static void state_record(void *self, const struct blk__record *record, uint64_t 
     if (!r)
         r = blk__replica_add(replay->store, record->block);
     if (!blk__state_take(record->payload, r)) {
-        ch_error(replay->store->env, "block %" PRIu64 ": a state record that is not understood", record->block);
+        ch_error(replay->store->env, "block %" PRIu64 ": a state record that is not understood",
+                 record->block);
         r->bad = r->doubtful = true;
     }
     r->oldest_seq = seq;
@@ -89,14 +93,16 @@ static void state_damage(void *self, uint64_t block, const char *what)
 
 /* ---- the second pass: everything else, in order ---- */
 
-static void replay_append(struct blk__store *store, struct blk__replica *r, const struct blk__record *record)
+static void replay_append(struct blk__store *store, struct blk__replica *r,
+                          const struct blk__record *record)
 {
     uint64_t end = record->offset + record->payload.len;
     if (end <= r->length || r->sealed)
         return;
     if (record->offset > r->length) {
-        ch_error(store->env, "block %" PRIu64 ": the journal has no bytes from %" PRIu64 " to %" PRIu64, r->block, r->length,
-                 record->offset);
+        ch_error(store->env,
+                 "block %" PRIu64 ": the journal has no bytes from %" PRIu64 " to %" PRIu64,
+                 r->block, r->length, record->offset);
         doubt(store, r);
         return;
     }
@@ -180,7 +186,8 @@ static void replay_damage(void *self, uint64_t block, const char *what)
 {
     struct replay *replay = self;
     struct blk__store *store = replay->store;
-    ch_error(store->env, "%s: the journal is damaged: %s (block %" PRIu64 ", 0: any)", store->dir, what, block);
+    ch_error(store->env, "%s: the journal is damaged: %s (block %" PRIu64 ", 0: any)", store->dir,
+             what, block);
     if (block == 0) {
         replay->damaged = true;
         return;
@@ -193,7 +200,8 @@ static void replay_damage(void *self, uint64_t block, const char *what)
 
 /* ---- the folder ---- */
 
-static struct base_status read_finished(struct blk__store *store, uint64_t block) CH_WAITS BASE_MUST_CHECK;
+static struct base_status read_finished(struct blk__store *store,
+                                        uint64_t block) CH_WAITS BASE_MUST_CHECK;
 static struct base_status read_finished(struct blk__store *store, uint64_t block)
 {
     struct blk__replica *r = blk__replica_add(store, block);
@@ -231,9 +239,10 @@ static bool parse_name(const char *name, uint64_t *block, const char **suffix)
     return end == name + 16 && *end == '.';
 }
 
-static struct base_status read_folder(struct blk__store *store, struct base_arena *arena, char ***names, size_t *count) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status read_folder(struct blk__store *store, struct base_arena *arena, char ***names, size_t *count)
+static struct base_status read_folder(struct blk__store *store, struct base_arena *arena,
+                                      char ***names, size_t *count) CH_WAITS BASE_MUST_CHECK;
+static struct base_status read_folder(struct blk__store *store, struct base_arena *arena,
+                                      char ***names, size_t *count)
 {
     struct base_status status = ch_dir_list(store->env, store->blocks_dir, arena, names, count);
     for (size_t i = 0; i < *count && !base_failed(status); i++) {
@@ -241,7 +250,8 @@ static struct base_status read_folder(struct blk__store *store, struct base_aren
         const char *suffix, *name = (*names)[i];
         size_t len = strlen(name);
         if (len > 4 && strcmp(name + len - 4, ".tmp") == 0)
-            status = ch_file_remove(store->env, base_arena_printf(arena, "%s/%s", store->blocks_dir, name));
+            status = ch_file_remove(store->env,
+                                    base_arena_printf(arena, "%s/%s", store->blocks_dir, name));
         else if (parse_name(name, &block, &suffix) && strcmp(suffix, ".blk") == 0)
             status = read_finished(store, block);
     }
@@ -249,9 +259,10 @@ static struct base_status read_folder(struct blk__store *store, struct base_aren
 }
 
 /* Files of removed replicas, and unfinished ones nothing is known of. */
-static struct base_status clear_folder(struct replay *replay, struct base_arena *arena, char **names, size_t count) CH_WAITS
-    BASE_MUST_CHECK;
-static struct base_status clear_folder(struct replay *replay, struct base_arena *arena, char **names, size_t count)
+static struct base_status clear_folder(struct replay *replay, struct base_arena *arena,
+                                       char **names, size_t count) CH_WAITS BASE_MUST_CHECK;
+static struct base_status clear_folder(struct replay *replay, struct base_arena *arena,
+                                       char **names, size_t count)
 {
     struct blk__store *store = replay->store;
     struct base_status status = BASE_STATUS_OK;
@@ -268,13 +279,15 @@ static struct base_status clear_folder(struct replay *replay, struct base_arena 
             status = ch_file_remove(store->env, path);
         } else if (open && r && (r->finished || r->tomb)) {
             status = ch_file_remove(store->env, path);
-        } else if (open && !r) { /* then the journal has lost what it said of it, and maybe of others */
+        } else if (open &&
+                   !r) { /* then the journal has lost what it said of it, and maybe of others */
             replay->damaged = true;
             const char *lost = base_arena_printf(arena, "%s/lost", store->dir);
             ch_warn(store->env, "%s belongs to no block that is known: moved to %s", path, lost);
             status = ch_dir_make(store->env, lost);
             if (!base_failed(status))
-                status = ch_file_rename(store->env, path, base_arena_printf(arena, "%s/%s", lost, names[i]));
+                status = ch_file_rename(store->env, path,
+                                        base_arena_printf(arena, "%s/%s", lost, names[i]));
         }
     }
     store->names_unsynced = true;
@@ -286,7 +299,7 @@ static struct base_status mark_doubt(struct blk__store *store)
 {
     struct blk__replica *r, *next;
     HASH_ITER(hh, store->table, r, next)
-        doubt(store, r);
+    doubt(store, r);
     char path[512], text[32];
     snprintf(path, sizeof path, "%s/doubt", store->dir);
     snprintf(text, sizeof text, "%" PRIu64 "\n", UINT64_MAX);
@@ -297,7 +310,8 @@ static struct base_status mark_doubt(struct blk__store *store)
 static void queue_replayed(struct blk__store *store)
 {
     struct blk__replica *r, *next;
-    HASH_ITER(hh, store->table, r, next) {
+    HASH_ITER(hh, store->table, r, next)
+    {
         if (r->finished || r->tomb)
             continue;
         r->unsynced = true;
@@ -316,7 +330,8 @@ struct base_status blk__store_replay(struct blk__store *store)
     struct replay replay = { .store = store };
     struct blk__replay_visitor states = { state_record, state_damage, &replay };
     struct blk__replay_visitor visitor = { replay_record, replay_damage, &replay };
-    struct blk__journal_options options = { .dir = base_arena_printf(&arena, "%s/journal", store->dir),
+    struct blk__journal_options options = { .dir =
+                                                base_arena_printf(&arena, "%s/journal", store->dir),
                                             .segment_bytes = store->options.segment_bytes,
                                             .segments = store->options.segments };
     struct base_status status = read_folder(store, &arena, &names, &count);
@@ -330,7 +345,8 @@ struct base_status blk__store_replay(struct blk__store *store)
             blk__journal_close(store->journal);
     }
     struct blk__replica *r, *next;
-    HASH_ITER(hh, replay.removed, r, next) {
+    HASH_ITER(hh, replay.removed, r, next)
+    {
         HASH_DEL(replay.removed, r);
         r->gone = true;
         if (r->file)
@@ -341,8 +357,8 @@ struct base_status blk__store_replay(struct blk__store *store)
         queue_replayed(store);
     else
         HASH_ITER(hh, store->table, r, next)
-            if (!STAILQ_EMPTY(&r->extents))
-                blk__replica_unwritten(store, r);
+    if (!STAILQ_EMPTY(&r->extents))
+        blk__replica_unwritten(store, r);
     base_arena_free(&arena);
     return status;
 }

@@ -50,7 +50,8 @@ size_t blk__sums_chunk_len(const struct blk__sums *sums, size_t chunk)
 
 bool blk__sums_match(const struct blk__sums *sums, size_t chunk, const void *data, size_t len)
 {
-    return len > 0 && len == blk__sums_chunk_len(sums, chunk) && base_crc32c(0, data, len) == sums->crc[chunk];
+    return len > 0 && len == blk__sums_chunk_len(sums, chunk) &&
+           base_crc32c(0, data, len) == sums->crc[chunk];
 }
 
 void blk__sums_cut(struct blk__sums *sums, uint64_t length, uint32_t last)

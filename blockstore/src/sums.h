@@ -1,4 +1,5 @@
-/* sums.h: the checksums of a run of bytes: CRC-32C of each 64 KiB chunk, the last one over what there is of it. */
+/* sums.h: the checksums of a run of bytes: CRC-32C of each 64 KiB chunk, the last one over what
+ * there is of it. */
 #ifndef BLK_SUMS_H
 #define BLK_SUMS_H
 
@@ -18,8 +19,8 @@ void blk__sums_extend(struct blk__sums *sums, const void *data, size_t len);
 bool blk__sums_match(const struct blk__sums *sums, size_t chunk, const void *data, size_t len);
 /* Bytes of a chunk that are covered. */
 size_t blk__sums_chunk_len(const struct blk__sums *sums, size_t chunk);
-/* Covers `length` from now on, less than before; `last` is the CRC of what is left of the then last chunk (0 when the cut is
- * between chunks). */
+/* Covers `length` from now on, less than before; `last` is the CRC of what is left of the then last
+ * chunk (0 when the cut is between chunks). */
 void blk__sums_cut(struct blk__sums *sums, uint64_t length, uint32_t last);
 /* As 4 bytes a chunk, little-endian. */
 void blk__sums_put(const struct blk__sums *sums, struct base_buf *out);

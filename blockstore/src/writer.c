@@ -1,14 +1,17 @@
 /* writer.c: appending to a file.
  *
  * Invariants (with recovery.c they make the file's length right; README.md has the argument):
- * 1. An append gets its offset when it is taken, and these bytes at this offset never change in this epoch: what is sent again,
- *    in another block, is the same.
+ * 1. An append gets its offset when it is taken, and these bytes at this offset never change in
+ * this epoch: what is sent again, in another block, is the same.
  * 2. A block begins at the file's acknowledged length of that moment.
- * 3. A byte is acknowledged when a quorum of one block's replicas has it on stable storage, and all before it are acknowledged.
- * 4. The master hears that a block has ended only when every byte ever sent to it is acknowledged (maybe in later blocks).
- * 5. Appends are acknowledged in the order of the calls; the first that fails breaks the writer for good.
- * Happy path: copy into the window -> senders (writer_block.c) -> a quorum answers -> wake the appenders in order.
- * Failure: writer_run.c goes on in another block; a later epoch anywhere breaks the writer. */
+ * 3. A byte is acknowledged when a quorum of one block's replicas has it on stable storage, and all
+ * before it are acknowledged.
+ * 4. The master hears that a block has ended only when every byte ever sent to it is acknowledged
+ * (maybe in later blocks).
+ * 5. Appends are acknowledged in the order of the calls; the first that fails breaks the writer for
+ * good. Happy path: copy into the window -> senders (writer_block.c) -> a quorum answers -> wake
+ * the appenders in order. Failure: writer_run.c goes on in another block; a later epoch anywhere
+ * breaks the writer. */
 #include <stdlib.h>
 
 #include "writer_int.h"
@@ -19,7 +22,8 @@ void blk__writer_trim(struct blk_writer *w)
 {
     uint64_t keep = w->acked;
     struct blk__wblock *block;
-    TAILQ_FOREACH(block, &w->blocks, link) {
+    TAILQ_FOREACH(block, &w->blocks, link)
+    {
         if (!block->used)
             continue;
         for (size_t i = 0; i < block->count; i++) {
@@ -58,7 +62,8 @@ void blk__writer_acked(struct blk_writer *w)
     blk__writer_trim(w);
     ch_cond_broadcast(&w->data);
     const struct blk__wblock *c = w->current;
-    if (w->closing || (c && (c->draining || c->sent_max >= c->stop || (!w->spare && c->acked - c->start >= BLK_SPARE_BYTES))))
+    if (w->closing || (c && (c->draining || c->sent_max >= c->stop ||
+                             (!w->spare && c->acked - c->start >= BLK_SPARE_BYTES))))
         ch_cond_broadcast(&w->changed);
 }
 
@@ -91,8 +96,9 @@ void blk__writer_suspect(struct blk_writer *w, uint64_t server, bool failed)
     }
     for (size_t i = 0; w->spare && i < w->spare->count; i++)
         w->spare_stale = w->spare_stale || w->spare->replicas[i].server == server;
-    w->suspects[oldest].failed = failed || (w->suspects[oldest].server == server && w->suspects[oldest].failed &&
-                                            w->suspects[oldest].until > ch_now(w->env));
+    w->suspects[oldest].failed =
+        failed || (w->suspects[oldest].server == server && w->suspects[oldest].failed &&
+                   w->suspects[oldest].until > ch_now(w->env));
     w->suspects[oldest].server = server;
     w->suspects[oldest].until = ch_in(w->env, BLK_SUSPECT_MS * CH_MS);
 }
@@ -100,21 +106,25 @@ void blk__writer_suspect(struct blk_writer *w, uint64_t server, bool failed)
 /* ---- appending ---- */
 
 /* Waits for room in the window; the caller holds `entry`. */
-static struct base_status wait_for_room(struct blk_writer *w, size_t len, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+static struct base_status wait_for_room(struct blk_writer *w, size_t len,
+                                        ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 static struct base_status wait_for_room(struct blk_writer *w, size_t len, ch_time deadline)
 {
     while (!base_failed(w->broken) && w->appended > w->window_start &&
            w->appended - w->window_start + len > BLK_WINDOW_BYTES_MAX) {
         enum ch_outcome outcome = ch_cond_wait(&w->room, deadline);
         if (outcome == CH_TIMEOUT)
-            return base_status_make(BASE_UNAVAILABLE, "append to %s: too much waits to be written; nothing was", w->path);
+            return base_status_make(BASE_UNAVAILABLE,
+                                    "append to %s: too much waits to be written; nothing was",
+                                    w->path);
         if (outcome != CH_OK)
             return ch_outcome_status(outcome, "append");
     }
     return base_status_copy(&w->broken);
 }
 
-static void take_parts(struct blk_writer *w, const struct base_bytes *parts, size_t part_count, size_t len)
+static void take_parts(struct blk_writer *w, const struct base_bytes *parts, size_t part_count,
+                       size_t len)
 {
     if (w->window_skip && w->window.len + len > w->window.cap) { /* before it grows */
         memmove(w->window.data, w->window.data + w->window_skip, w->window.len - w->window_skip);
@@ -127,15 +137,16 @@ static void take_parts(struct blk_writer *w, const struct base_bytes *parts, siz
     ch_cond_broadcast(&w->data);
 }
 
-struct base_status blk_append(struct blk_writer *w, const struct base_bytes *parts, size_t part_count, ch_time deadline,
-                              uint64_t *offset)
+struct base_status blk_append(struct blk_writer *w, const struct base_bytes *parts,
+                              size_t part_count, ch_time deadline, uint64_t *offset)
 {
     size_t len = 0;
     ch_time began = ch_now(w->env);
     for (size_t i = 0; i < part_count && len <= BLK_APPEND_MAX; i++)
         len += parts[i].len;
     if (len > BLK_APPEND_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "append to %s of more than %d bytes", w->path, BLK_APPEND_MAX);
+        return base_status_make(BASE_INVALID_ARGUMENT, "append to %s of more than %d bytes",
+                                w->path, BLK_APPEND_MAX);
     enum ch_outcome outcome = ch_mutex_lock(&w->entry, deadline);
     if (outcome != CH_OK)
         return ch_outcome_status(outcome, "append");
@@ -176,7 +187,8 @@ uint64_t blk_writer_epoch(const struct blk_writer *w)
 
 /* ---- opening ---- */
 
-static struct blk_writer *writer_new(struct blk_client *client, const char *path, const BLK_PB(OpenAppendReply) * opened)
+static struct blk_writer *writer_new(struct blk_client *client, const char *path,
+                                     const BLK_PB(OpenAppendReply) * opened)
 {
     struct blk_writer *w = calloc(1, sizeof *w);
     BASE_ASSERT(w);
@@ -211,8 +223,9 @@ static void writer_free(struct blk_writer *w)
     free(w);
 }
 
-struct base_status blk_open_append(struct blk_client *client, const char *path, const struct blk_append_options *options,
-                                   ch_time deadline, struct blk_writer **writer, uint64_t *length)
+struct base_status blk_open_append(struct blk_client *client, const char *path,
+                                   const struct blk_append_options *options, ch_time deadline,
+                                   struct blk_writer **writer, uint64_t *length)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -225,7 +238,8 @@ struct base_status blk_open_append(struct blk_client *client, const char *path, 
     request.fence = options->fence;
     request.replicas = options->replicas;
     request.quorum = options->quorum;
-    struct base_status status = blk__call_master(client, BLK_MASTER(OPEN_APPEND), &request, deadline, &arena, &reply);
+    struct base_status status =
+        blk__call_master(client, BLK_MASTER(OPEN_APPEND), &request, deadline, &arena, &reply);
     if (!base_failed(status)) {
         struct blk_writer *w = writer_new(client, path, reply);
         struct blk__wblock *block;
@@ -249,7 +263,8 @@ struct base_status blk_open_append(struct blk_client *client, const char *path, 
 
 /* ---- closing ---- */
 
-/* Lets the slower replicas catch up for a moment, so that there is less to repair, and ends the current block. */
+/* Lets the slower replicas catch up for a moment, so that there is less to repair, and ends the
+ * current block. */
 static void settle(struct blk_writer *w, ch_time deadline) CH_WAITS;
 static void settle(struct blk_writer *w, ch_time deadline)
 {
@@ -260,20 +275,21 @@ static void settle(struct blk_writer *w, ch_time deadline)
         behind = false;
         struct blk__wblock *block;
         TAILQ_FOREACH(block, &w->blocks, link)
-            for (size_t i = 0; block->used && i < block->count; i++)
-                behind = behind || (!block->replicas[i].failed &&
-                                    block->replicas[i].acked < (block->ended ? block->end : w->acked));
+        for (size_t i = 0; block->used && i < block->count; i++)
+            behind = behind || (!block->replicas[i].failed &&
+                                block->replicas[i].acked < (block->ended ? block->end : w->acked));
         if (behind && ch_cond_wait(&w->changed, until < deadline ? until : deadline) != CH_OK)
             break;
     }
     struct blk__wblock *block;
     TAILQ_FOREACH(block, &w->blocks, link)
-        if (!block->ended)
-            blk__wblock_end(block, block->used ? w->acked : 0);
+    if (!block->ended)
+        blk__wblock_end(block, block->used ? w->acked : 0);
     w->current = w->spare = 0;
 }
 
-/* All that is wanted before the end of the writer: no append outstanding, no fiber of its own but this one. */
+/* All that is wanted before the end of the writer: no append outstanding, no fiber of its own but
+ * this one. */
 static void stop_manager(struct blk_writer *w) CH_WAITS;
 static void stop_manager(struct blk_writer *w)
 {
@@ -284,7 +300,8 @@ struct base_status blk_writer_seal(struct blk_writer *w, ch_time deadline)
 {
     if (base_failed(w->broken))
         return base_status_copy(&w->broken);
-    while (w->acked < w->appended && !base_failed(w->broken)) { /* appends whose callers still wait */
+    while (w->acked < w->appended &&
+           !base_failed(w->broken)) { /* appends whose callers still wait */
         enum ch_outcome outcome = ch_cond_wait(&w->room, deadline);
         if (outcome != CH_OK)
             return ch_outcome_status(outcome, "seal");

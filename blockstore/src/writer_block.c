@@ -1,8 +1,9 @@
 /* writer_block.c: one block as its writer sees it: a stream to each replica.
  *
- * Each replica has a sender fiber, which sends what the window has and the replica has not, in messages of up to 1 MiB, with at
- * most BLK_PIPELINE unanswered; and a receiver fiber, which takes the lengths that are durable there. A stream that breaks is
- * never made again: the replica has failed for this block. So a replica's bytes are always a prefix of the block's. */
+ * Each replica has a sender fiber, which sends what the window has and the replica has not, in
+ * messages of up to 1 MiB, with at most BLK_PIPELINE unanswered; and a receiver fiber, which takes
+ * the lengths that are durable there. A stream that breaks is never made again: the replica has
+ * failed for this block. So a replica's bytes are always a prefix of the block's. */
 #include <stdlib.h>
 
 #include "base/codec.h"
@@ -91,10 +92,11 @@ static void stream_failed(struct blk__wreplica *r, struct base_status status)
 {
     struct blk_writer *w = r->block->writer;
     if (!r->failed && !r->block->ended && !w->closing && !ch_cancelled()) {
-        ch_info(w->env, "%s: block %llu at %.*s: %s", w->path, (unsigned long long)r->block->id, BASE_FMT(r->address),
-                base_status_text(&status));
+        ch_info(w->env, "%s: block %llu at %.*s: %s", w->path, (unsigned long long)r->block->id,
+                BASE_FMT(r->address), base_status_text(&status));
         if (status.code == BASE_FAILED_PRECONDITION) {
-            blk__writer_break(w, base_status_wrap(status, "%s: a later writer has the file", w->path));
+            blk__writer_break(w,
+                              base_status_wrap(status, "%s: a later writer has the file", w->path));
             status = BASE_STATUS_OK;
         }
     }
@@ -111,8 +113,8 @@ static struct base_status open_stream(struct blk__wreplica *r)
     struct ch_call_options options = { .deadline = CH_NEVER };
     if (r->address.len == 0)
         return base_status_make(BASE_UNAVAILABLE, "the server's address is not known");
-    struct base_status status =
-        ch_client_open(blk__peer(w->client->peers, r->address), BLK_SERVER(APPEND), &options, &r->stream);
+    struct base_status status = ch_client_open(blk__peer(w->client->peers, r->address),
+                                               BLK_SERVER(APPEND), &options, &r->stream);
     if (base_failed(status))
         return status;
     BLK_PB(AppendRequest) first;
@@ -138,7 +140,8 @@ static bool has_data(const struct blk__wreplica *r)
 
 static bool has_news(const struct blk__wreplica *r)
 {
-    return r->block->used && !r->block->writer->closing && r->told < r->block->acked && r->sent >= send_limit(r->block) && r->acked == r->sent;
+    return r->block->used && !r->block->writer->closing && r->told < r->block->acked &&
+           r->sent >= send_limit(r->block) && r->acked == r->sent;
 }
 
 static struct base_status send_some(struct blk__wreplica *r) CH_WAITS BASE_MUST_CHECK;
@@ -155,7 +158,8 @@ static struct base_status send_some(struct blk__wreplica *r)
     if (r->sent < limit) {
         BASE_ASSERT(r->sent >= w->window_start);
         size_t len = limit - r->sent < BLK_MESSAGE_BYTES ? limit - r->sent : BLK_MESSAGE_BYTES;
-        struct base_bytes data = base_bytes(w->window.data + w->window_skip + (r->sent - w->window_start), len);
+        struct base_bytes data =
+            base_bytes(w->window.data + w->window_skip + (r->sent - w->window_start), len);
         message.offset = r->sent - block->start;
         message.data = ch_data_of(data);
         message.crc = base_crc32c(0, data.data, data.len);
@@ -228,8 +232,10 @@ static struct base_status take_answer(struct blk__wreplica *r, uint64_t length)
     if (!block->ended) {
         uint64_t quorum = quorum_acked(block);
         if (quorum > block->acked) {
-            ch_debug(block->writer->env, "%s epoch %llu: block %llu from %llu acknowledged to %llu by %.*s", block->writer->path,
-                     (unsigned long long)block->epoch, (unsigned long long)block->id, (unsigned long long)block->start,
+            ch_debug(block->writer->env,
+                     "%s epoch %llu: block %llu from %llu acknowledged to %llu by %.*s",
+                     block->writer->path, (unsigned long long)block->epoch,
+                     (unsigned long long)block->id, (unsigned long long)block->start,
                      (unsigned long long)quorum, BASE_FMT(r->address));
             block->acked = quorum;
             block->progress_at = ch_now(block->writer->env);

@@ -1,11 +1,12 @@
-/* writer_run.c: the writer's manager: leaves a block whose replicas fail, stall or are full, and gets the next one.
+/* writer_run.c: the writer's manager: leaves a block whose replicas fail, stall or are full, and
+ * gets the next one.
  *
- * A fiber that looks when something changed or a time has come; what it decides (step) it does without waiting. The master is
- * asked on a fiber of its own (fetch): once a file has grown a little it has a spare block whose streams are open, so that the
- * switch waits for nobody.
- * A switch: hard, when the quorum does not answer any more: the block ends at what is acknowledged, the rest is sent again in
- * the next one. Soft, when it is full or one replica of it is lost: no more is sent, and it ends when all that was sent is
- * acknowledged. */
+ * A fiber that looks when something changed or a time has come; what it decides (step) it does
+ * without waiting. The master is asked on a fiber of its own (fetch): once a file has grown a
+ * little it has a spare block whose streams are open, so that the switch waits for nobody. A
+ * switch: hard, when the quorum does not answer any more: the block ends at what is acknowledged,
+ * the rest is sent again in the next one. Soft, when it is full or one replica of it is lost: no
+ * more is sent, and it ends when all that was sent is acknowledged. */
 #include <stdlib.h>
 
 #include "writer_int.h"
@@ -14,13 +15,15 @@ enum { FETCH_MS = 3000, BACKOFF_MS_MIN = 10, BACKOFF_MS_MAX = 500, LOOK_MS = 50 
 
 /* ---- the master ---- */
 
-/* What may be reported of the ended blocks: each whose bytes are all acknowledged, in order; unused ones at any time. */
+/* What may be reported of the ended blocks: each whose bytes are all acknowledged, in order; unused
+ * ones at any time. */
 static size_t reportable(struct blk_writer *w, BLK_PB(BlockEnd) * *ends, struct base_arena *arena)
 {
     struct blk__wblock *block;
     size_t n = 0;
     bool blocked = false;
-    TAILQ_FOREACH(block, &w->blocks, link) {
+    TAILQ_FOREACH(block, &w->blocks, link)
+    {
         if (block->used && (!block->ended || block->sent_max > w->acked))
             blocked = true;
         if (!block->ended || block->reported || (blocked && block->used) || n == BLK_TAIL_MAX)
@@ -43,8 +46,8 @@ static void mark_reported(struct blk_writer *w, const BLK_PB(ExtendRequest) * re
 {
     struct blk__wblock *block;
     TAILQ_FOREACH(block, &w->blocks, link)
-        for (size_t i = 0; i < request->n_ends; i++)
-            block->reported = block->reported || request->ends[i]->block == block->id;
+    for (size_t i = 0; i < request->n_ends; i++)
+        block->reported = block->reported || request->ends[i]->block == block->id;
 }
 
 /* Those that failed before those that were slow, the latest first. */
@@ -59,7 +62,8 @@ static size_t suspects_of(const struct blk_writer *w, uint64_t *servers)
             if (put[i] || !w->suspects[i].server || w->suspects[i].until <= now)
                 continue;
             if (worst == BLK_SUSPECTS_MAX || w->suspects[i].failed > w->suspects[worst].failed ||
-                (w->suspects[i].failed == w->suspects[worst].failed && w->suspects[i].until > w->suspects[worst].until))
+                (w->suspects[i].failed == w->suspects[worst].failed &&
+                 w->suspects[i].until > w->suspects[worst].until))
                 worst = i;
         }
         if (worst == BLK_SUSPECTS_MAX)
@@ -69,8 +73,8 @@ static size_t suspects_of(const struct blk_writer *w, uint64_t *servers)
     }
 }
 
-struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal_file, ch_time deadline,
-                                      struct blk__wblock **block)
+struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal_file,
+                                      ch_time deadline, struct blk__wblock **block)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -100,7 +104,8 @@ struct base_status blk__writer_extend(struct blk_writer *w, bool want, bool seal
     return status;
 }
 
-/* The master is asked less and less often while it does not answer, or what it gives does not last. */
+/* The master is asked less and less often while it does not answer, or what it gives does not last.
+ */
 static void back_off(struct blk_writer *w, ch_time now)
 {
     w->fetch_backoff = w->fetch_backoff ? 2 * w->fetch_backoff : BACKOFF_MS_MIN * CH_MS;
@@ -115,13 +120,15 @@ static void fetch_main(void *arg)
     struct blk_writer *w = arg;
     struct blk__wblock *block = 0;
     bool want = !w->spare;
-    struct base_status status = blk__writer_extend(w, want, false, ch_in(w->env, FETCH_MS * CH_MS), &block);
+    struct base_status status =
+        blk__writer_extend(w, want, false, ch_in(w->env, FETCH_MS * CH_MS), &block);
     w->fetching = false;
     if (base_failed(status)) {
         back_off(w, ch_now(w->env));
         if (status.code == BASE_FAILED_PRECONDITION || status.code == BASE_NOT_FOUND) {
             status.code = BASE_FAILED_PRECONDITION;
-            blk__writer_break(w, base_status_wrap(status, "%s: this writer has it no more", w->path));
+            blk__writer_break(w,
+                              base_status_wrap(status, "%s: this writer has it no more", w->path));
             status = BASE_STATUS_OK;
         } else if (!ch_cancelled()) {
             ch_info(w->env, "%s: next block: %s", w->path, base_status_text(&status));
@@ -149,17 +156,22 @@ static ch_time patience(const struct blk_writer *w)
 static void break_late(struct blk_writer *w, ch_time now)
 {
     struct blk__waiter *waiter;
-    STAILQ_FOREACH(waiter, &w->waiters, link) {
+    STAILQ_FOREACH(waiter, &w->waiters, link)
+    {
         if (waiter->deadline <= now) {
-            blk__writer_break(w, base_status_make(BASE_UNAVAILABLE,
-                                                  "append to %s was not durable in time: outcome unknown; open it again", w->path));
+            blk__writer_break(
+                w, base_status_make(
+                       BASE_UNAVAILABLE,
+                       "append to %s was not durable in time: outcome unknown; open it again",
+                       w->path));
             return;
         }
     }
 }
 
 /* Gives up a replica that stays behind while others do without it. */
-static void judge_replica(struct blk_writer *w, struct blk__wblock *block, struct blk__wreplica *r, ch_time now)
+static void judge_replica(struct blk_writer *w, struct blk__wblock *block, struct blk__wreplica *r,
+                          ch_time now)
 {
     if (r->failed)
         return;
@@ -172,9 +184,11 @@ static void judge_replica(struct blk_writer *w, struct blk__wblock *block, struc
         r->behind_mark = block->acked;
         return;
     }
-    if (now - r->behind_since > BLK_SLOW_MS * CH_MS || block->acked - r->acked > BLK_LAG_BYTES_MAX) {
-        ch_info(w->env, "%s: block %llu at %.*s stays behind by %llu bytes", w->path, (unsigned long long)block->id,
-                BASE_FMT(r->address), (unsigned long long)(block->acked - r->acked));
+    if (now - r->behind_since > BLK_SLOW_MS * CH_MS ||
+        block->acked - r->acked > BLK_LAG_BYTES_MAX) {
+        ch_info(w->env, "%s: block %llu at %.*s stays behind by %llu bytes", w->path,
+                (unsigned long long)block->id, BASE_FMT(r->address),
+                (unsigned long long)(block->acked - r->acked));
         blk__wreplica_fail(r);
     }
 }
@@ -216,8 +230,9 @@ void blk__wblock_end(struct blk__wblock *block, uint64_t end)
 static void switch_block(struct blk_writer *w, struct blk__wblock *block, bool hard, ch_time now)
 {
     if (hard) {
-        ch_info(w->env, "%s: block %llu ends at %llu, %llu bytes are sent again", w->path, (unsigned long long)block->id,
-                (unsigned long long)block->acked, (unsigned long long)(block->sent_max - block->acked));
+        ch_info(w->env, "%s: block %llu ends at %llu, %llu bytes are sent again", w->path,
+                (unsigned long long)block->id, (unsigned long long)block->acked,
+                (unsigned long long)(block->sent_max - block->acked));
         ch_count(w->client->switches, 1);
     }
     blk__wblock_end(block, block->acked);
@@ -233,7 +248,7 @@ static size_t unreported(const struct blk_writer *w)
     const struct blk__wblock *block;
     size_t n = 0;
     TAILQ_FOREACH(block, &w->blocks, link)
-        n += block->used && !block->reported;
+    n += block->used && !block->reported;
     return n;
 }
 
@@ -245,7 +260,8 @@ static void judge_current(struct blk_writer *w, ch_time now)
             judge_replica(w, block, &block->replicas[i], now);
     size_t live = blk__wblock_live(block);
     bool stall = stalled(w, block, now), full = block->sent_max >= block->stop;
-    bool hard = live < block->quorum || stall || (block->draining && now - block->drain_since > patience(w));
+    bool hard = live < block->quorum || stall ||
+                (block->draining && now - block->drain_since > patience(w));
     if (stall && !block->draining) {
         /* Whoever does not answer is avoided for the next block. Not failed: it may yet answer. */
         for (size_t i = 0; i < block->count; i++)
@@ -277,8 +293,8 @@ static void judge_current(struct blk_writer *w, ch_time now)
 static bool wants_spare(const struct blk_writer *w, ch_time now)
 {
     const struct blk__wblock *c = w->current;
-    return !w->spare && (blk__wblock_live(c) < w->replicas || stalled(w, c, now) || c->sent_max - c->start >= BLK_SPARE_BYTES ||
-                         c->sent_max >= c->stop);
+    return !w->spare && (blk__wblock_live(c) < w->replicas || stalled(w, c, now) ||
+                         c->sent_max - c->start >= BLK_SPARE_BYTES || c->sent_max >= c->stop);
 }
 
 static void fetch(struct blk_writer *w, ch_time now)
@@ -298,10 +314,12 @@ static void fetch(struct blk_writer *w, ch_time now)
 static struct blk__wblock *retired(struct blk_writer *w, ch_time now)
 {
     struct blk__wblock *block;
-    TAILQ_FOREACH(block, &w->blocks, link) {
+    TAILQ_FOREACH(block, &w->blocks, link)
+    {
         bool behind = false;
         for (size_t i = 0; block->used && i < block->count; i++)
-            behind = behind || (!block->replicas[i].failed && block->replicas[i].acked < block->end);
+            behind =
+                behind || (!block->replicas[i].failed && block->replicas[i].acked < block->end);
         if (block->ended && block->reported && (!behind || now >= block->linger_until))
             return block;
     }
@@ -314,12 +332,13 @@ static ch_time next_look(const struct blk_writer *w, ch_time now)
     const struct blk__waiter *waiter;
     const struct blk__wblock *c = w->current, *block;
     STAILQ_FOREACH(waiter, &w->waiters, link)
-        at = waiter->deadline < at ? waiter->deadline : at;
-    bool busy = c->sent_max > c->acked || c->draining || !STAILQ_EMPTY(&w->waiters) || blk__wblock_live(c) < w->replicas;
+    at = waiter->deadline < at ? waiter->deadline : at;
+    bool busy = c->sent_max > c->acked || c->draining || !STAILQ_EMPTY(&w->waiters) ||
+                blk__wblock_live(c) < w->replicas;
     for (size_t i = 0; i < c->count; i++)
         busy = busy || (!c->replicas[i].failed && c->replicas[i].acked < c->acked);
     TAILQ_FOREACH(block, &w->blocks, link)
-        busy = busy || block->ended;
+    busy = busy || block->ended;
     ch_time soon = now + LOOK_MS * CH_MS;
     if (w->spare && blk__wblock_ready(w->spare) < w->spare->count)
         busy = true;
@@ -352,5 +371,7 @@ void blk__writer_main(void *arg)
         w->wake_at = 0;
     }
     if (!STAILQ_EMPTY(&w->waiters)) /* this process ends: who waits must not wait for ever */
-        blk__writer_break(w, base_status_make(BASE_UNAVAILABLE, "%s: the writer was stopped: outcome unknown", w->path));
+        blk__writer_break(w,
+                          base_status_make(BASE_UNAVAILABLE,
+                                           "%s: the writer was stopped: outcome unknown", w->path));
 }

@@ -1,6 +1,7 @@
-/* One blockmaster and three blockservers as real processes. Killed with SIGKILL in the middle of a stream of appends, one
- * after the other and all at once, they must come back with every acknowledged byte, and the writer must not stop for long:
- * the simulation shows this for many more faults; this shows that it holds with real files, sockets and processes. */
+/* One blockmaster and three blockservers as real processes. Killed with SIGKILL in the middle of a
+ * stream of appends, one after the other and all at once, they must come back with every
+ * acknowledged byte, and the writer must not stop for long: the simulation shows this for many more
+ * faults; this shows that it holds with real files, sockets and processes. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,7 +43,8 @@ static void spawn(int i)
     char path[600];
     snprintf(path, sizeof path, "%s/%s", cell.bin, program);
     char beat[] = "--heartbeat=100ms", block[] = "--block-bytes=1MiB", admin[] = "--admin=";
-    char *argv[] = { (char *)program, listen, data, masters, port_file, admin, i == 0 ? block : beat, 0 };
+    char *argv[] = { (char *)program,       listen, data, masters, port_file, admin,
+                     i == 0 ? block : beat, 0 };
     cell.pids[i] = fork();
     if (cell.pids[i] == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -80,7 +82,8 @@ static void wait_served(struct ch_env *env, int i, char *address, size_t size)
         (void)ch_sleep_until(env, ch_in(env, 10 * CH_MS));
     }
     if (address)
-        snprintf(address, size, "%.*s", (int)(strchr((char *)text.data, '\n') - (char *)text.data), text.data);
+        snprintf(address, size, "%.*s", (int)(strchr((char *)text.data, '\n') - (char *)text.data),
+                 text.data);
     base_buf_free(&text);
 }
 
@@ -101,15 +104,19 @@ static void start_all(struct ch_env *env)
         start_again(env, i);
 }
 
-static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client, const char *path, uint64_t *length) CH_WAITS;
-static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client, const char *path, uint64_t *length)
+static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client,
+                                      const char *path, uint64_t *length) CH_WAITS;
+static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client,
+                                      const char *path, uint64_t *length)
 {
     struct blk_writer *writer;
     struct base_status status;
     ch_time until = ch_in(env, 20 * CH_S);
-    while (base_failed(status = blk_open_append(client, path, &(struct blk_append_options){ .create = true },
+    while (base_failed(status = blk_open_append(client, path,
+                                                &(struct blk_append_options){ .create = true },
                                                 ch_in(env, 5 * CH_S), &writer, length))) {
-        cr_assert(ch_now(env) < until, "open: %s", base_status_text(&status)); /* servers have to be heard of first */
+        cr_assert(ch_now(env) < until, "open: %s",
+                  base_status_text(&status)); /* servers have to be heard of first */
         base_status_free(&status);
         (void)ch_sleep_until(env, ch_in(env, 50 * CH_MS));
     }
@@ -122,8 +129,10 @@ static uint8_t byte_at(uint64_t x)
 }
 
 /* Appends until `until`; returns the longest time one append took. */
-static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at, ch_time until) CH_WAITS;
-static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at, ch_time until)
+static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at,
+                            ch_time until) CH_WAITS;
+static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at,
+                            ch_time until)
 {
     static uint8_t data[20000];
     ch_time worst = 0;
@@ -143,8 +152,10 @@ static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint6
     return worst;
 }
 
-static void check_file(struct ch_env *env, struct blk_client *client, const char *path, uint64_t length) CH_WAITS;
-static void check_file(struct ch_env *env, struct blk_client *client, const char *path, uint64_t length)
+static void check_file(struct ch_env *env, struct blk_client *client, const char *path,
+                       uint64_t length) CH_WAITS;
+static void check_file(struct ch_env *env, struct blk_client *client, const char *path,
+                       uint64_t length)
 {
     struct blk_reader *reader;
     uint64_t end;
@@ -165,15 +176,18 @@ static int survive(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     start_all(env);
-    struct blk_client *client = blk_client_new(env, &(struct blk_client_options){ .masters = cell.masters });
+    struct blk_client *client =
+        blk_client_new(env, &(struct blk_client_options){ .masters = cell.masters });
     uint64_t at = 0, length;
     struct blk_writer *writer = open_writer(env, client, "/survivor", &length);
     append_until(env, writer, &at, ch_in(env, 500 * CH_MS));
     for (int i = 1; i <= SERVERS; i++) {
         kill_hard(i);
         ch_time worst = append_until(env, writer, &at, ch_in(env, 700 * CH_MS));
-        cr_assert(worst < 3 * CH_S, "server %d killed: an append took %lld ms", i, (long long)(worst / CH_MS));
-        fprintf(stderr, "server %d killed: the slowest append took %.1f ms\n", i, (double)worst / 1e6);
+        cr_assert(worst < 3 * CH_S, "server %d killed: an append took %lld ms", i,
+                  (long long)(worst / CH_MS));
+        fprintf(stderr, "server %d killed: the slowest append took %.1f ms\n", i,
+                (double)worst / 1e6);
         start_again(env, i);
         append_until(env, writer, &at, ch_in(env, 700 * CH_MS));
     }
@@ -189,7 +203,8 @@ static int survive(struct ch_env *env, void *arg)
     blk_writer_close(writer);
     start_all(env);
     writer = open_writer(env, client, "/survivor", &length);
-    cr_assert(length == at, "%llu bytes, %llu acknowledged", (unsigned long long)length, (unsigned long long)at);
+    cr_assert(length == at, "%llu bytes, %llu acknowledged", (unsigned long long)length,
+              (unsigned long long)at);
     append_until(env, writer, &at, ch_in(env, 200 * CH_MS));
     OK(blk_writer_seal(writer, ch_in(env, 10 * CH_S)));
     blk_writer_close(writer);

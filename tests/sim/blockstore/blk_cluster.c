@@ -8,8 +8,9 @@
 #include "chassis/service.h"
 #include "services.h"
 
-static void node_init(struct blk_cluster_node *node, struct ch_sim *sim, const struct ch_service_def *def, const char *name,
-                      const char *host, int port)
+static void node_init(struct blk_cluster_node *node, struct ch_sim *sim,
+                      const struct ch_service_def *def, const char *name, const char *host,
+                      int port)
 {
     snprintf(node->name, sizeof node->name, "%s", name);
     snprintf(node->host, sizeof node->host, "%s", host);
@@ -34,7 +35,8 @@ void blk_cluster_node_start(struct blk_cluster_node *node)
     ch_sim_start(node->node, ch_service_main, node->args);
 }
 
-void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers, const char *block_bytes)
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
+                       const char *block_bytes)
 {
     memset(cluster, 0, sizeof *cluster);
     cluster->sim = sim;
@@ -85,5 +87,6 @@ void blk_cluster_free(struct blk_cluster *cluster)
 
 struct blk_client *blk_cluster_client(void)
 {
-    return blk_client_new(ch_fiber_env(), &(struct blk_client_options){ .masters = BLK_CLUSTER_MASTER });
+    return blk_client_new(ch_fiber_env(),
+                          &(struct blk_client_options){ .masters = BLK_CLUSTER_MASTER });
 }

@@ -1,4 +1,5 @@
-/* blk_cluster.h: a simulated blockstore: one blockmaster, some blockservers, each a node with its own disk. */
+/* blk_cluster.h: a simulated blockstore: one blockmaster, some blockservers, each a node with its
+ * own disk. */
 #ifndef BLK_CLUSTER_H
 #define BLK_CLUSTER_H
 
@@ -21,7 +22,8 @@ struct blk_cluster {
 #define BLK_CLUSTER_MASTER "10.0.0.100:7000"
 
 /* `block_bytes`: as --block-bytes takes it. Starts everything. */
-void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers, const char *block_bytes);
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
+                       const char *block_bytes);
 void blk_cluster_node_start(struct blk_cluster_node *node);
 /* Crashed nodes are freed with the sim; call before ch_sim_free. */
 void blk_cluster_free(struct blk_cluster *cluster);

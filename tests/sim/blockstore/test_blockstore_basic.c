@@ -1,5 +1,5 @@
-/* The file operations on a healthy simulated cell, one by one. What is promised in blockstore.h must hold there first: the
- * tests with faults build on it. */
+/* The file operations on a healthy simulated cell, one by one. What is promised in blockstore.h
+ * must hold there first: the tests with faults build on it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +15,11 @@ static void setup(void)
     sim = ch_sim_new(ch_sim_seed(1));
     blk_cluster_start(&cluster, sim, 3, "256KiB");
     ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
-    cr_assert(ch_sim_running(cluster.master.node), "the master ended: %d", ch_sim_exit_value(cluster.master.node));
+    cr_assert(ch_sim_running(cluster.master.node), "the master ended: %d",
+              ch_sim_exit_value(cluster.master.node));
     for (size_t i = 0; i < 3; i++)
-        cr_assert(ch_sim_running(cluster.servers[i].node), "a server ended: %d", ch_sim_exit_value(cluster.servers[i].node));
+        cr_assert(ch_sim_running(cluster.servers[i].node), "a server ended: %d",
+                  ch_sim_exit_value(cluster.servers[i].node));
 }
 
 static void teardown(void)
@@ -26,16 +28,17 @@ static void teardown(void)
     blk_cluster_free(&cluster);
 }
 
-#define OK(expr)                                                                  \
-    do {                                                                          \
-        struct base_status status_ = (expr);                                      \
+#define OK(expr)                                                                       \
+    do {                                                                               \
+        struct base_status status_ = (expr);                                           \
         cr_assert(!base_failed(status_), "%s: %s", #expr, base_status_text(&status_)); \
     } while (0)
-#define CODE(expr, want)                                                                                            \
-    do {                                                                                                            \
-        struct base_status status_ = (expr);                                                                        \
-        cr_assert_eq(status_.code, (want), "%s: %s %s", #expr, base_code_name(status_.code), base_status_text(&status_)); \
-        base_status_free(&status_);                                                                                 \
+#define CODE(expr, want)                                                                     \
+    do {                                                                                     \
+        struct base_status status_ = (expr);                                                 \
+        cr_assert_eq(status_.code, (want), "%s: %s %s", #expr, base_code_name(status_.code), \
+                     base_status_text(&status_));                                            \
+        base_status_free(&status_);                                                          \
     } while (0)
 
 static ch_time soon(void)
@@ -43,8 +46,10 @@ static ch_time soon(void)
     return ch_in(ch_fiber_env(), 5 * CH_S);
 }
 
-static struct base_status append(struct blk_writer *writer, const void *data, size_t len, uint64_t *offset) CH_WAITS;
-static struct base_status append(struct blk_writer *writer, const void *data, size_t len, uint64_t *offset)
+static struct base_status append(struct blk_writer *writer, const void *data, size_t len,
+                                 uint64_t *offset) CH_WAITS;
+static struct base_status append(struct blk_writer *writer, const void *data, size_t len,
+                                 uint64_t *offset)
 {
     struct base_bytes part = base_bytes(data, len);
     return blk_append(writer, &part, 1, soon(), offset);
@@ -59,8 +64,11 @@ static void append_and_read(void *arg)
     uint64_t length = 7, offset;
     size_t got;
     char bytes[32];
-    CODE(blk_open_append(client, "/a/log", &(struct blk_append_options){ 0 }, soon(), &writer, &length), BASE_NOT_FOUND);
-    OK(blk_open_append(client, "/a/log", &(struct blk_append_options){ .create = true }, soon(), &writer, &length));
+    CODE(blk_open_append(client, "/a/log", &(struct blk_append_options){ 0 }, soon(), &writer,
+                         &length),
+         BASE_NOT_FOUND);
+    OK(blk_open_append(client, "/a/log", &(struct blk_append_options){ .create = true }, soon(),
+                       &writer, &length));
     cr_assert_eq(length, 0);
     OK(append(writer, "hello ", 6, &offset));
     cr_assert_eq(offset, 0);
@@ -77,7 +85,8 @@ static void append_and_read(void *arg)
     OK(blk_writer_seal(writer, soon()));
     CODE(append(writer, "?", 1, &offset), BASE_FAILED_PRECONDITION);
     blk_writer_close(writer);
-    CODE(blk_open_append(client, "/a/log", &(struct blk_append_options){ .create = true }, soon(), &writer, &length),
+    CODE(blk_open_append(client, "/a/log", &(struct blk_append_options){ .create = true }, soon(),
+                         &writer, &length),
          BASE_FAILED_PRECONDITION);
     OK(blk_read(reader, 0, bytes, sizeof bytes, soon(), &got));
     cr_assert_eq(got, 12);
@@ -90,7 +99,8 @@ Test(blockstore_basic, append_and_read, .init = setup, .fini = teardown)
     ch_sim_do(sim, append_and_read, 0, ch_sim_now(sim) + 60 * CH_S);
 }
 
-/* A file goes over many blocks, and large appends over several messages: offsets and bytes are as if it were one. */
+/* A file goes over many blocks, and large appends over several messages: offsets and bytes are as
+ * if it were one. */
 static void many_blocks(void *arg)
 {
     CH_FIBER_ENTRY();
@@ -103,7 +113,9 @@ static void many_blocks(void *arg)
     size_t got;
     for (size_t i = 0; i < BYTES; i++)
         data[i] = (uint8_t)(i * 2654435761u >> 13);
-    OK(blk_open_append(client, "/big", &(struct blk_append_options){ .create = true, .exclusive = true }, soon(), &writer, &length));
+    OK(blk_open_append(client, "/big",
+                       &(struct blk_append_options){ .create = true, .exclusive = true }, soon(),
+                       &writer, &length));
     for (size_t step = 1; at < BYTES; step = step * 3 + 1) {
         size_t len = step < BYTES - at ? step : BYTES - at;
         OK(append(writer, data + at, len, &offset));
@@ -118,10 +130,13 @@ static void many_blocks(void *arg)
     blk_writer_close(writer);
     for (size_t o = 0; o < BYTES; o += 99991) {
         OK(blk_read(reader, o, back, 70000, soon(), &got));
-        cr_assert(got == (BYTES - o < 70000 ? BYTES - o : 70000) && memcmp(data + o, back, got) == 0);
+        cr_assert(got == (BYTES - o < 70000 ? BYTES - o : 70000) &&
+                  memcmp(data + o, back, got) == 0);
     }
     blk_reader_close(reader);
-    CODE(blk_open_append(client, "/big", &(struct blk_append_options){ .create = true, .exclusive = true }, soon(), &writer, &length),
+    CODE(blk_open_append(client, "/big",
+                         &(struct blk_append_options){ .create = true, .exclusive = true }, soon(),
+                         &writer, &length),
          BASE_ALREADY_EXISTS);
     free(data);
     free(back);
@@ -133,18 +148,22 @@ Test(blockstore_basic, many_blocks, .init = setup, .fini = teardown)
     ch_sim_do(sim, many_blocks, 0, ch_sim_now(sim) + 60 * CH_S);
 }
 
-/* Opening for append takes the file: the writer before can never append again, and its acknowledged bytes are all there. */
+/* Opening for append takes the file: the writer before can never append again, and its acknowledged
+ * bytes are all there. */
 static void fencing(void *arg)
 {
     CH_FIBER_ENTRY();
     struct blk_client *client = blk_cluster_client();
     struct blk_writer *old, *new;
     uint64_t length, offset;
-    OK(blk_open_append(client, "/f", &(struct blk_append_options){ .create = true, .fence = 5 }, soon(), &old, &length));
+    OK(blk_open_append(client, "/f", &(struct blk_append_options){ .create = true, .fence = 5 },
+                       soon(), &old, &length));
     OK(append(old, "0123456789", 10, &offset));
-    CODE(blk_open_append(client, "/f", &(struct blk_append_options){ .fence = 4 }, soon(), &new, &length),
+    CODE(blk_open_append(client, "/f", &(struct blk_append_options){ .fence = 4 }, soon(), &new,
+                         &length),
          BASE_FAILED_PRECONDITION);
-    OK(blk_open_append(client, "/f", &(struct blk_append_options){ .fence = 6 }, soon(), &new, &length));
+    OK(blk_open_append(client, "/f", &(struct blk_append_options){ .fence = 6 }, soon(), &new,
+                       &length));
     cr_assert_eq(length, 10);
     cr_assert(blk_writer_epoch(new) > blk_writer_epoch(old));
     CODE(append(old, "x", 1, &offset), BASE_FAILED_PRECONDITION);
@@ -171,7 +190,8 @@ static void make(struct blk_client *client, const char *path, const char *text, 
 {
     struct blk_writer *writer;
     uint64_t length, offset;
-    OK(blk_open_append(client, path, &(struct blk_append_options){ .create = true }, soon(), &writer, &length));
+    OK(blk_open_append(client, path, &(struct blk_append_options){ .create = true }, soon(),
+                       &writer, &length));
     OK(append(writer, text, strlen(text), &offset));
     if (seal)
         OK(blk_writer_seal(writer, soon()));
@@ -186,11 +206,13 @@ static void check_text(struct blk_client *client, const char *path, const char *
     size_t got;
     OK(blk_open_read(client, path, soon(), &reader));
     OK(blk_read(reader, 0, bytes, sizeof bytes, soon(), &got));
-    cr_assert(got == strlen(text) && memcmp(bytes, text, got) == 0, "%s: %.*s", path, (int)got, bytes);
+    cr_assert(got == strlen(text) && memcmp(bytes, text, got) == 0, "%s: %.*s", path, (int)got,
+              bytes);
     blk_reader_close(reader);
 }
 
-/* Names: rename replaces only when told, a link keeps the blocks alive, lists are sorted and paged, bad paths are refused. */
+/* Names: rename replaces only when told, a link keeps the blocks alive, lists are sorted and paged,
+ * bad paths are refused. */
 static void names(void *arg)
 {
     CH_FIBER_ENTRY();
@@ -262,7 +284,8 @@ Test(blockstore_basic, restart, .init = setup, .fini = teardown)
     ch_sim_do(sim, write_before, 0, ch_sim_now(sim) + 60 * CH_S);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < 3; i++)
-            round == 0 ? ch_sim_stop(cluster.servers[i].node) : ch_sim_crash(cluster.servers[i].node);
+            round == 0 ? ch_sim_stop(cluster.servers[i].node)
+                       : ch_sim_crash(cluster.servers[i].node);
         round == 0 ? ch_sim_stop(cluster.master.node) : ch_sim_crash(cluster.master.node);
         blk_cluster_node_start(&cluster.master);
         for (size_t i = 0; i < 3; i++)

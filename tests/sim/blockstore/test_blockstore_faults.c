@@ -1,10 +1,12 @@
-/* The blockstore under everything at once: servers and master crash and lose what was not synced, pause, are cut off, run
- * slow or full, bits flip, writers are paused, crash, and take files from each other. What must hold whatever happens: every
- * acknowledged byte is read back, unchanged, by everyone, for ever; nothing a reader has seen goes away; only the latest
- * writer's bytes are after its opening; and when the faults end, all sealed blocks have their replicas, identical.
+/* The blockstore under everything at once: servers and master crash and lose what was not synced,
+ * pause, are cut off, run slow or full, bits flip, writers are paused, crash, and take files from
+ * each other. What must hold whatever happens: every acknowledged byte is read back, unchanged, by
+ * everyone, for ever; nothing a reader has seen goes away; only the latest writer's bytes are after
+ * its opening; and when the faults end, all sealed blocks have their replicas, identical.
  *
- * The model: byte x of a file written in epoch e is f(file, e, x). So the checker knows what every byte must be from the
- * epochs' starts alone. Each seed is a world of its own; a failing one is named with the line that replays it. */
+ * The model: byte x of a file written in epoch e is f(file, e, x). So the checker knows what every
+ * byte must be from the epochs' starts alone. Each seed is a world of its own; a failing one is
+ * named with the line that replays it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,15 @@
 #include "chassis/rpc_client.h"
 #include "test.h"
 
-enum { SERVERS = 5, FILES = 3, WRITERS = 5, READERS = 2, EPOCHS_MAX = 400, FAULT_SECONDS = 12, PIPELINED = 4 };
+enum {
+    SERVERS = 5,
+    FILES = 3,
+    WRITERS = 5,
+    READERS = 2,
+    EPOCHS_MAX = 400,
+    FAULT_SECONDS = 12,
+    PIPELINED = 4
+};
 
 struct epoch {
     uint64_t epoch, start, acked;
@@ -45,19 +55,22 @@ static struct {
     size_t victim; /* the server whose disk may be bad */
 } w;
 
-#define MUST(cond, ...)                                                                                         \
-    do {                                                                                                        \
-        if (!(cond)) {                                                                                          \
-            fprintf(stderr, "seed %llu at %.6f s: ", (unsigned long long)w.seed, (double)ch_sim_now(w.sim) / 1e9); \
-            fprintf(stderr, __VA_ARGS__);                                                                       \
-            fprintf(stderr, "\nreplay: STRATA_SEED=%llu sim_blockstore_faults\n", (unsigned long long)w.seed);  \
-            abort();                                                                                            \
-        }                                                                                                       \
+#define MUST(cond, ...)                                                           \
+    do {                                                                          \
+        if (!(cond)) {                                                            \
+            fprintf(stderr, "seed %llu at %.6f s: ", (unsigned long long)w.seed,  \
+                    (double)ch_sim_now(w.sim) / 1e9);                             \
+            fprintf(stderr, __VA_ARGS__);                                         \
+            fprintf(stderr, "\nreplay: STRATA_SEED=%llu sim_blockstore_faults\n", \
+                    (unsigned long long)w.seed);                                  \
+            abort();                                                              \
+        }                                                                         \
     } while (0)
 
 static uint8_t byte_of(int file, uint64_t epoch, uint64_t x)
 {
-    uint64_t h = (x / 8 + 1) * 0x9e3779b97f4a7c15ULL ^ epoch * 0xff51afd7ed558ccdULL ^ (uint64_t)file * 0xc4ceb9fe1a85ec53ULL;
+    uint64_t h = (x / 8 + 1) * 0x9e3779b97f4a7c15ULL ^ epoch * 0xff51afd7ed558ccdULL ^
+                 (uint64_t)file * 0xc4ceb9fe1a85ec53ULL;
     h ^= h >> 29;
     h *= 0xbf58476d1ce4e5b9ULL;
     return (uint8_t)(h >> (x % 8 * 8));
@@ -78,15 +91,18 @@ static void epoch_add(struct file *f, uint64_t epoch, uint64_t start)
     MUST(f->epoch_count < EPOCHS_MAX, "too many epochs");
     while (at > 0 && f->epochs[at - 1].epoch > epoch)
         at--;
-    MUST(at == 0 || f->epochs[at - 1].epoch < epoch, "%s: epoch %llu twice", f->path, (unsigned long long)epoch);
+    MUST(at == 0 || f->epochs[at - 1].epoch < epoch, "%s: epoch %llu twice", f->path,
+         (unsigned long long)epoch);
     memmove(&f->epochs[at + 1], &f->epochs[at], (f->epoch_count - at) * sizeof f->epochs[0]);
     f->epochs[at] = (struct epoch){ epoch, start, start };
     f->epoch_count++;
     for (size_t i = 1; i < f->epoch_count; i++)
-        MUST(f->epochs[i - 1].start <= f->epochs[i].start && f->epochs[i - 1].acked <= f->epochs[i].start,
+        MUST(f->epochs[i - 1].start <= f->epochs[i].start &&
+                 f->epochs[i - 1].acked <= f->epochs[i].start,
              "%s: epoch %llu began at %llu, but %llu had acknowledged up to %llu", f->path,
              (unsigned long long)f->epochs[i].epoch, (unsigned long long)f->epochs[i].start,
-             (unsigned long long)f->epochs[i - 1].epoch, (unsigned long long)f->epochs[i - 1].acked);
+             (unsigned long long)f->epochs[i - 1].epoch,
+             (unsigned long long)f->epochs[i - 1].acked);
 }
 
 static void epoch_acked(struct file *f, uint64_t epoch, uint64_t end)
@@ -97,21 +113,26 @@ static void epoch_acked(struct file *f, uint64_t epoch, uint64_t end)
         if (end > f->epochs[i].acked)
             f->epochs[i].acked = end;
         MUST(i + 1 == f->epoch_count || end <= f->epochs[i + 1].start,
-             "%s: an append up to %llu of epoch %llu was acknowledged after epoch %llu had begun at %llu", f->path,
-             (unsigned long long)end, (unsigned long long)epoch, (unsigned long long)f->epochs[i + 1].epoch,
+             "%s: an append up to %llu of epoch %llu was acknowledged after epoch %llu had begun "
+             "at %llu",
+             f->path, (unsigned long long)end, (unsigned long long)epoch,
+             (unsigned long long)f->epochs[i + 1].epoch,
              (unsigned long long)f->epochs[i + 1].start);
     }
 }
 
-static void check_bytes(const struct file *f, uint64_t offset, const uint8_t *data, size_t len, const char *who)
+static void check_bytes(const struct file *f, uint64_t offset, const uint8_t *data, size_t len,
+                        const char *who)
 {
     size_t e = 0;
     for (size_t i = 0; i < len; i++) {
         uint64_t x = offset + i;
         while (e + 1 < f->epoch_count && f->epochs[e + 1].start <= x)
             e++;
-        MUST(data[i] == byte_of(f->id, f->epochs[e].epoch, x), "%s: %s: byte %llu (epoch %llu from %llu) is wrong", f->path, who,
-             (unsigned long long)x, (unsigned long long)f->epochs[e].epoch, (unsigned long long)f->epochs[e].start);
+        MUST(data[i] == byte_of(f->id, f->epochs[e].epoch, x),
+             "%s: %s: byte %llu (epoch %llu from %llu) is wrong", f->path, who,
+             (unsigned long long)x, (unsigned long long)f->epochs[e].epoch,
+             (unsigned long long)f->epochs[e].start);
     }
 }
 
@@ -133,14 +154,16 @@ static void append_one(struct appending *a, struct ch_env *env)
     uint8_t *data = malloc(len);
     for (size_t i = 0; i < len; i++)
         data[i] = byte_of(a->f->id, epoch, at + i);
-    struct base_bytes parts[2] = { base_bytes(data, len / 2), base_bytes(data + len / 2, len - len / 2) };
+    struct base_bytes parts[2] = { base_bytes(data, len / 2),
+                                   base_bytes(data + len / 2, len - len / 2) };
     a->next += len;
     struct base_status status = blk_append(a->writer, parts, 2, ch_in(env, 4 * CH_S), &offset);
     if (base_failed(status)) {
         a->failed = true;
         w.failed_appends++;
     } else {
-        MUST(offset == at, "%s: append at %llu went to %llu", a->f->path, (unsigned long long)at, (unsigned long long)offset);
+        MUST(offset == at, "%s: append at %llu went to %llu", a->f->path, (unsigned long long)at,
+             (unsigned long long)offset);
         epoch_acked(a->f, epoch, at + len);
         w.appends++;
     }
@@ -155,7 +178,9 @@ static void append_fiber(void *arg)
     struct ch_env *env = ch_fiber_env();
     while (!a->failed && !w.stop && !ch_cancelled() && a->left-- > 0) {
         append_one(a, env);
-        if (ch_random_below(env, 4) && ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 120) * CH_MS)) != CH_TIMEOUT)
+        if (ch_random_below(env, 4) &&
+            ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 120) * CH_MS)) !=
+                CH_TIMEOUT)
             return;
     }
 }
@@ -166,17 +191,18 @@ static void write_session(struct ch_env *env, struct blk_client *client, struct 
     struct blk_writer *writer;
     uint64_t length, acked = acked_of(f), observed = f->observed;
     struct base_status status =
-        blk_open_append(client, f->path, &(struct blk_append_options){ .create = true }, ch_in(env, 4 * CH_S), &writer, &length);
+        blk_open_append(client, f->path, &(struct blk_append_options){ .create = true },
+                        ch_in(env, 4 * CH_S), &writer, &length);
     if (base_failed(status)) {
         base_status_free(&status);
         (void)ch_sleep_until(env, ch_in(env, 100 * CH_MS));
         return;
     }
     w.opens++;
-    MUST(length >= acked, "%s: opened at %llu, %llu was acknowledged", f->path, (unsigned long long)length,
-         (unsigned long long)acked);
-    MUST(length >= observed, "%s: opened at %llu, a reader was told %llu", f->path, (unsigned long long)length,
-         (unsigned long long)observed);
+    MUST(length >= acked, "%s: opened at %llu, %llu was acknowledged", f->path,
+         (unsigned long long)length, (unsigned long long)acked);
+    MUST(length >= observed, "%s: opened at %llu, a reader was told %llu", f->path,
+         (unsigned long long)length, (unsigned long long)observed);
     epoch_add(f, blk_writer_epoch(writer), length);
     struct appending a = { f, writer, length, false, 1 + (int)ch_random_below(env, 150) };
     struct ch_gather gather;
@@ -202,8 +228,10 @@ static int writer_main(struct ch_env *env, void *arg)
 
 /* ---- readers ---- */
 
-static void read_once(struct ch_env *env, struct blk_reader *reader, struct file *f, uint8_t *buffer, size_t cap) CH_WAITS;
-static void read_once(struct ch_env *env, struct blk_reader *reader, struct file *f, uint8_t *buffer, size_t cap)
+static void read_once(struct ch_env *env, struct blk_reader *reader, struct file *f,
+                      uint8_t *buffer, size_t cap) CH_WAITS;
+static void read_once(struct ch_env *env, struct blk_reader *reader, struct file *f,
+                      uint8_t *buffer, size_t cap)
 {
     uint64_t acked = acked_of(f), length = 0, offset;
     size_t got = 0;
@@ -211,8 +239,8 @@ static void read_once(struct ch_env *env, struct blk_reader *reader, struct file
     if (ch_random_below(env, 3) == 0) {
         status = blk_reader_length(reader, ch_in(env, 2 * CH_S), &length);
         if (!base_failed(status)) {
-            MUST(length >= acked, "%s: a reader was told %llu, %llu was acknowledged", f->path, (unsigned long long)length,
-                 (unsigned long long)acked);
+            MUST(length >= acked, "%s: a reader was told %llu, %llu was acknowledged", f->path,
+                 (unsigned long long)length, (unsigned long long)acked);
             f->observed = length > f->observed ? length : f->observed;
         }
         base_status_free(&status);
@@ -224,8 +252,8 @@ static void read_once(struct ch_env *env, struct blk_reader *reader, struct file
     status = blk_read(reader, offset, buffer, len, ch_in(env, 2 * CH_S), &got);
     if (!base_failed(status)) {
         uint64_t must = acked > offset ? acked - offset : 0;
-        MUST(got >= (must < len ? must : len), "%s: read %zu of %zu at %llu, %llu was acknowledged", f->path, got, len,
-             (unsigned long long)offset, (unsigned long long)acked);
+        MUST(got >= (must < len ? must : len), "%s: read %zu of %zu at %llu, %llu was acknowledged",
+             f->path, got, len, (unsigned long long)offset, (unsigned long long)acked);
         if (got > 0) {
             check_bytes(f, offset, buffer, got, "reader");
             f->observed = offset + got > f->observed ? offset + got : f->observed;
@@ -301,7 +329,8 @@ static void flip(void)
     struct ch_sim_node *node = w.cluster.servers[w.victim].node;
     for (int tries = 0; tries < 20; tries++) {
         char path[64];
-        snprintf(path, sizeof path, "/data/blocks/%016llx.%s", (unsigned long long)(1 + below(80)), below(3) ? "blk" : "open");
+        snprintf(path, sizeof path, "/data/blocks/%016llx.%s", (unsigned long long)(1 + below(80)),
+                 below(3) ? "blk" : "open");
         struct base_buf bytes = { 0 };
         bool there = ch_sim_disk_peek(node, path, &bytes) && bytes.len > 0;
         if (there)
@@ -415,8 +444,10 @@ static void seal_and_read(void *arg)
             status = blk_seal(client, f->path, 0, ch_in(env, 5 * CH_S), &length);
         } while (base_failed(status) && ch_now(env) < until);
         MUST(!base_failed(status), "%s: cannot be sealed: %s", f->path, base_status_text(&status));
-        MUST(length >= acked && length >= f->observed, "%s: sealed at %llu; acknowledged %llu, seen %llu", f->path,
-             (unsigned long long)length, (unsigned long long)acked, (unsigned long long)f->observed);
+        MUST(length >= acked && length >= f->observed,
+             "%s: sealed at %llu; acknowledged %llu, seen %llu", f->path,
+             (unsigned long long)length, (unsigned long long)acked,
+             (unsigned long long)f->observed);
         uint8_t *bytes = malloc(length + 1);
         for (int round = 0; round < 3; round++) {
             struct blk_reader *reader;
@@ -424,8 +455,8 @@ static void seal_and_read(void *arg)
             status = blk_open_read(client, f->path, ch_in(env, 5 * CH_S), &reader);
             MUST(!base_failed(status), "%s: %s", f->path, base_status_text(&status));
             status = blk_read(reader, 0, bytes, length + 1, ch_in(env, 20 * CH_S), &got);
-            MUST(!base_failed(status) && got == length, "%s: read %zu of %llu: %s", f->path, got, (unsigned long long)length,
-                 base_status_text(&status));
+            MUST(!base_failed(status) && got == length, "%s: read %zu of %llu: %s", f->path, got,
+                 (unsigned long long)length, base_status_text(&status));
             check_bytes(f, 0, bytes, got, "last reader");
             blk_reader_close(reader);
         }
@@ -449,7 +480,8 @@ static void ask_status(void *arg)
     BLK_PB(GetStatusRequest) request;
     void *reply;
     strata__blockstore__v1__get_status_request__init(&request);
-    struct base_status status = ch_client_call(master, BLK_MASTER(GET_STATUS), &request, 0, &arena, &reply);
+    struct base_status status =
+        ch_client_call(master, BLK_MASTER(GET_STATUS), &request, 0, &arena, &reply);
     s->ok = !base_failed(status);
     if (s->ok) {
         const BLK_PB(GetStatusReply) *got = reply;
@@ -551,16 +583,20 @@ static void world_end(void)
             break;
     }
     MUST(settled.ok && settled.held == settled.wanted && settled.unsealed == 0 && settled.risk == 0,
-         "after a minute of peace: %llu of %llu replicas, %llu unsealed blocks, %llu bytes at risk", (unsigned long long)settled.held,
-         (unsigned long long)settled.wanted, (unsigned long long)settled.unsealed, (unsigned long long)settled.risk);
+         "after a minute of peace: %llu of %llu replicas, %llu unsealed blocks, %llu bytes at risk",
+         (unsigned long long)settled.held, (unsigned long long)settled.wanted,
+         (unsigned long long)settled.unsealed, (unsigned long long)settled.risk);
     run_for(5 * CH_S);
     size_t compared = compare_replicas();
     MUST(compared > 0 || acked_of(&w.files[0]) == 0, "no replica was compared");
     ch_sim_do(w.sim, seal_and_read, 0, ch_sim_now(w.sim) + 300 * CH_S);
     if (getenv("STRATA_VERBOSE"))
-        fprintf(stderr, "seed %llu: %llu opens, %llu appends (%llu failed), %llu reads, %zu replicas compared\n",
-                (unsigned long long)w.seed, (unsigned long long)w.opens, (unsigned long long)w.appends,
-                (unsigned long long)w.failed_appends, (unsigned long long)w.reads, compared);
+        fprintf(stderr,
+                "seed %llu: %llu opens, %llu appends (%llu failed), %llu reads, %zu replicas "
+                "compared\n",
+                (unsigned long long)w.seed, (unsigned long long)w.opens,
+                (unsigned long long)w.appends, (unsigned long long)w.failed_appends,
+                (unsigned long long)w.reads, compared);
     ch_sim_free(w.sim);
     blk_cluster_free(&w.cluster);
 }
@@ -574,7 +610,8 @@ static void world(uint64_t seed)
 
 Test(blockstore_faults, no_acknowledged_byte_is_lost)
 {
-    const char *one = getenv("STRATA_SEED"), *first = getenv("STRATA_SEEDS_FROM"), *count = getenv("STRATA_SEEDS");
+    const char *one = getenv("STRATA_SEED"), *first = getenv("STRATA_SEEDS_FROM"),
+               *count = getenv("STRATA_SEEDS");
     if (one) {
         world(strtoull(one, 0, 10));
         return;
@@ -590,7 +627,7 @@ Test(blockstore_faults, no_acknowledged_byte_is_lost)
         world(seed);
         appends += w.appends;
     }
-    fprintf(stderr, "%llu seeds from %llu, %llu appends acknowledged\n", (unsigned long long)done, (unsigned long long)from,
-            (unsigned long long)appends);
+    fprintf(stderr, "%llu seeds from %llu, %llu appends acknowledged\n", (unsigned long long)done,
+            (unsigned long long)from, (unsigned long long)appends);
     cr_assert(done > 0 && appends > 100);
 }

@@ -1,6 +1,7 @@
-/* The journal after a crash: a torn last batch is no damage, and a damaged batch that was durable is no tear. If either were
- * taken for the other, acknowledged bytes would be dropped silently, or a server would not start after a power cut. So every
- * length of a torn tail and every flipped byte is tried. */
+/* The journal after a crash: a torn last batch is no damage, and a damaged batch that was durable
+ * is no tear. If either were taken for the other, acknowledged bytes would be dropped silently, or
+ * a server would not start after a power cut. So every length of a torn tail and every flipped byte
+ * is tried. */
 #include <stdlib.h>
 
 #include "base/codec.h"
@@ -45,7 +46,8 @@ static size_t put_batch(struct base_buf *out, uint64_t number, int records, size
         base_buf_put(out, record_head, sizeof record_head);
         base_buf_put(out, payload, payload_len);
     }
-    blk__batch_head_put(SEQ, number, (uint32_t)(out->len - begin - BLK_BATCH_HEAD), (uint32_t)records, head);
+    blk__batch_head_put(SEQ, number, (uint32_t)(out->len - begin - BLK_BATCH_HEAD),
+                        (uint32_t)records, head);
     memcpy(out->data + begin, head, sizeof head);
     size_t end = out->len;
     while (out->len % BLK_PAGE)
@@ -53,8 +55,10 @@ static size_t put_batch(struct base_buf *out, uint64_t number, int records, size
     return end;
 }
 
-/* A segment of four batches of two records; ends[i]: the last byte of batch i that means something. */
-static struct base_buf segment(struct blk__segment_head *head, size_t ends[BATCHES], size_t begins[BATCHES])
+/* A segment of four batches of two records; ends[i]: the last byte of batch i that means something.
+ */
+static struct base_buf segment(struct blk__segment_head *head, size_t ends[BATCHES],
+                               size_t begins[BATCHES])
 {
     struct base_buf out = { 0 };
     *head = (struct blk__segment_head){ .seq = SEQ, .first_batch = 11 };
@@ -66,8 +70,8 @@ static struct base_buf segment(struct blk__segment_head *head, size_t ends[BATCH
     return out;
 }
 
-static struct blk__replay replay(const struct blk__segment_head *head, const struct base_buf *bytes, struct seen *seen,
-                                 const struct blk__segment_head *next)
+static struct blk__replay replay(const struct blk__segment_head *head, const struct base_buf *bytes,
+                                 struct seen *seen, const struct blk__segment_head *next)
 {
     struct blk__replay r = { 0 };
     struct blk__replay_visitor visitor = { on_record, on_damage, seen };
@@ -89,7 +93,8 @@ Test(journal, whole)
     base_buf_free(&bytes);
 }
 
-/* The last batch was never acknowledged: whatever part of it is on the disk, nothing is damage, and what is before is all there. */
+/* The last batch was never acknowledged: whatever part of it is on the disk, nothing is damage, and
+ * what is before is all there. */
 Test(journal, torn_at_every_byte)
 {
     struct blk__segment_head head;
@@ -102,10 +107,13 @@ Test(journal, torn_at_every_byte)
         if (cut + 1 == ends[3]) /* 0 may be what was there */
             bytes.data[cut] = 0xee;
         struct blk__replay r = replay(&head, &bytes, &seen, 0);
-        cr_assert(seen.damages == 0 && seen.records >= 6 && seen.records < 8, "cut at %zu: %d records", cut, (int)seen.records);
-        cr_assert(r.next_batch == 14 || (r.torn_batch == 14 && r.next_batch == 15 && r.torn_records == seen.records - 6));
+        cr_assert(seen.damages == 0 && seen.records >= 6 && seen.records < 8,
+                  "cut at %zu: %d records", cut, (int)seen.records);
+        cr_assert(r.next_batch == 14 ||
+                  (r.torn_batch == 14 && r.next_batch == 15 && r.torn_records == seen.records - 6));
         torn += r.torn_batch != 0;
-        /* The next life of the server says so in its first segment, and it is no damage then either. */
+        /* The next life of the server says so in its first segment, and it is no damage then
+         * either. */
         struct blk__segment_head next = { .seq = SEQ + 1,
                                           .first_batch = r.next_batch,
                                           .torn_batch = r.torn_batch,
@@ -136,7 +144,8 @@ Test(journal, torn_at_every_sector)
     base_buf_free(&bytes);
 }
 
-/* Every byte of the batches that have a batch after them was durable: flipped, it is damage, and only what it is of is lost. */
+/* Every byte of the batches that have a batch after them was durable: flipped, it is damage, and
+ * only what it is of is lost. */
 Test(journal, every_flipped_byte)
 {
     struct blk__segment_head head;
@@ -145,23 +154,27 @@ Test(journal, every_flipped_byte)
     struct seen seen;
     for (int batch = 0; batch < 3; batch++) {
         for (size_t at = begins[batch]; at < ends[batch]; at++) {
-            size_t in = at - begins[batch], body = in - BLK_BATCH_HEAD, one = BLK_RECORD_HEAD + 100 + 1500 * (size_t)batch;
+            size_t in = at - begins[batch], body = in - BLK_BATCH_HEAD,
+                   one = BLK_RECORD_HEAD + 100 + 1500 * (size_t)batch;
             bytes.data[at] ^= (uint8_t)(1u << (at % 8));
             struct blk__replay r = replay(&head, &bytes, &seen, 0);
             cr_assert(seen.damages >= 1, "batch %d byte %zu was not noticed", batch, in);
-            cr_assert(seen.records >= 6, "batch %d byte %zu: only %d records left", batch, in, (int)seen.records);
+            cr_assert(seen.records >= 6, "batch %d byte %zu: only %d records left", batch, in,
+                      (int)seen.records);
             cr_assert(r.next_batch == 15 && r.torn_batch == 0);
             bool in_head = in < BLK_BATCH_HEAD || body % one < BLK_RECORD_HEAD;
             cr_assert_eq(seen.any_damages > 0, in_head, "batch %d byte %zu", batch, in);
             if (!in_head)
-                cr_assert(seen.records == 7 && seen.damages == 1, "one record is lost, and told by its block");
+                cr_assert(seen.records == 7 && seen.damages == 1,
+                          "one record is lost, and told by its block");
             bytes.data[at] ^= (uint8_t)(1u << (at % 8));
         }
     }
     base_buf_free(&bytes);
 }
 
-/* With a next segment, written when all before it was durable, the last batch is as good as any other. */
+/* With a next segment, written when all before it was durable, the last batch is as good as any
+ * other. */
 Test(journal, a_segment_after_proves_the_last_batch)
 {
     struct blk__segment_head head, next = { .seq = SEQ + 1, .first_batch = 15 };

@@ -1,6 +1,7 @@
-/* Where a file ends whose writer is gone, and what a reader may show meanwhile: both are decided from the lengths of a few
- * replicas, by pure functions, and both must hold for every way a writer and its servers can have stopped. So a model writer is
- * run through all of them, at random, and the decisions are compared with what it had acknowledged. */
+/* Where a file ends whose writer is gone, and what a reader may show meanwhile: both are decided
+ * from the lengths of a few replicas, by pure functions, and both must hold for every way a writer
+ * and its servers can have stopped. So a model writer is run through all of them, at random, and
+ * the decisions are compared with what it had acknowledged. */
 #include "durable.h"
 #include "recovery.h"
 #include "test.h"
@@ -19,7 +20,8 @@ Test(recovery, by_hand)
     struct blk__tail_block one[1] = { { true, 100, 50, 0 } };
     cr_assert(blk__recovery_plan(one, 1));
     cr_assert_eq(one[0].length, 50);
-    /* The second block was begun at 130 and has not got as far as the first: the first alone, all of it. */
+    /* The second block was begun at 130 and has not got as far as the first: the first alone, all
+     * of it. */
     struct blk__tail_block two[2] = { { true, 100, 50, 0 }, { true, 130, 10, 0 } };
     cr_assert(blk__recovery_plan(two, 2));
     cr_assert(two[0].length == 50 && two[1].length == 0);
@@ -28,9 +30,12 @@ Test(recovery, by_hand)
     cr_assert(blk__recovery_plan(two, 2));
     cr_assert(two[0].length == 30 && two[1].length == 30);
     /* An unused spare, and a block that was given up without an acknowledged byte. */
-    struct blk__tail_block four[4] = { { true, 0, 10, 0 }, { true, 8, 1, 0 }, { true, 8, 9, 0 }, { false, 0, 0, 0 } };
+    struct blk__tail_block four[4] = {
+        { true, 0, 10, 0 }, { true, 8, 1, 0 }, { true, 8, 9, 0 }, { false, 0, 0, 0 }
+    };
     cr_assert(blk__recovery_plan(four, 4));
-    cr_assert(four[0].length == 8 && four[1].length == 0 && four[2].length == 9 && four[3].length == 0);
+    cr_assert(four[0].length == 8 && four[1].length == 0 && four[2].length == 9 &&
+              four[3].length == 0);
     struct blk__tail_block gap[2] = { { true, 0, 10, 0 }, { true, 12, 5, 0 } };
     cr_assert(!blk__recovery_plan(gap, 2), "blocks that do not join must not be sealed");
     cr_assert(blk__recovery_plan(0, 0));
@@ -38,7 +43,8 @@ Test(recovery, by_hand)
 
 Test(durable, by_hand)
 {
-    uint64_t all[3] = { 100, 120, 110 }, two[2] = { 100, 80 }, same[2] = { 90, 90 }, one[1] = { 50 };
+    uint64_t all[3] = { 100, 120, 110 }, two[2] = { 100, 80 }, same[2] = { 90, 90 },
+             one[1] = { 50 };
     struct blk__durable d = blk__durable_length(all, 3, 3, 2, 0);
     cr_assert(d.low == 110 && d.high == 110, "all answered: exactly known");
     d = blk__durable_length(two, 2, 3, 2, 0);
@@ -73,7 +79,8 @@ static uint64_t quorum_length(const struct model *m, int b)
     return most;
 }
 
-/* The rules of writer.c: a block begins at what is acknowledged; each replica gets the file's bytes in order. */
+/* The rules of writer.c: a block begins at what is acknowledged; each replica gets the file's bytes
+ * in order. */
 static void model_run(struct model *m, int steps)
 {
     *m = (struct model){ .count = 1 };
@@ -122,7 +129,8 @@ static void check_recovery(const struct model *m, uint64_t shown)
         cr_assert(blocks[b].length <= blocks[b].most);
         end += blocks[b].length;
     }
-    cr_assert(end >= m->acked && end <= m->appended, "ends at %d, acknowledged %d", (int)end, (int)m->acked);
+    cr_assert(end >= m->acked && end <= m->appended, "ends at %d, acknowledged %d", (int)end,
+              (int)m->acked);
     cr_assert(end >= shown, "ends at %d, a reader was shown %d", (int)end, (int)shown);
 }
 
@@ -146,9 +154,12 @@ static uint64_t check_reader(const struct model *m)
             low = m->start[b] > low ? m->start[b] : low;
             low = m->start[b] + d.low > low ? m->start[b] + d.low : low;
         }
-        high = d.high == UINT64_MAX ? UINT64_MAX : m->start[b] + d.high > high ? m->start[b] + d.high : high;
+        high = d.high == UINT64_MAX          ? UINT64_MAX
+               : m->start[b] + d.high > high ? m->start[b] + d.high
+                                             : high;
     }
-    cr_assert(high >= m->acked, "an acknowledged byte at %d is ruled out from %d", (int)m->acked, (int)high);
+    cr_assert(high >= m->acked, "an acknowledged byte at %d is ruled out from %d", (int)m->acked,
+              (int)high);
     return low;
 }
 

@@ -1,5 +1,6 @@
-/* What a block needs is decided from what its servers said. It must never cost the last good replicas, must not copy what is
- * about to be found whole, and must end: applied again and again it reaches `wanted` good replicas and nothing else. */
+/* What a block needs is decided from what its servers said. It must never cost the last good
+ * replicas, must not copy what is about to be found whole, and must end: applied again and again it
+ * reaches `wanted` good replicas and nothing else. */
 #include <stdlib.h>
 
 #include "repair.h"
@@ -12,7 +13,10 @@ static struct blk__repair_step decide(const char *standings, size_t wanted)
     size_t n = strlen(standings);
     for (size_t i = 0; i < n; i++) {
         views[i].server = i + 1;
-        views[i].standing = standings[i] == 'g' ? BLK_GOOD : standings[i] == 'w' ? BLK_WAIT : standings[i] == 'b' ? BLK_BROKEN : BLK_GONE;
+        views[i].standing = standings[i] == 'g'   ? BLK_GOOD
+                            : standings[i] == 'w' ? BLK_WAIT
+                            : standings[i] == 'b' ? BLK_BROKEN
+                                                  : BLK_GONE;
     }
     return blk__repair_decide(views, n, wanted);
 }
@@ -29,7 +33,8 @@ Test(repair, by_hand)
     cr_assert_eq(decide("xxx", 3).kind, BLK_REPAIR_NONE, "nothing to copy from");
     cr_assert(decide("xxb", 3).lost && !decide("xxw", 3).lost);
     struct blk__repair_step step = decide("gxgg", 3);
-    cr_assert(step.kind == BLK_REPAIR_REMOVE && step.remove == 2, "the useless one goes, not a good one");
+    cr_assert(step.kind == BLK_REPAIR_REMOVE && step.remove == 2,
+              "the useless one goes, not a good one");
     step = decide("ggggb", 3);
     cr_assert(step.kind == BLK_REPAIR_REMOVE && step.remove == 5);
     step = decide("gggg", 3);
@@ -68,7 +73,8 @@ Test(repair, never_below_wanted_and_it_ends)
     }
 }
 
-static BLK_PB(ReplicaReport) * report(struct base_arena *arena, uint64_t block, uint64_t length, bool sealed)
+static BLK_PB(ReplicaReport) *
+    report(struct base_arena *arena, uint64_t block, uint64_t length, bool sealed)
 {
     BLK_PB(ReplicaReport) *r = BLK_NEW(arena, ReplicaReport, replica_report);
     r->block = block;
@@ -77,7 +83,8 @@ static BLK_PB(ReplicaReport) * report(struct base_arena *arena, uint64_t block, 
     return r;
 }
 
-/* A replica counts as good only on the word of a server that lives; silence of a new master is no proof of death. */
+/* A replica counts as good only on the word of a server that lives; silence of a new master is no
+ * proof of death. */
 Test(soft, standing)
 {
     struct blk__soft soft = { .dead_after = 10, .since = 100 };
@@ -88,18 +95,23 @@ Test(soft, standing)
     cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 105, &absent), BLK_WAIT);
     cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 110, &absent), BLK_GONE);
     BLK_PB(HeartbeatRequest) *beat = BLK_NEW(&arena, HeartbeatRequest, heartbeat_request);
-    BLK_PB(ReplicaReport) *reports[2] = { report(&arena, 1, 50, true), report(&arena, 2, 20, false) };
+    BLK_PB(ReplicaReport) *
+        reports[2] = { report(&arena, 1, 50, true), report(&arena, 2, 20, false) };
     beat->server = 7;
     beat->replicas = reports;
     beat->n_replicas = 2;
     blk__soft_heartbeat(&soft, 111, beat);
-    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 112, &absent), BLK_WAIT, "not everything was told yet");
+    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 112, &absent), BLK_WAIT,
+                 "not everything was told yet");
     beat->full = true;
     blk__soft_heartbeat(&soft, 112, beat);
     cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 113, &absent), BLK_GOOD);
-    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 3, 113, &absent), BLK_WAIT, "another generation");
-    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 51, 0, 113, &absent), BLK_BROKEN, "sealed at another length");
-    cr_assert_eq(blk__soft_standing(&soft, 7, 2, 50, 0, 113, &absent), BLK_WAIT, "it will be told to seal");
+    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 3, 113, &absent), BLK_WAIT,
+                 "another generation");
+    cr_assert_eq(blk__soft_standing(&soft, 7, 1, 51, 0, 113, &absent), BLK_BROKEN,
+                 "sealed at another length");
+    cr_assert_eq(blk__soft_standing(&soft, 7, 2, 50, 0, 113, &absent), BLK_WAIT,
+                 "it will be told to seal");
     cr_assert(blk__soft_standing(&soft, 7, 3, 50, 0, 113, &absent) == BLK_WAIT && absent);
     cr_assert_eq(blk__soft_standing(&soft, 7, 1, 50, 0, 122, &absent), BLK_GONE);
     reports[1]->short_of = 50;
@@ -111,7 +123,8 @@ Test(soft, standing)
     beat->full = true;
     beat->n_replicas = 1;
     blk__soft_heartbeat(&soft, 125, beat);
-    cr_assert(!blk__soft_report(blk__soft_find(&soft, 7), 2), "what a full report does not name is not there");
+    cr_assert(!blk__soft_report(blk__soft_find(&soft, 7), 2),
+              "what a full report does not name is not there");
     beat->disk_failed = true;
     blk__soft_heartbeat(&soft, 126, beat);
     cr_assert_eq(blk__soft_health(&soft, 7, 126), BLK_DEAD, "it speaks, but its disk is gone");

@@ -1,5 +1,6 @@
-/* Blockmaster's state machine, command by command: what it refuses matters as much as what it does, since fencing rests on it.
- * After each command the state goes through a snapshot and back: both must say the same. */
+/* Blockmaster's state machine, command by command: what it refuses matters as much as what it does,
+ * since fencing rests on it. After each command the state goes through a snapshot and back: both
+ * must say the same. */
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -44,7 +45,8 @@ static BLK_PB(Result) * apply(BLK_PB(Command) * command, int64_t now_us)
     command->now_us = now_us;
     ch_proto_encode(&command->base, &bytes);
     blk__state_apply(&state, base_buf_bytes(&bytes), &reply);
-    struct base_status status = ch_proto_decode(&strata__blockstore__v1__result__descriptor, base_buf_bytes(&reply), &arena, &result);
+    struct base_status status = ch_proto_decode(&strata__blockstore__v1__result__descriptor,
+                                                base_buf_bytes(&reply), &arena, &result);
     cr_assert(!base_failed(status));
     base_buf_free(&bytes);
     base_buf_free(&reply);
@@ -85,7 +87,8 @@ static BLK_PB(EndedBlock) * *ends_of(const struct end *ends, size_t n)
     return out;
 }
 
-static BLK_PB(Result) * extend(uint64_t file, uint64_t epoch, uint32_t allocated, bool want, bool seal, const struct end *ends, size_t n)
+static BLK_PB(Result) * extend(uint64_t file, uint64_t epoch, uint32_t allocated, bool want,
+                               bool seal, const struct end *ends, size_t n)
 {
     static uint64_t servers[3] = { 1, 2, 3 };
     BLK_PB(Command) *c = CHANGE(EXTEND);
@@ -124,7 +127,8 @@ static BLK_PB(Result) * replicas(uint64_t block, uint64_t add, uint64_t generati
     return apply(c, 4);
 }
 
-static BLK_PB(Result) * name_change(int change, const char *a, const char *b, bool replace, int64_t now_us)
+static BLK_PB(Result) *
+    name_change(int change, const char *a, const char *b, bool replace, int64_t now_us)
 {
     BLK_PB(Command) *c = command(change);
     if (change == STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_RENAME) {
@@ -142,7 +146,8 @@ static BLK_PB(Result) * name_change(int change, const char *a, const char *b, bo
     }
     return apply(c, now_us);
 }
-#define RENAME(a, b, replace, now) name_change(STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_RENAME, a, b, replace, now)
+#define RENAME(a, b, replace, now) \
+    name_change(STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_RENAME, a, b, replace, now)
 #define LINK(a, b) name_change(STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_LINK, a, b, false, 0)
 #define DELETE(a, now) name_change(STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_DELETE, a, 0, false, now)
 
@@ -164,7 +169,8 @@ Test(state, epochs_and_fences, .init = setup, .fini = teardown)
     cr_assert_eq(take("/f", true, false, 5)->epoch, 2, "the same holder again");
     cr_assert_eq(take("/f", true, false, 0)->epoch, 3, "no fence asks for no check");
     cr_assert_eq(take("/f", true, false, 4)->code, BASE_FAILED_PRECONDITION, "and forgets none");
-    cr_assert_eq(extend(1, 2, 0, true, false, 0, 0)->code, BASE_FAILED_PRECONDITION, "an older epoch gets nothing");
+    cr_assert_eq(extend(1, 2, 0, true, false, 0, 0)->code, BASE_FAILED_PRECONDITION,
+                 "an older epoch gets nothing");
     cr_assert_eq(extend(1, 4, 0, true, false, 0, 0)->code, BASE_FAILED_PRECONDITION);
     cr_assert_eq(extend(1, 3, 0, true, false, 0, 0)->code, BASE_OK);
     cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 5 } }, 1)->code, BASE_FAILED_PRECONDITION);
@@ -177,19 +183,28 @@ Test(state, blocks_end_in_order_and_once, .init = setup, .fini = teardown)
     cr_assert_eq(extend(1, 1, 0, true, false, 0, 0)->block, 1, "repeated: no second block");
     cr_assert_eq(extend(1, 1, 1, true, false, 0, 0)->block, 2);
     cr_assert_eq(extend(1, 1, 5, true, false, 0, 0)->code, BASE_INVALID_ARGUMENT);
-    cr_assert_eq(extend(1, 1, 2, false, false, (struct end[]){ { 2, 9 } }, 1)->code, BASE_FAILED_PRECONDITION, "1 is first");
+    cr_assert_eq(extend(1, 1, 2, false, false, (struct end[]){ { 2, 9 } }, 1)->code,
+                 BASE_FAILED_PRECONDITION, "1 is first");
     cr_assert_eq(extend(1, 1, 2, true, false, (struct end[]){ { 1, 100 } }, 1)->block, 3);
-    cr_assert_eq(extend(1, 1, 2, true, false, (struct end[]){ { 1, 100 } }, 1)->block, 3, "repeated");
-    cr_assert_eq(extend(1, 1, 3, false, false, (struct end[]){ { 1, 99 } }, 1)->code, BASE_FAILED_PRECONDITION, "another length");
-    cr_assert_eq(extend(1, 1, 3, true, false, (struct end[]){ { 3, 0 } }, 1)->block, 4, "an unused one may go at any time");
-    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 } }, 1)->code, BASE_FAILED_PRECONDITION, "4 has not ended");
-    cr_assert_eq(blk__state_path(&state, base_bytes_str("/f"))->length, 100, "a refused command changes nothing");
-    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 }, { 4, 7 } }, 2)->length, 157);
-    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 }, { 4, 7 } }, 2)->code, BASE_OK, "repeated");
+    cr_assert_eq(extend(1, 1, 2, true, false, (struct end[]){ { 1, 100 } }, 1)->block, 3,
+                 "repeated");
+    cr_assert_eq(extend(1, 1, 3, false, false, (struct end[]){ { 1, 99 } }, 1)->code,
+                 BASE_FAILED_PRECONDITION, "another length");
+    cr_assert_eq(extend(1, 1, 3, true, false, (struct end[]){ { 3, 0 } }, 1)->block, 4,
+                 "an unused one may go at any time");
+    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 } }, 1)->code,
+                 BASE_FAILED_PRECONDITION, "4 has not ended");
+    cr_assert_eq(blk__state_path(&state, base_bytes_str("/f"))->length, 100,
+                 "a refused command changes nothing");
+    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 }, { 4, 7 } }, 2)->length,
+                 157);
+    cr_assert_eq(extend(1, 1, 4, false, true, (struct end[]){ { 2, 50 }, { 4, 7 } }, 2)->code,
+                 BASE_OK, "repeated");
     cr_assert_eq(extend(1, 1, 4, true, false, 0, 0)->code, BASE_FAILED_PRECONDITION, "sealed");
     cr_assert_eq(take("/f", true, false, 0)->code, BASE_FAILED_PRECONDITION);
     const struct blk__file *file = blk__state_path(&state, base_bytes_str("/f"));
-    cr_assert(file->sealed && file->block_count == 3 && file->sealed_count == 3 && !blk__state_block(&state, 3));
+    cr_assert(file->sealed && file->block_count == 3 && file->sealed_count == 3 &&
+              !blk__state_block(&state, 3));
 }
 
 Test(state, recovery_ends_everything_under_its_epoch, .init = setup, .fini = teardown)
@@ -198,11 +213,14 @@ Test(state, recovery_ends_everything_under_its_epoch, .init = setup, .fini = tea
     extend(1, 1, 0, true, false, 0, 0);
     extend(1, 1, 1, true, false, 0, 0);
     take("/f", true, false, 0);
-    cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 } }, 1)->code, BASE_FAILED_PRECONDITION, "not all of them");
-    cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 }, { 1, 10 } }, 2)->code, BASE_INVALID_ARGUMENT, "one twice");
+    cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 } }, 1)->code, BASE_FAILED_PRECONDITION,
+                 "not all of them");
+    cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 }, { 1, 10 } }, 2)->code,
+                 BASE_INVALID_ARGUMENT, "one twice");
     cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 }, { 2, 0 } }, 2)->length, 10);
     cr_assert_eq(seal_tail(1, 2, (struct end[]){ { 1, 10 }, { 2, 0 } }, 2)->length, 10, "repeated");
-    cr_assert_eq(extend(1, 1, 2, false, false, (struct end[]){ { 1, 8 } }, 1)->code, BASE_FAILED_PRECONDITION, "the old writer");
+    cr_assert_eq(extend(1, 1, 2, false, false, (struct end[]){ { 1, 8 } }, 1)->code,
+                 BASE_FAILED_PRECONDITION, "the old writer");
     cr_assert_eq(extend(1, 2, 0, true, false, 0, 0)->block, 3);
 }
 
@@ -239,13 +257,15 @@ Test(state, replicas_change_but_never_all_go, .init = setup, .fini = teardown)
 {
     take("/a", true, false, 0);
     extend(1, 1, 0, true, false, 0, 0);
-    cr_assert_eq(replicas(1, 4, 9, 0)->code, BASE_FAILED_PRECONDITION, "not sealed: its writer may be at it");
+    cr_assert_eq(replicas(1, 4, 9, 0)->code, BASE_FAILED_PRECONDITION,
+                 "not sealed: its writer may be at it");
     extend(1, 1, 1, false, false, (struct end[]){ { 1, 5 } }, 1);
     cr_assert_eq(replicas(2, 4, 9, 0)->code, BASE_NOT_FOUND);
     cr_assert_eq(replicas(1, 4, 9, 0)->code, BASE_OK);
     cr_assert_eq(blk__state_block(&state, 1)->replicas[3].generation, 9);
     cr_assert_eq(replicas(1, 4, 10, 2)->code, BASE_OK);
-    cr_assert(blk__state_block(&state, 1)->replica_count == 3 && blk__replica_of(blk__state_block(&state, 1), 2) < 0);
+    cr_assert(blk__state_block(&state, 1)->replica_count == 3 &&
+              blk__replica_of(blk__state_block(&state, 1), 2) < 0);
     replicas(1, 0, 0, 1);
     replicas(1, 0, 0, 3);
     cr_assert_eq(replicas(1, 0, 0, 4)->code, BASE_FAILED_PRECONDITION);
@@ -258,14 +278,17 @@ Test(state, paths, .init = setup, .fini = teardown)
     const char *bad[] = { "", "a", "/", "//", "/a/", "/a//b", "/a b", "/a\n", "/\xc3\xa4" };
     char name[300];
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-        cr_assert_eq(base_status_drop(blk__path_check(base_bytes_str(good[i]))), BASE_OK, "%s", good[i]);
+        cr_assert_eq(base_status_drop(blk__path_check(base_bytes_str(good[i]))), BASE_OK, "%s",
+                     good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        cr_assert_eq(base_status_drop(blk__path_check(base_bytes_str(bad[i]))), BASE_INVALID_ARGUMENT, "%s", bad[i]);
+        cr_assert_eq(base_status_drop(blk__path_check(base_bytes_str(bad[i]))),
+                     BASE_INVALID_ARGUMENT, "%s", bad[i]);
     memset(name, 'x', sizeof name);
     name[0] = '/';
     cr_assert_eq(base_status_drop(blk__path_check(base_bytes(name, 256))), BASE_OK);
     cr_assert_eq(base_status_drop(blk__path_check(base_bytes(name, 257))), BASE_INVALID_ARGUMENT);
-    cr_assert_eq(base_status_drop(blk__path_check(base_bytes("/a\0b", 4))), BASE_INVALID_ARGUMENT, "a NUL is no end");
+    cr_assert_eq(base_status_drop(blk__path_check(base_bytes("/a\0b", 4))), BASE_INVALID_ARGUMENT,
+                 "a NUL is no end");
 }
 
 /* Bytes that are no command, cut and flipped ones too, must be refused, not crash the master. */

@@ -1,4 +1,5 @@
-/* Chunk checksums must be the same however the bytes arrived, and must notice any changed byte: reads trust nothing else. */
+/* Chunk checksums must be the same however the bytes arrived, and must notice any changed byte:
+ * reads trust nothing else. */
 #include <stdlib.h>
 
 #include "base/codec.h"
@@ -41,7 +42,8 @@ Test(sums, every_changed_byte_is_noticed)
     blk__sums_extend(&sums, data, LEN);
     cr_assert(blk__sums_match(&sums, 0, data, BLK_CHUNK_BYTES));
     cr_assert(blk__sums_match(&sums, 1, data + BLK_CHUNK_BYTES, 300));
-    cr_assert(!blk__sums_match(&sums, 1, data + BLK_CHUNK_BYTES, 299), "a shorter chunk is another chunk");
+    cr_assert(!blk__sums_match(&sums, 1, data + BLK_CHUNK_BYTES, 299),
+              "a shorter chunk is another chunk");
     cr_assert(!blk__sums_match(&sums, 2, data, 0));
     for (size_t i = BLK_CHUNK_BYTES; i < LEN; i++) {
         data[i] ^= 1u << (i % 8);
