@@ -238,7 +238,7 @@ static struct base_status run_ops(struct workload *work, struct work_open *txn, 
         if (ch_random_below(work->env, 3) == 0)
             append(work, txn, from, &lists[from]);
         if (ch_random_below(work->env, 8) == 0)
-            (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, 2 * CH_S)));
+            (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, (uint64_t)work->think * 7)));
     }
     return BASE_STATUS_OK;
 }
@@ -299,14 +299,15 @@ static void run_client(void *arg)
             run_past_read(work, process);
         else
             run_read_write(work, &process);
-        (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, 300 * CH_MS)));
+        (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, (uint64_t)work->think)));
     }
 }
 
-void work_start(struct workload *work, struct world *world, size_t clients, ch_time length,
+void work_start(struct workload *work, struct world *world, size_t clients, ch_time length, ch_time think,
                 bool no_strong_reads)
 {
-    *work = (struct workload){ .world = world, .env = ch_sim_tester_env(world->sim), .no_strong_reads = no_strong_reads };
+    *work = (struct workload){ .world = world, .env = ch_sim_tester_env(world->sim), .think = think,
+                               .no_strong_reads = no_strong_reads };
     work->naming = world_naming(world);
     work->until = ch_in(work->env, length);
     for (size_t i = 0; i < 2; i++)
