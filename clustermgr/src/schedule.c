@@ -26,12 +26,36 @@ struct slot {
     struct clu_resources used;
     int32_t zone; /* index of the first machine of the same zone */
 };
+enum obstacle {
+    OBSTACLE_NONE,
+    OBSTACLE_DOWN,
+    OBSTACLE_CONSTRAINT,
+    OBSTACLE_DISTINCT,
+    OBSTACLE_CPU,
+    OBSTACLE_MEMORY,
+    OBSTACLE_DISK
+};
+enum { OBSTACLES = OBSTACLE_DISK + 1 };
+static const char *const obstacle_texts[OBSTACLES] = {
+    "feasible",       "not heard of",      "against a constraint", "has a task of the job already",
+    "too little CPU", "too little memory", "too little disk",
+};
+
 struct pass {
     const struct clu_view *view;
     struct base_arena *arena;
     struct slot *slots;
     uint32_t *on_machine, *in_zone; /* tasks of the job at hand, by machine and by zone */
     int32_t counted_job;
+    /* The ranking of machines for the job at hand: made at its first pick, kept up as its tasks
+     * are placed. */
+    bool ranked;
+    enum obstacle *obstacles;
+    double *costs;  /* without what the zone adds */
+    int32_t *zones; /* the first machine of each: that is a zone's index */
+    size_t zone_count;
+    int32_t *zone_best; /* of each zone, the feasible machine of least cost */
+    size_t against[OBSTACLES];
     size_t moves;
     struct clu_plan *plan;
 };
@@ -71,12 +95,18 @@ static void pass_init(struct pass *pass, const struct clu_view *view, struct bas
     pass->slots = BASE_NEW_ARRAY(arena, struct slot, view->machine_count + 1);
     pass->on_machine = BASE_NEW_ARRAY(arena, uint32_t, view->machine_count + 1);
     pass->in_zone = BASE_NEW_ARRAY(arena, uint32_t, view->machine_count + 1);
+    pass->obstacles = BASE_NEW_ARRAY(arena, enum obstacle, view->machine_count + 1);
+    pass->costs = BASE_NEW_ARRAY(arena, double, view->machine_count + 1);
+    pass->zone_best = BASE_NEW_ARRAY(arena, int32_t, view->machine_count + 1);
+    pass->zones = BASE_NEW_ARRAY(arena, int32_t, view->machine_count + 1);
     for (size_t i = 0; i < view->machine_count; i++) {
         size_t first = 0;
 
         while (strcmp(view->machines[first].zone, view->machines[i].zone) != 0)
             first++;
         pass->slots[i].zone = (int32_t)first;
+        if (first == i)
+            pass->zones[pass->zone_count++] = (int32_t)i;
     }
     for (size_t i = 0; i < view->task_count; i++)
         if (view->tasks[i].machine != CLU_NONE)
@@ -119,6 +149,7 @@ static void job_count(struct pass *pass, int32_t job)
     if (pass->counted_job == job)
         return;
     pass->counted_job = job;
+    pass->ranked = false;
     memset(pass->on_machine, 0, view->machine_count * sizeof(*pass->on_machine));
     memset(pass->in_zone, 0, view->machine_count * sizeof(*pass->in_zone));
     for (size_t i = 0; i < view->task_count; i++) {
@@ -151,21 +182,6 @@ static bool constraint_met(const struct clu_constraint *constraint,
     return (strcmp(attribute_of(machine, constraint->attribute), constraint->value) == 0) !=
            constraint->negated;
 }
-
-enum obstacle {
-    OBSTACLE_NONE,
-    OBSTACLE_DOWN,
-    OBSTACLE_CONSTRAINT,
-    OBSTACLE_DISTINCT,
-    OBSTACLE_CPU,
-    OBSTACLE_MEMORY,
-    OBSTACLE_DISK
-};
-enum { OBSTACLES = OBSTACLE_DISK + 1 };
-static const char *const obstacle_texts[OBSTACLES] = {
-    "feasible",       "not heard of",      "against a constraint", "has a task of the job already",
-    "too little CPU", "too little memory", "too little disk",
-};
 
 static enum obstacle feasible(const struct pass *pass, const struct clu_view_job *job,
                               size_t machine)
@@ -202,6 +218,12 @@ enum {
     COST_STRANDED = 20
 };
 
+static double zone_cost(const struct pass *pass, int32_t zone)
+{
+    return COST_SAME_ZONE * (double)pass->in_zone[zone];
+}
+
+/* Without zone_cost. */
 static double cost_of(const struct pass *pass, const struct clu_view_job *job, size_t machine)
 {
     const struct clu_view_machine *view = &pass->view->machines[machine];
@@ -212,14 +234,46 @@ static double cost_of(const struct pass *pass, const struct clu_view_job *job, s
     double disk =
         share(slot->used.disk_bytes, job->resources.disk_bytes, view->capacity.disk_bytes);
     double most = cpu > memory ? cpu : memory, least = cpu < memory ? cpu : memory;
-    double cost = COST_SAME_MACHINE * (double)pass->on_machine[machine] +
-                  COST_SAME_ZONE * (double)pass->in_zone[slot->zone];
+    double cost = COST_SAME_MACHINE * (double)pass->on_machine[machine];
 
     most = most > disk ? most : disk;
     for (size_t i = 0; i < job->constraint_count; i++)
         if (job->constraints[i].soft && !constraint_met(&job->constraints[i], view))
             cost += COST_WISH;
     return cost + COST_USE * most + COST_STRANDED * (most - least);
+}
+
+/* ---- ranking ---- */
+
+static void machine_rank(struct pass *pass, const struct clu_view_job *job, size_t machine)
+{
+    pass->obstacles[machine] = feasible(pass, job, machine);
+    pass->against[pass->obstacles[machine]]++;
+    if (pass->obstacles[machine] == OBSTACLE_NONE)
+        pass->costs[machine] = cost_of(pass, job, machine);
+}
+
+static void zone_rank(struct pass *pass, int32_t zone)
+{
+    int32_t best = CLU_NONE;
+
+    for (size_t i = (size_t)zone; i < pass->view->machine_count; i++)
+        if (pass->slots[i].zone == zone && pass->obstacles[i] == OBSTACLE_NONE &&
+            (best == CLU_NONE || pass->costs[i] < pass->costs[best]))
+            best = (int32_t)i;
+    pass->zone_best[zone] = best;
+}
+
+static void job_rank(struct pass *pass, const struct clu_view_job *job)
+{
+    size_t count = pass->view->machine_count;
+
+    memset(pass->against, 0, sizeof(pass->against));
+    for (size_t i = 0; i < count; i++)
+        machine_rank(pass, job, i);
+    for (size_t i = 0; i < pass->zone_count; i++)
+        zone_rank(pass, pass->zones[i]);
+    pass->ranked = true;
 }
 
 /* ---- decisions ---- */
@@ -245,33 +299,38 @@ static void task_place(struct pass *pass, size_t task, int32_t machine, const ch
     resources_add(&pass->slots[machine].used, resources);
     pass->on_machine[machine]++;
     pass->in_zone[pass->slots[machine].zone]++;
+    if (pass->ranked) {
+        pass->against[pass->obstacles[machine]]--;
+        machine_rank(pass, &pass->view->jobs[view->job], (size_t)machine);
+        zone_rank(pass, pass->slots[machine].zone);
+    }
     decide(pass, CLU_PLACE, task, machine, reason);
 }
 
 /* The best machine, or CLU_NONE with why not in *reason. */
 static int32_t machine_pick(struct pass *pass, const struct clu_view_job *job, const char **reason)
 {
-    size_t against[OBSTACLES] = { 0 };
     size_t count = pass->view->machine_count;
     int32_t best = CLU_NONE;
     double best_cost = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        enum obstacle obstacle = feasible(pass, job, i);
+    if (!pass->ranked)
+        job_rank(pass, job);
+    for (size_t i = 0; i < pass->zone_count; i++) {
+        int32_t machine = pass->zone_best[pass->zones[i]];
         double cost;
 
-        against[obstacle]++;
-        if (obstacle != OBSTACLE_NONE)
+        if (machine == CLU_NONE)
             continue;
-        cost = cost_of(pass, job, i);
-        if (best == CLU_NONE || cost < best_cost) {
-            best = (int32_t)i;
+        cost = pass->costs[machine] + zone_cost(pass, pass->zones[i]);
+        if (best == CLU_NONE || cost < best_cost || (cost <= best_cost && machine < best)) {
+            best = machine;
             best_cost = cost;
         }
     }
     if (best != CLU_NONE) {
         *reason = base_arena_printf(pass->arena, "the best of %zu machines that fit, of %zu",
-                                    against[OBSTACLE_NONE], count);
+                                    pass->against[OBSTACLE_NONE], count);
         return best;
     }
     if (count == 0)
@@ -279,8 +338,8 @@ static int32_t machine_pick(struct pass *pass, const struct clu_view_job *job, c
     else
         *reason = base_arena_printf(pass->arena, "waits: none of %zu machines fits:", count);
     for (int i = 1; i < OBSTACLES; i++)
-        if (against[i] > 0)
-            *reason = base_arena_printf(pass->arena, "%s %zu %s;", *reason, against[i],
+        if (pass->against[i] > 0)
+            *reason = base_arena_printf(pass->arena, "%s %zu %s;", *reason, pass->against[i],
                                         obstacle_texts[i]);
     return CLU_NONE;
 }
@@ -402,15 +461,16 @@ void clu_schedule_explain(const struct clu_view *view, size_t task, struct base_
             pass.on_machine[i]--;
         }
         obstacle = feasible(&pass, job, i);
-        (*lines)[i] = base_arena_printf(
-            arena,
-            "%s%s: %s (zone %s; %" PRIu64 " of %" PRIu64 " millicores, %" PRIu64 " of %" PRIu64
-            " MiB memory, %" PRIu64 " of %" PRIu64
-            " MiB disk promised to others; %u other tasks of the job; cost %.0f)",
-            machine->name, (int32_t)i == subject->machine ? " (it is here)" : "",
-            obstacle_texts[obstacle], machine->zone, slot->used.cpu_millis,
-            machine->capacity.cpu_millis, slot->used.memory_bytes >> 20,
-            machine->capacity.memory_bytes >> 20, slot->used.disk_bytes >> 20,
-            machine->capacity.disk_bytes >> 20, pass.on_machine[i], cost_of(&pass, job, i));
+        (*lines)[i] =
+            base_arena_printf(arena,
+                              "%s%s: %s (zone %s; %" PRIu64 " of %" PRIu64 " millicores, %" PRIu64
+                              " of %" PRIu64 " MiB memory, %" PRIu64 " of %" PRIu64
+                              " MiB disk promised to others; %u other tasks of the job; cost %.0f)",
+                              machine->name, (int32_t)i == subject->machine ? " (it is here)" : "",
+                              obstacle_texts[obstacle], machine->zone, slot->used.cpu_millis,
+                              machine->capacity.cpu_millis, slot->used.memory_bytes >> 20,
+                              machine->capacity.memory_bytes >> 20, slot->used.disk_bytes >> 20,
+                              machine->capacity.disk_bytes >> 20, pass.on_machine[i],
+                              cost_of(&pass, job, i) + zone_cost(&pass, slot->zone));
     }
 }

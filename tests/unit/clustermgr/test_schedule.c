@@ -343,6 +343,49 @@ static void invariants_check(const struct cell *before, const struct cell *after
         cr_assert(advances[i] <= 1, "seed %" PRIu64 ": %zu restarts of one job", seed, advances[i]);
 }
 
+Test(schedule, all_at_once_is_one_by_one)
+{
+    /* Placing a job's tasks in one pass, with the ranking of machines kept up as it goes, gives
+     * what placing them one a pass
+     * gives, with everything computed anew. */
+    static const char *const zones[] = { "a", "b", "c" };
+
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct cell *at_once = cell_new(), *one_by_one = cell_new();
+        uint64_t random = seed;
+        size_t machines = 1 + next_random(&random) % MACHINES, jobs = 1 + next_random(&random) % 4;
+        size_t first = 0;
+
+        for (size_t i = 0; i < machines; i++) {
+            const char *zone = zones[next_random(&random) % 3];
+            uint64_t cpu = 200 + next_random(&random) % 1000;
+
+            machine_add(at_once, zone, cpu);
+            machine_add(one_by_one, zone, cpu);
+        }
+        for (size_t i = 0; i < jobs; i++) {
+            uint64_t cpu = 10 + next_random(&random) % 100;
+            uint32_t tasks = next_random(&random) % 60;
+            bool distinct = next_random(&random) % 3 == 0;
+
+            job_add(at_once, cpu, tasks)->distinct_machines = distinct;
+            job_add(one_by_one, cpu, tasks)->distinct_machines = distinct;
+        }
+        schedule(at_once);
+        apply(at_once);
+        for (size_t count = one_by_one->view.task_count; first < count; first++) {
+            one_by_one->view.task_count = first + 1;
+            schedule(one_by_one);
+            apply(one_by_one);
+        }
+        for (size_t i = 0; i < at_once->view.task_count; i++)
+            cr_assert_eq(at_once->tasks[i].machine, one_by_one->tasks[i].machine,
+                         "seed %" PRIu64 " task %zu", seed, i);
+        cell_free(at_once);
+        cell_free(one_by_one);
+    }
+}
+
 Test(schedule, random_cells_keep_the_invariants)
 {
     /* Whatever the cell, over many passes with machines dying and coming back, every plan keeps
