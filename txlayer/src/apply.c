@@ -185,10 +185,11 @@ static struct base_status put_checkpoint(struct txn__lead *lead)
         status = txn__checkpoint_put(lead->tables, lead->shard, &checkpoint, deadline);
     if (base_failed(status) || lead->closed)
         return status;
-    if (used)
+    if (used) {
         txn__id_pages_add(lead->id_pages, checkpoint.position, checkpoint.timestamp);
-    memmove(lead->id_records.data, lead->id_records.data + used, lead->id_records.len - used);
-    lead->id_records.len -= used;
+        memmove(lead->id_records.data, lead->id_records.data + used, lead->id_records.len - used);
+        lead->id_records.len -= used;
+    }
     lead->checkpointed = checkpoint;
     ch_cond_signal(&lead->apply_cond);
     return status;

@@ -45,7 +45,7 @@ static struct base_status sweep_step(struct txn__lead *lead, struct base_buf *cu
     }
     if (!base_failed(status)) {
         ch_count(lead->metrics->pruned, count);
-        const uint8_t *nul = memchr(next.data, 0, next.len);
+        const uint8_t *nul = next.len ? memchr(next.data, 0, next.len) : NULL;
         base_buf_clear(cursor);
         if (nul && !is_mine(lead, next)) {
             base_buf_put(cursor, next.data, (size_t)(nul - next.data));
