@@ -19,7 +19,8 @@ enum blk__record_type {
     BLK_RECORD_SEAL = 3,   /* offset = final length */
     BLK_RECORD_REMOVE = 4, /* extra = generation */
     BLK_RECORD_STATE = 5,  /* what the file holds now, see store_replay.c */
-    BLK_RECORD_MARK = 6,   /* nothing: proves that the batch before it was durable */
+    BLK_RECORD_DIRECT = 6, /* as an append, but the bytes are in the block's file already; payload:
+                              their number u32 and crc u32 */
 };
 
 struct blk__record {

@@ -9,7 +9,8 @@
 struct config {
     char *masters, *machine;
     ch_time heartbeat;
-    uint64_t journal_segment_bytes, unwritten_bytes, space_reserve, copy_bytes, scrub_bytes;
+    uint64_t journal_segment_bytes, unwritten_bytes, direct_bytes, space_reserve, copy_bytes,
+        scrub_bytes;
     int64_t journal_segments;
 };
 
@@ -26,6 +27,9 @@ static const struct ch_config_key keys[] = {
       "journal segments, made at the first start", 3, 1000 },
     CH_CONFIG(config, unwritten_bytes, "unwritten-bytes", CH_CONFIG_SIZE, "64MiB",
               "memory for what is journaled and not yet in a block file"),
+    CH_CONFIG(
+        config, direct_bytes, "direct-append-bytes", CH_CONFIG_SIZE, "256KiB",
+        "an append of so many bytes goes to its block file without the journal; 0: none does"),
     CH_CONFIG(config, space_reserve, "space-reserve-bytes", CH_CONFIG_SIZE, "64MiB",
               "left free on the disk"),
     CH_CONFIG(config, copy_bytes, "copy-bytes-per-second", CH_CONFIG_SIZE, "64MiB",
@@ -54,6 +58,7 @@ static struct base_status start(const struct ch_service_start *s, void **self)
                    .segment_bytes = config->journal_segment_bytes,
                    .segments = (uint32_t)config->journal_segments,
                    .unwritten_bytes_max = config->unwritten_bytes,
+                   .direct_bytes = config->direct_bytes,
                    .space_reserve_bytes = config->space_reserve },
         .naming = s->naming,
         .masters = config->masters[0] ? config->masters : target,

@@ -2,10 +2,10 @@
  *
  * Invariants:
  * 1. `durable` is called only after the journal's sync, in the order of the appends.
- * 2. An append is accepted only at the replica's end, under the replica's epoch, and never once it is
- *    fenced or sealed (a recovery's fill excepted).
- * 3. Space on disk and in memory is promised before anything is queued: an append is refused whole or
- *    done whole.
+ * 2. An append is accepted only at the replica's end, under the replica's epoch, and never once it
+ *    is fenced or sealed (a recovery's fill excepted).
+ * 3. Space on disk and in memory is promised before anything is queued: an append is refused whole
+ *    or done whole.
  * 4. After a failed sync nothing is accepted, answered or read any more (blockstore invariant 6).
  * Happy path: append -> journal -> durable -> the keeper writes the block file behind it
  * (store_keep.c). */
@@ -35,6 +35,8 @@ struct blk__replica *blk__replica_add(struct blk__store *store, uint64_t block)
     r->block = block;
     r->refs = 1;
     STAILQ_INIT(&r->extents);
+    STAILQ_INIT(&r->held);
+    ch_cond_init(&r->direct_over);
     HASH_ADD(hh, store->table, block, sizeof r->block, r);
     return r;
 }
@@ -140,6 +142,8 @@ static void close_one(struct blk__store *store)
 struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *r,
                                      struct ch_file **file)
 {
+    if (r->gone)
+        return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
     if (!r->file) {
         if (store->open_files >= OPEN_FILES_MAX)
             close_one(store);
@@ -270,7 +274,7 @@ static struct base_status check_append(const struct blk__store *store,
         return base_status_make(BASE_INVALID_ARGUMENT,
                                 "block %llu is of epoch %llu and begins at %llu", block,
                                 (unsigned long long)r->epoch, (unsigned long long)r->start);
-    if (r && (r->doubtful || r->bad))
+    if (r && (r->doubtful || r->bad || r->broken))
         return base_status_make(BASE_UNAVAILABLE, "block %llu: this replica is damaged", block);
     if (!r && a->fill)
         return base_status_make(BASE_NOT_FOUND, "block %llu is not here", block);
@@ -313,20 +317,23 @@ struct base_status blk__store_append(struct blk__store *store, const struct blk_
                                     .len = a->data.len };
     memcpy(extent->data, a->data.data, a->data.len);
     extent->entry.done = append_done;
-    extent->entry.record = (struct blk__record){ .type = BLK_RECORD_APPEND,
-                                                 .block = a->block,
-                                                 .epoch = r->epoch,
-                                                 .offset = a->offset,
-                                                 .extra = a->start,
-                                                 .payload = base_bytes(extent->data, a->data.len),
-                                                 .payload_crc = a->crc };
+    extent->large = store->options.direct_bytes && a->data.len >= store->options.direct_bytes;
+    extent->crc = a->crc;
+    extent->entry.record =
+        (struct blk__record){ .type = extent->large ? BLK_RECORD_DIRECT : BLK_RECORD_APPEND,
+                              .block = a->block,
+                              .epoch = r->epoch,
+                              .offset = a->offset,
+                              .extra = a->start,
+                              .payload = base_bytes(extent->data, a->data.len),
+                              .payload_crc = a->crc };
     r->refs++;
     r->accepted += a->data.len;
     store->unwritten_bytes += a->data.len;
     store->space_promised += a->data.len;
     store->unwritten_gauge->value = (int64_t)store->unwritten_bytes;
     ch_count(store->appended_bytes, a->data.len);
-    blk__journal_put(store->journal, &extent->entry, false);
+    blk__extent_send(extent);
     return BASE_STATUS_OK;
 }
 

@@ -20,6 +20,7 @@ struct blk__store_options {
     uint64_t segment_bytes; /* of the journal */
     uint32_t segments;
     uint64_t unwritten_bytes_max; /* accepted and not yet in a block file: in memory */
+    uint64_t direct_bytes; /* an append of so many goes straight to the block file; 0: none */
     uint64_t space_reserve_bytes; /* left free on the disk */
 };
 struct base_status blk__store_open(struct ch_env *env, const struct blk__store_options *options,

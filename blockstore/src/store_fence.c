@@ -2,8 +2,9 @@
  *
  * Invariants:
  * 1. Each is durable before it is answered, and stands before every append that is accepted later.
- * 2. A fence outlives its replica: one that is removed before it was sealed stays as a tomb while its
- *    old writer could still begin it anew, which no block below the master's `open_from` can be. */
+ * 2. A fence outlives its replica: one that is removed before it was sealed stays as a tomb while
+ *    its old writer could still begin it anew, which no block below the master's `open_from` can
+ *    be. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,7 @@ struct base_status blk__store_fence(struct blk__store *store, uint64_t block, ui
     r->epoch = epoch;
     r->fenced = true;
     r->refs++;
+    blk__replica_settle(r);
     if (!r->sealed) {
         uint64_t seq = 0;
         status = blk__store_record(
@@ -109,6 +111,7 @@ struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uin
     r->sealing = true;
     r->seal_length = length;
     r->refs++;
+    blk__replica_settle(r);
     status = blk__store_record(
         store, &(struct blk__record){ .type = BLK_RECORD_SEAL, .block = block, .offset = length },
         false, 0);
@@ -130,6 +133,10 @@ struct base_status blk__store_remove(struct blk__store *store, uint64_t block, u
     struct blk__replica *r = blk__replica_find(store, block);
     if (base_failed(status) || !r || r->generation != generation || r->tomb)
         return status;
+    r->refs++;
+    r->fenced = true; /* no append comes behind the removal */
+    blk__replica_settle(r);
+    blk__replica_unref(r);
     status = blk__store_record(
         store,
         &(struct blk__record){ .type = BLK_RECORD_REMOVE, .block = block, .extra = generation },

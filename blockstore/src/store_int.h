@@ -1,10 +1,10 @@
 /* store_int.h: the store's structs, shared by store.c (accepting), store_fence.c (ending),
- * store_replay.c (restart), store_keep.c (writing behind the journal), store_read.c and store_copy.c.
+ * store_replay.c (restart), store_keep.c (writing behind the journal), store_read.c, store_copy.c.
  *
  * Of one replica: 0 <= written <= length <= accepted. accepted: queued for the journal; length: on
  * stable storage; written: in the block file, covered by `sums`. After a seal below `written` the
- * keeper cuts the file; until then written > length. Bytes in [written, length) are in `extents`, in
- * memory. Only the keeper's fiber moves `written` and takes extents away. */
+ * keeper cuts the file; until then written > length. Bytes in [written, length) are in `extents`,
+ * in memory. Only the keeper's fiber moves `written` and takes extents away. */
 #ifndef BLK_STORE_INT_H
 #define BLK_STORE_INT_H
 
@@ -25,6 +25,11 @@ struct blk__extent { /* an append on its way to the block file */
     uint64_t offset;
     blk__durable_fn *durable;
     void *arg;
+    bool large;      /* goes straight to the block file (store_direct.c) */
+    bool in_file;    /* is there already, synced */
+    bool unloaded;   /* after a restart: data is still to be read from there */
+    uint32_t crc;    /* of data */
+    uint8_t note[8]; /* payload of its journal record when large */
     STAILQ_ENTRY(blk__extent) link;
     size_t len;
     uint8_t data[];
@@ -49,6 +54,11 @@ struct blk__replica {
     struct blk__sums sums; /* over [0, written) */
     bool sums_loaded;      /* of a finished file: read when first needed */
     STAILQ_HEAD(, blk__extent) extents;
+    STAILQ_HEAD(, blk__extent) held; /* accepted, behind a large one that is being written */
+    bool direct;                     /* the fiber that does it runs */
+    bool broken;                     /* an accepted append could not be written: takes no more */
+    bool name_durable;               /* of its file */
+    struct ch_cond direct_over;
     struct ch_file *file;
     uint32_t file_users;
     TAILQ_ENTRY(blk__replica) unwritten_link, report_link, file_link;
@@ -113,6 +123,13 @@ struct base_status blk__store_replay(struct blk__store *store) CH_WAITS BASE_MUS
 void blk__state_put(const struct blk__replica *replica, struct base_buf *out);
 bool blk__state_take(struct base_bytes payload, struct blk__replica *replica);
 
+/* store_direct.c: an accepted append on its way. */
+void blk__extent_send(struct blk__extent *extent);
+/* Until nothing of the replica is held back: what is put in the journal then comes after it all. */
+void blk__replica_settle(struct blk__replica *replica) CH_WAITS;
+/* After a restart: the bytes of large appends, from the file. */
+struct base_status blk__replica_load(struct blk__store *store,
+                                     struct blk__replica *replica) CH_WAITS BASE_MUST_CHECK;
 /* store_keep.c */
 void blk__keeper_main(void *store);
 /* Writes out everything there was at the call, and frees the journal segments before the present

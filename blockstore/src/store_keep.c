@@ -46,7 +46,21 @@ static void throw_extents(struct blk__replica *r, uint64_t from)
     STAILQ_CONCAT(&r->extents, &keep);
 }
 
-/* Writes one run of extents. */
+/* Takes the first n extents away: they are in the file. */
+static void extents_written(struct blk__replica *r, size_t n)
+{
+    for (; n > 0; n--) {
+        struct blk__extent *extent = STAILQ_FIRST(&r->extents);
+        STAILQ_REMOVE_HEAD(&r->extents, link);
+        if (!r->tomb) {
+            blk__sums_extend(&r->sums, extent->data, extent->len);
+            r->written += extent->len;
+        }
+        blk__extent_free(extent);
+    }
+}
+
+/* Writes one run of extents; a large one that is there already only counts. */
 static struct base_status write_run(struct blk__store *store, struct blk__replica *r,
                                     struct ch_file *file) CH_WAITS BASE_MUST_CHECK;
 static struct base_status write_run(struct blk__store *store, struct blk__replica *r,
@@ -55,9 +69,14 @@ static struct base_status write_run(struct blk__store *store, struct blk__replic
     struct base_bytes parts[WRITE_PARTS_MAX] = { { 0 } };
     size_t n = 0, bytes = 0;
     struct blk__extent *extent;
+    if (STAILQ_FIRST(&r->extents)->in_file) {
+        BASE_ASSERT(STAILQ_FIRST(&r->extents)->offset == r->written);
+        extents_written(r, 1);
+        return BASE_STATUS_OK;
+    }
     STAILQ_FOREACH(extent, &r->extents, link)
     {
-        if (n == WRITE_PARTS_MAX || bytes >= WRITE_BYTES_MAX)
+        if (n == WRITE_PARTS_MAX || bytes >= WRITE_BYTES_MAX || extent->in_file)
             break;
         BASE_ASSERT(extent->offset == r->written + bytes);
         parts[n++] = base_bytes(extent->data, extent->len);
@@ -65,17 +84,8 @@ static struct base_status write_run(struct blk__store *store, struct blk__replic
     }
     r->unsynced = true;
     struct base_status status = judge(store, ch_file_write(file, r->written, parts, n, false));
-    if (base_failed(status))
-        return status;
-    for (size_t i = 0; i < n; i++) {
-        extent = STAILQ_FIRST(&r->extents);
-        STAILQ_REMOVE_HEAD(&r->extents, link);
-        if (!r->tomb) {
-            blk__sums_extend(&r->sums, extent->data, extent->len);
-            r->written += extent->len;
-        }
-        blk__extent_free(extent);
-    }
+    if (!base_failed(status))
+        extents_written(r, n);
     return status;
 }
 

@@ -96,21 +96,31 @@ static void state_damage(void *self, uint64_t block, const char *what)
 static void replay_append(struct blk__store *store, struct blk__replica *r,
                           const struct blk__record *record)
 {
-    uint64_t end = record->offset + record->payload.len;
+    bool direct = record->type == BLK_RECORD_DIRECT;
+    const struct base_bytes *payload = &record->payload;
+    size_t bytes = direct && payload->len == 8 ? base_get_le32(payload->data) : payload->len;
+    uint64_t end = record->offset + bytes;
     if (end <= r->length || r->sealed)
         return;
-    if (record->offset > r->length) {
-        ch_error(store->env,
-                 "block %" PRIu64 ": the journal has no bytes from %" PRIu64 " to %" PRIu64,
-                 r->block, r->length, record->offset);
+    if (record->offset > r->length || (direct && record->offset < r->length)) {
+        ch_error(store->env, "block %" PRIu64 ": the journal says %" PRIu64 " after %" PRIu64,
+                 r->block, record->offset, r->length);
         doubt(store, r);
         return;
     }
-    size_t skip = r->length - record->offset, len = record->payload.len - skip;
+    size_t skip = r->length - record->offset, len = bytes - skip;
     struct blk__extent *extent = malloc(sizeof *extent + len);
     BASE_ASSERT(extent);
-    *extent = (struct blk__extent){ .store = store, .replica = r, .offset = r->length, .len = len };
-    memcpy(extent->data, record->payload.data + skip, len);
+    *extent = (struct blk__extent){ .store = store,
+                                    .replica = r,
+                                    .offset = r->length,
+                                    .in_file = direct,
+                                    .unloaded = direct,
+                                    .len = len };
+    if (direct)
+        extent->crc = base_get_le32(payload->data + 4);
+    else
+        memcpy(extent->data, payload->data + skip, len);
     r->refs++;
     r->length = r->accepted = end;
     store->unwritten_bytes += len;
@@ -146,7 +156,7 @@ static void replay_record(void *self, const struct blk__record *record, uint64_t
 {
     struct replay *replay = self;
     struct blk__store *store = replay->store;
-    if (record->type == BLK_RECORD_STATE || record->type == BLK_RECORD_MARK)
+    if (record->type == BLK_RECORD_STATE)
         return;
     struct blk__replica *r = blk__replica_find(store, record->block);
     if (record->type == BLK_RECORD_REMOVE) {
@@ -163,7 +173,7 @@ static void replay_record(void *self, const struct blk__record *record, uint64_t
     }
     if (r->oldest_seq == 0)
         r->oldest_seq = seq;
-    if (record->type == BLK_RECORD_APPEND) {
+    if (record->type == BLK_RECORD_APPEND || record->type == BLK_RECORD_DIRECT) {
         if (r->length == 0)
             r->start = record->extra;
         replay_append(store, r, record);
@@ -341,6 +351,10 @@ struct base_status blk__store_replay(struct blk__store *store)
         status = clear_folder(&replay, &arena, names, count);
         if (!base_failed(status) && replay.damaged)
             status = mark_doubt(store);
+        for (struct blk__replica *next, *r = store->table; r && !base_failed(status); r = next) {
+            next = r->hh.next;
+            status = blk__replica_load(store, r);
+        }
         if (base_failed(status))
             blk__journal_close(store->journal);
     }

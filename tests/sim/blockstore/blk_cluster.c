@@ -67,6 +67,7 @@ void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t s
         arg(s, "journal-segments", "4");
         arg(s, "space-reserve-bytes", "64KiB");
         arg(s, "scrub-bytes-per-second", "512KiB");
+        arg(s, "direct-append-bytes", i % 2 ? "4KiB" : "256KiB");
         blk_cluster_node_start(s);
     }
 }
