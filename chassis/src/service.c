@@ -134,8 +134,9 @@ static struct base_status server_make(struct ch__service *service)
     };
     if (*common->names) {
         service->naming = ch_naming_new(service->env, common->names);
-        ch_naming_set_owner(service->naming, base_arena_printf(&service->arena, "%s%s%s", common->task,
-                                                               *common->run ? "#" : "", common->run));
+        ch_naming_set_owner(service->naming,
+                            base_arena_printf(&service->arena, "%s%s%s", common->task,
+                                              *common->run ? "#" : "", common->run));
     }
     return ch_server_new(service->env, &options, &service->server);
 }

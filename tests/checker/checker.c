@@ -1,4 +1,5 @@
-/* checker.c: the history, and what can be told of single reads and of the order of each list (anchors F.5, 1 to 4). */
+/* checker.c: the history, and what can be told of single reads and of the order of each list
+ * (anchors F.5, 1 to 4). */
 #include "checker_int.h"
 
 #include <stdarg.h>
@@ -26,7 +27,8 @@ struct check_history *check_new(void)
 static void forget_writers(struct check_history *history)
 {
     struct writer *writer, *next;
-    HASH_ITER (hh, history->writers, writer, next) {
+    HASH_ITER(hh, history->writers, writer, next)
+    {
         HASH_DEL(history->writers, writer);
         free(writer);
     }
@@ -37,7 +39,8 @@ void check_free(struct check_history *history)
 {
     struct key *key, *next;
     forget_writers(history);
-    HASH_ITER (hh, history->keys, key, next) {
+    HASH_ITER(hh, history->keys, key, next)
+    {
         HASH_DEL(history->keys, key);
         free(key);
     }
@@ -56,7 +59,8 @@ size_t check_begin(struct check_history *history, int process, int64_t invoked_n
         history->txns = realloc(history->txns, history->cap * sizeof(*history->txns));
         BASE_ASSERT(history->txns);
     }
-    history->txns[history->count] = (struct txn){ .process = process, .invoked = invoked_ns, .completed = INT64_MAX };
+    history->txns[history->count] =
+        (struct txn){ .process = process, .invoked = invoked_ns, .completed = INT64_MAX };
     return history->count++;
 }
 
@@ -67,12 +71,13 @@ static size_t key_index(struct check_history *history, const char *name)
     if (key)
         return key->index;
     key = calloc(1, sizeof(*key) + strlen(name) + 1);
-    strcpy(key->name, name);
+    memcpy(key->name, name, strlen(name) + 1);
     key->index = history->key_count;
     HASH_ADD_STR(history->keys, name, key);
     if (history->key_count == history->key_cap) {
         history->key_cap = history->key_cap * 2 + 16;
-        history->key_list = realloc(history->key_list, history->key_cap * sizeof(*history->key_list));
+        history->key_list =
+            realloc(history->key_list, history->key_cap * sizeof(*history->key_list));
     }
     history->key_list[history->key_count++] = key;
     return key->index;
@@ -96,14 +101,16 @@ void check_append(struct check_history *history, size_t txn, const char *key, in
     add_mop(history, txn, MOP_APPEND, key)->element = element;
 }
 
-void check_read(struct check_history *history, size_t txn, const char *key, const int64_t *elements, size_t count)
+void check_read(struct check_history *history, size_t txn, const char *key, const int64_t *elements,
+                size_t count)
 {
     struct mop *mop = add_mop(history, txn, MOP_READ, key);
     mop->elements = base_arena_memdup(&history->arena, elements, count * sizeof(*elements));
     mop->count = count;
 }
 
-void check_end(struct check_history *history, size_t index, enum check_type type, int64_t completed_ns, uint64_t timestamp)
+void check_end(struct check_history *history, size_t index, enum check_type type,
+               int64_t completed_ns, uint64_t timestamp)
 {
     struct txn *txn = &history->txns[index];
     txn->type = type;
@@ -150,7 +157,8 @@ static void index_writers(struct check_history *history, struct check_result *re
             if (mop->kind != MOP_APPEND)
                 continue;
             if (check__writer(history, mop->key, mop->element)) {
-                check__found(result, CHECK_DUPLICATE_WRITE, "element %lld of %s is appended twice; the second time by T%zu",
+                check__found(result, CHECK_DUPLICATE_WRITE,
+                             "element %lld of %s is appended twice; the second time by T%zu",
                              (long long)mop->element, name_of(history, mop->key), t);
                 continue;
             }
@@ -160,7 +168,8 @@ static void index_writers(struct check_history *history, struct check_result *re
             writer->txn = t;
             writer->final = true;
             for (size_t later = m + 1; later < history->txns[t].mop_count; later++)
-                if (history->txns[t].mops[later].kind == MOP_APPEND && history->txns[t].mops[later].key == mop->key)
+                if (history->txns[t].mops[later].kind == MOP_APPEND &&
+                    history->txns[t].mops[later].key == mop->key)
                     writer->final = false;
             HASH_ADD(hh, history->writers, id, sizeof(writer->id), writer);
             history->writer_count++;
@@ -179,7 +188,8 @@ size_t check__external(const struct txn *txn, size_t m)
 }
 
 /* Earlier reads and appends of the same transaction must be reflected. */
-static void check_internal(struct check_history *history, size_t t, size_t m, struct check_result *result)
+static void check_internal(struct check_history *history, size_t t, size_t m,
+                           struct check_result *result)
 {
     const struct txn *txn = &history->txns[t];
     const struct mop *read = &txn->mops[m];
@@ -194,10 +204,12 @@ static void check_internal(struct check_history *history, size_t t, size_t m, st
             at++;
         } else {
             good = check__external(txn, i) == external &&
-                   (external == 0 || memcmp(before->elements, read->elements, external * sizeof(int64_t)) == 0);
+                   (external == 0 ||
+                    memcmp(before->elements, read->elements, external * sizeof(int64_t)) == 0);
         }
         if (!good) {
-            check__found(result, CHECK_INTERNAL, "T%zu reads %s and does not see what it read or appended before", t,
+            check__found(result, CHECK_INTERNAL,
+                         "T%zu reads %s and does not see what it read or appended before", t,
                          name_of(history, read->key));
             return;
         }
@@ -210,26 +222,32 @@ static int order_int64(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void check_elements(struct check_history *history, size_t t, const struct mop *read, struct check_result *result)
+static void check_elements(struct check_history *history, size_t t, const struct mop *read,
+                           struct check_result *result)
 {
     const char *name = name_of(history, read->key);
     for (size_t i = 0; i < read->count; i++) {
         const struct writer *writer = check__writer(history, read->key, read->elements[i]);
         long long element = (long long)read->elements[i];
         if (!writer) {
-            check__found(result, CHECK_GARBAGE, "T%zu reads element %lld of %s, which nobody appended", t, element, name);
+            check__found(result, CHECK_GARBAGE,
+                         "T%zu reads element %lld of %s, which nobody appended", t, element, name);
             continue;
         }
         const struct txn *by = &history->txns[writer->txn];
         if (by->type == CHECK_FAIL)
-            check__found(result, CHECK_G1A, "T%zu reads element %lld of %s, appended by T%zu, which failed", t, element, name,
-                         writer->txn);
-        if (by->invoked > history->txns[t].completed)
-            check__found(result, CHECK_FUTURE, "T%zu reads element %lld of %s, appended by T%zu, which began after it ended", t,
+            check__found(result, CHECK_G1A,
+                         "T%zu reads element %lld of %s, appended by T%zu, which failed", t,
                          element, name, writer->txn);
+        if (by->invoked > history->txns[t].completed)
+            check__found(
+                result, CHECK_FUTURE,
+                "T%zu reads element %lld of %s, appended by T%zu, which began after it ended", t,
+                element, name, writer->txn);
         if (i + 1 == read->count && !writer->final && writer->txn != t)
-            check__found(result, CHECK_G1B, "T%zu reads %s up to element %lld, which T%zu overwrote itself", t, name, element,
-                         writer->txn);
+            check__found(result, CHECK_G1B,
+                         "T%zu reads %s up to element %lld, which T%zu overwrote itself", t, name,
+                         element, writer->txn);
     }
     int64_t *sorted = malloc(read->count * sizeof(*sorted) + 1);
     if (read->count)
@@ -237,7 +255,8 @@ static void check_elements(struct check_history *history, size_t t, const struct
     qsort(sorted, read->count, sizeof(*sorted), order_int64);
     for (size_t i = 1; i < read->count; i++)
         if (sorted[i] == sorted[i - 1])
-            check__found(result, CHECK_DUPLICATE, "T%zu reads element %lld of %s twice", t, (long long)sorted[i], name);
+            check__found(result, CHECK_DUPLICATE, "T%zu reads element %lld of %s twice", t,
+                         (long long)sorted[i], name);
     free(sorted);
 }
 
@@ -258,7 +277,8 @@ static void find_orders(struct check_history *history)
     for (size_t k = 0; k < history->key_count; k++)
         history->key_list[k]->order_count = 0;
     for (size_t t = 0; t < history->count; t++)
-        for (size_t m = 0; m < history->txns[t].mop_count && history->txns[t].type == CHECK_OK; m++) {
+        for (size_t m = 0; m < history->txns[t].mop_count && history->txns[t].type == CHECK_OK;
+             m++) {
             const struct mop *mop = &history->txns[t].mops[m];
             struct key *key = history->key_list[mop->key];
             if (mop->kind == MOP_READ && mop->count > key->order_count) {
@@ -272,12 +292,14 @@ static void find_orders(struct check_history *history)
 static void check_prefixes(struct check_history *history, struct check_result *result)
 {
     for (size_t t = 0; t < history->count; t++)
-        for (size_t m = 0; m < history->txns[t].mop_count && history->txns[t].type == CHECK_OK; m++) {
+        for (size_t m = 0; m < history->txns[t].mop_count && history->txns[t].type == CHECK_OK;
+             m++) {
             const struct mop *mop = &history->txns[t].mops[m];
             const struct key *key = history->key_list[mop->key];
-            if (mop->kind == MOP_READ && mop->count && memcmp(mop->elements, key->order, mop->count * sizeof(int64_t)) != 0)
-                check__found(result, CHECK_INCOMPATIBLE, "T%zu reads %s in another order than T%zu", t, key->name,
-                             key->order_reader);
+            if (mop->kind == MOP_READ && mop->count &&
+                memcmp(mop->elements, key->order, mop->count * sizeof(int64_t)) != 0)
+                check__found(result, CHECK_INCOMPATIBLE, "T%zu reads %s in another order than T%zu",
+                             t, key->name, key->order_reader);
         }
 }
 
@@ -296,7 +318,9 @@ static void mark_seen(struct check_history *history, struct check_result *result
             if (history->txns[writer->txn].type == CHECK_FAIL)
                 failed = true;
             else if (failed && history->txns[writer->txn].type == CHECK_OK)
-                check__found(result, CHECK_DIRTY, "T%zu appended to %s on top of a transaction that failed", writer->txn, key->name);
+                check__found(result, CHECK_DIRTY,
+                             "T%zu appended to %s on top of a transaction that failed", writer->txn,
+                             key->name);
         }
     }
 }
@@ -304,13 +328,15 @@ static void mark_seen(struct check_history *history, struct check_result *result
 static void check_lost(struct check_history *history, struct check_result *result)
 {
     struct writer *writer, *next;
-    HASH_ITER (hh, history->writers, writer, next)
-        if (!writer->seen && history->txns[writer->txn].type == CHECK_OK)
-            check__found(result, CHECK_LOST, "element %lld of %s, appended by T%zu and acknowledged, is gone",
-                         (long long)writer->id.element, name_of(history, writer->id.key), writer->txn);
+    HASH_ITER(hh, history->writers, writer, next)
+    if (!writer->seen && history->txns[writer->txn].type == CHECK_OK)
+        check__found(result, CHECK_LOST,
+                     "element %lld of %s, appended by T%zu and acknowledged, is gone",
+                     (long long)writer->id.element, name_of(history, writer->id.key), writer->txn);
 }
 
-void check_run(struct check_history *history, const struct check_options *options, struct check_result *result)
+void check_run(struct check_history *history, const struct check_options *options,
+               struct check_result *result)
 {
     memset(result, 0, sizeof(*result));
     result->valid = true;
@@ -334,8 +360,9 @@ void check_run(struct check_history *history, const struct check_options *option
 
 void check_report(const struct check_result *result, struct base_buf *out)
 {
-    base_buf_printf(out, "%s: %zu transactions, %zu committed, %zu elements\n", result->valid ? "valid" : "INVALID", result->txns,
-                    result->committed, result->elements);
+    base_buf_printf(out, "%s: %zu transactions, %zu committed, %zu elements\n",
+                    result->valid ? "valid" : "INVALID", result->txns, result->committed,
+                    result->elements);
     for (int i = 0; i < CHECK_ANOMALY_COUNT; i++)
         if (result->counts[i])
             base_buf_printf(out, "  %s x %zu: %s\n", names[i], result->counts[i], result->first[i]);

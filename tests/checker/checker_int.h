@@ -56,8 +56,10 @@ struct check_history {
 };
 
 struct writer *check__writer(struct check_history *history, size_t key, int64_t element);
-void check__found(struct check_result *result, enum check_anomaly anomaly, const char *fmt, ...) BASE_PRINTF(3, 4);
-/* The elements a transaction saw of others when it read: the list without its own appends at the end. */
+void check__found(struct check_result *result, enum check_anomaly anomaly, const char *fmt, ...)
+    BASE_PRINTF(3, 4);
+/* The elements a transaction saw of others when it read: the list without its own appends at the
+ * end. */
 size_t check__external(const struct txn *txn, size_t mop);
 /* graph.c, replay.c */
 void check__cycles(struct check_history *history, struct check_result *result);

@@ -1,8 +1,8 @@
 /* graph.c: dependencies between transactions, and their cycles (anchors F.5, 5 and 6).
  *
- * Edges u -> v: ww: v appended right after u's; wr: v read what u appended last; rw: v appended right after what u read;
- * rt: u was acknowledged before v began. A cycle of ww is G0, of ww and wr G1c, with one rw G-single, with more G2; when it
- * needs rt, the same with "-realtime". */
+ * Edges u -> v: ww: v appended right after u's; wr: v read what u appended last; rw: v appended
+ * right after what u read; rt: u was acknowledged before v began. A cycle of ww is G0, of ww and
+ * wr G1c, with one rw G-single, with more G2; when it needs rt, the same with "-realtime". */
 #include "checker_int.h"
 
 #include <stdlib.h>
@@ -44,7 +44,8 @@ static void add_list_edges(struct graph *graph)
     for (size_t k = 0; k < history->key_count; k++) {
         const struct key *key = history->key_list[k];
         for (size_t i = 1; i < key->order_count; i++) {
-            const struct writer *a = check__writer(history, k, key->order[i - 1]), *b = check__writer(history, k, key->order[i]);
+            const struct writer *a = check__writer(history, k, key->order[i - 1]),
+                                *b = check__writer(history, k, key->order[i]);
             if (a && b)
                 add_edge(graph, a->txn, b->txn, WW, k);
         }
@@ -61,7 +62,8 @@ static void add_read_edges(struct graph *graph, size_t t)
             continue;
         const struct key *key = history->key_list[mop->key];
         size_t external = check__external(txn, m);
-        const struct writer *last = external ? check__writer(history, mop->key, mop->elements[external - 1]) : NULL;
+        const struct writer *last =
+            external ? check__writer(history, mop->key, mop->elements[external - 1]) : NULL;
         if (last)
             add_edge(graph, last->txn, t, WR, mop->key);
         if (external < key->order_count) {
@@ -86,7 +88,8 @@ static int order_events(const void *a, const void *b)
     return (int)x->is_end - (int)y->is_end; /* at one instant: concurrent, so invocations first */
 }
 
-/* A sweep over time with the frontier of what ended last: an edge from each of it suffices, the rest is implied. */
+/* A sweep over time with the frontier of what ended last: an edge from each of it suffices, the
+ * rest is implied. */
 static void add_time_edges(struct graph *graph)
 {
     struct check_history *history = graph->history;
@@ -171,8 +174,15 @@ static void visit(struct graph *graph, struct tarjan *t, size_t root, int mask)
 static void find_components(struct graph *graph, int mask)
 {
     size_t n = graph->count + 1;
-    struct tarjan t = { calloc(n, sizeof(size_t)), calloc(n, sizeof(size_t)), calloc(n, sizeof(size_t)), calloc(n, sizeof(size_t)),
-                        calloc(n, sizeof(size_t)), calloc(n, 1), 0, 0, 0 };
+    struct tarjan t = { calloc(n, sizeof(size_t)),
+                        calloc(n, sizeof(size_t)),
+                        calloc(n, sizeof(size_t)),
+                        calloc(n, sizeof(size_t)),
+                        calloc(n, sizeof(size_t)),
+                        calloc(n, 1),
+                        0,
+                        0,
+                        0 };
     graph->component_count = 0;
     for (size_t v = 0; v < graph->count; v++)
         if (!t.index[v])
@@ -195,7 +205,8 @@ static const char *kind_name(int kind)
 /* A shortest way from `from` to `to`; appended as " -ww x-> T7". */
 static bool find_way(struct graph *graph, size_t from, size_t to, int mask, struct base_buf *out)
 {
-    size_t *back = malloc(graph->count * sizeof(*back)), *queue = malloc(graph->count * sizeof(*queue)), head = 0, tail = 0;
+    size_t *back = malloc(graph->count * sizeof(*back)),
+           *queue = malloc(graph->count * sizeof(*queue)), head = 0, tail = 0;
     const struct edge **by = calloc(graph->count, sizeof(*by));
     bool found = false;
     for (size_t i = 0; i < graph->count; i++)
@@ -206,7 +217,8 @@ static bool find_way(struct graph *graph, size_t from, size_t to, int mask, stru
         size_t v = queue[head++];
         for (size_t e = 0; e < graph->lens[v] && !found; e++) {
             const struct edge *edge = &graph->out[v][e];
-            if (!(edge->kind & mask) || graph->component[edge->to] != graph->component[from] || back[edge->to] != NONE)
+            if (!(edge->kind & mask) || graph->component[edge->to] != graph->component[from] ||
+                back[edge->to] != NONE)
                 continue;
             back[edge->to] = v;
             by[edge->to] = edge;
@@ -219,8 +231,11 @@ static bool find_way(struct graph *graph, size_t from, size_t to, int mask, stru
         for (size_t v = to; v != from && len < 64; v = back[v])
             way[len++] = v;
         while (len--)
-            base_buf_printf(out, " -%s%s%s-> T%zu", kind_name(by[way[len]]->kind), by[way[len]]->key == NONE ? "" : " ",
-                            by[way[len]]->key == NONE ? "" : graph->history->key_list[by[way[len]]->key]->name, way[len]);
+            base_buf_printf(
+                out, " -%s%s%s-> T%zu", kind_name(by[way[len]]->kind),
+                by[way[len]]->key == NONE ? "" : " ",
+                by[way[len]]->key == NONE ? "" : graph->history->key_list[by[way[len]]->key]->name,
+                way[len]);
     }
     free(back);
     free(queue);
@@ -229,18 +244,22 @@ static bool find_way(struct graph *graph, size_t from, size_t to, int mask, stru
 }
 
 /* In each component: a cycle that begins with an edge of one of `first` and goes on over `rest`. */
-static bool find_cycles(struct graph *graph, int first, int rest, enum check_anomaly anomaly, struct check_result *result)
+static bool find_cycles(struct graph *graph, int first, int rest, enum check_anomaly anomaly,
+                        struct check_result *result)
 {
     bool any = false;
     size_t searches = 0;
     for (size_t v = 0; v < graph->count; v++)
         for (size_t e = 0; e < graph->lens[v] && graph->sizes[graph->component[v]] > 1; e++) {
             const struct edge *edge = &graph->out[v][e];
-            if (!(edge->kind & first) || graph->component[edge->to] != graph->component[v] || searches++ > SEARCHES_MAX)
+            if (!(edge->kind & first) || graph->component[edge->to] != graph->component[v] ||
+                searches++ > SEARCHES_MAX)
                 continue;
             struct base_buf text = { 0 };
-            base_buf_printf(&text, "T%zu -%s%s%s-> T%zu", v, kind_name(edge->kind), edge->key == NONE ? "" : " ",
-                            edge->key == NONE ? "" : graph->history->key_list[edge->key]->name, edge->to);
+            base_buf_printf(&text, "T%zu -%s%s%s-> T%zu", v, kind_name(edge->kind),
+                            edge->key == NONE ? "" : " ",
+                            edge->key == NONE ? "" : graph->history->key_list[edge->key]->name,
+                            edge->to);
             bool found = find_way(graph, edge->to, v, rest, &text);
             if (found)
                 check__found(result, anomaly, "%.*s", (int)text.len, (const char *)text.data);
@@ -262,11 +281,13 @@ static bool has_cycle(struct graph *graph, int mask)
 }
 
 /* All four kinds within ww, wr, rw and `extra`. */
-static void classify(struct graph *graph, int extra, enum check_anomaly g0, struct check_result *result)
+static void classify(struct graph *graph, int extra, enum check_anomaly g0,
+                     struct check_result *result)
 {
     if (has_cycle(graph, WW | extra) && find_cycles(graph, WW, WW | extra, g0, result))
         return;
-    if (has_cycle(graph, WW | WR | extra) && find_cycles(graph, WR | WW, WW | WR | extra, g0 + 1, result))
+    if (has_cycle(graph, WW | WR | extra) &&
+        find_cycles(graph, WR | WW, WW | WR | extra, g0 + 1, result))
         return;
     if (!has_cycle(graph, WW | WR | RW | extra))
         return;
@@ -277,14 +298,19 @@ static void classify(struct graph *graph, int extra, enum check_anomaly g0, stru
 void check__cycles(struct check_history *history, struct check_result *result)
 {
     size_t n = history->count + 1;
-    struct graph graph = { .history = history, .count = history->count, .out = calloc(n, sizeof(struct edge *)),
-                           .lens = calloc(n, sizeof(size_t)), .caps = calloc(n, sizeof(size_t)),
-                           .component = calloc(n, sizeof(size_t)), .sizes = calloc(n, sizeof(size_t)) };
+    struct graph graph = { .history = history,
+                           .count = history->count,
+                           .out = calloc(n, sizeof(struct edge *)),
+                           .lens = calloc(n, sizeof(size_t)),
+                           .caps = calloc(n, sizeof(size_t)),
+                           .component = calloc(n, sizeof(size_t)),
+                           .sizes = calloc(n, sizeof(size_t)) };
     add_list_edges(&graph);
     for (size_t t = 0; t < history->count; t++)
         add_read_edges(&graph, t);
     classify(&graph, 0, CHECK_G0, result);
-    if (!result->counts[CHECK_G0] && !result->counts[CHECK_G1C] && !result->counts[CHECK_GSINGLE] && !result->counts[CHECK_G2]) {
+    if (!result->counts[CHECK_G0] && !result->counts[CHECK_G1C] && !result->counts[CHECK_GSINGLE] &&
+        !result->counts[CHECK_G2]) {
         add_time_edges(&graph);
         classify(&graph, RT, CHECK_G0_RT, result);
     }

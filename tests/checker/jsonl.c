@@ -1,4 +1,5 @@
-/* jsonl.c: histories as JSON lines. A process has one transaction at a time: an invoke, then its completion. */
+/* jsonl.c: histories as JSON lines. A process has one transaction at a time: an invoke, then its
+ * completion. */
 #include "checker_int.h"
 
 #include <stdlib.h>
@@ -12,7 +13,7 @@ struct loading {
         UT_hash_handle hh;
         int process;
         int64_t invoked;
-    } *open;
+    } * open;
 };
 
 static struct base_status bad(const struct loading *loading, const char *what)
@@ -22,7 +23,8 @@ static struct base_status bad(const struct loading *loading, const char *what)
 
 static struct base_status load_mop(struct loading *loading, size_t txn, json_t *mop, bool completed)
 {
-    const char *kind = json_string_value(json_array_get(mop, 0)), *key = json_string_value(json_array_get(mop, 1));
+    const char *kind = json_string_value(json_array_get(mop, 0)),
+               *key = json_string_value(json_array_get(mop, 1));
     json_t *value = json_array_get(mop, 2);
     if (!kind || !key)
         return bad(loading, "an operation is [\"append\" or \"r\", key, value]");
@@ -43,14 +45,16 @@ static struct base_status load_mop(struct loading *loading, size_t txn, json_t *
     return BASE_STATUS_OK;
 }
 
-static struct base_status load_end(struct loading *loading, json_t *event, struct open *open, enum check_type type, int64_t at)
+static struct base_status load_end(struct loading *loading, json_t *event, struct open *open,
+                                   enum check_type type, int64_t at)
 {
     struct base_status status = BASE_STATUS_OK;
     json_t *mops = json_object_get(event, "txn");
     size_t txn = check_begin(loading->history, open->process, open->invoked);
     for (size_t i = 0; i < json_array_size(mops) && !base_failed(status); i++)
         status = load_mop(loading, txn, json_array_get(mops, i), type == CHECK_OK);
-    check_end(loading->history, txn, type, at, (uint64_t)json_integer_value(json_object_get(event, "commit_ts")));
+    check_end(loading->history, txn, type, at,
+              (uint64_t)json_integer_value(json_object_get(event, "commit_ts")));
     HASH_DEL(loading->open, open);
     free(open);
     return status;
@@ -105,21 +109,24 @@ struct base_status check_load(struct check_history *history, struct base_bytes t
         text.len -= len;
     }
     struct open *open, *next;
-    HASH_ITER (hh, loading.open, open, next) {
+    HASH_ITER(hh, loading.open, open, next)
+    {
         HASH_DEL(loading.open, open);
         free(open);
     }
     return status;
 }
 
-static void dump_mops(const struct check_history *history, const struct txn *txn, bool values, struct base_buf *out)
+static void dump_mops(const struct check_history *history, const struct txn *txn, bool values,
+                      struct base_buf *out)
 {
     base_buf_put_str(out, "\"txn\":[");
     for (size_t m = 0; m < txn->mop_count; m++) {
         const struct mop *mop = &txn->mops[m];
         const char *key = history->key_list[mop->key]->name;
         if (mop->kind == MOP_APPEND) {
-            base_buf_printf(out, "%s[\"append\",\"%s\",%lld]", m ? "," : "", key, (long long)mop->element);
+            base_buf_printf(out, "%s[\"append\",\"%s\",%lld]", m ? "," : "", key,
+                            (long long)mop->element);
         } else if (!values) {
             base_buf_printf(out, "%s[\"r\",\"%s\",null]", m ? "," : "", key);
         } else {
@@ -138,9 +145,12 @@ void check_dump(const struct check_history *history, struct base_buf *out)
     for (size_t t = 0; t < history->count; t++) {
         const struct txn *txn = &history->txns[t];
         /* One process a transaction: each is told whole, invoke and completion side by side. */
-        base_buf_printf(out, "{\"process\":%zu,\"type\":\"invoke\",\"t_ns\":%lld,", t, (long long)txn->invoked);
+        base_buf_printf(out, "{\"process\":%zu,\"type\":\"invoke\",\"t_ns\":%lld,", t,
+                        (long long)txn->invoked);
         dump_mops(history, txn, false, out);
-        base_buf_printf(out, "}\n{\"process\":%zu,\"type\":\"%s\",\"t_ns\":%lld,\"commit_ts\":%llu,", t, types[txn->type],
+        base_buf_printf(out,
+                        "}\n{\"process\":%zu,\"type\":\"%s\",\"t_ns\":%lld,\"commit_ts\":%llu,", t,
+                        types[txn->type],
                         (long long)(txn->completed == INT64_MAX ? txn->invoked : txn->completed),
                         (unsigned long long)txn->timestamp);
         dump_mops(history, txn, txn->type == CHECK_OK, out);

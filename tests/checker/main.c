@@ -1,4 +1,5 @@
-/* main.c: check_history FILE.jsonl [--final-reads] [--timestamps]: exit 0 when valid, 1 when not, 2 when it cannot be read. */
+/* main.c: check_history FILE.jsonl [--final-reads] [--timestamps]: exit 0 when valid, 1 when
+ * not, 2 when it cannot be read. */
 #include <stdio.h>
 #include <stdlib.h>
 

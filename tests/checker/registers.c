@@ -1,5 +1,6 @@
-/* registers.c: single registers. With unique values: zones (Gibbons and Korach, 1997; anchors F.5, 8), O(n log n). With
- * compare-and-set: a search for an order (Wing and Gong, 1993) that remembers where it has been (Lowe, 2017). */
+/* registers.c: single registers. With unique values: zones (Gibbons and Korach, 1997; anchors
+ * F.5, 8), O(n log n). With compare-and-set: a search for an order (Wing and Gong, 1993) that
+ * remembers where it has been (Lowe, 2017). */
 #include "checker.h"
 
 #include <stdio.h>
@@ -7,7 +8,8 @@
 
 #include <uthash.h>
 
-/* All operations on one value. Between the least end and the greatest start the register must hold it. */
+/* All operations on one value. Between the least end and the greatest start the register must
+ * hold it. */
 struct cluster {
     UT_hash_handle hh;
     int64_t value, min_end, max_start, write_start;
@@ -43,14 +45,15 @@ static const char *judge_zones(struct zone *zones, size_t count)
 {
     static char text[200];
     qsort(zones, count, sizeof(*zones), order_zones);
-    /* Forward zones may not overlap; so their highs ascend too, and a backward zone is only inside the last that began. */
+    /* Forward zones may not overlap; so their highs ascend too, and a backward zone is only
+     * inside the last that began. */
     const struct zone *last = NULL;
     for (size_t i = 0; i < count; i++) {
         if (!zones[i].forward)
             continue;
         if (last && zones[i].low < last->high) {
-            snprintf(text, sizeof(text), "the register must hold %lld and %lld at once", (long long)last->value,
-                     (long long)zones[i].value);
+            snprintf(text, sizeof(text), "the register must hold %lld and %lld at once",
+                     (long long)last->value, (long long)zones[i].value);
             return text;
         }
         last = &zones[i];
@@ -60,7 +63,8 @@ static const char *judge_zones(struct zone *zones, size_t count)
         if (zones[i].forward) {
             last = &zones[i];
         } else if (last && zones[i].low > last->low && zones[i].high < last->high) {
-            snprintf(text, sizeof(text), "value %lld has no place: the register holds %lld all that time",
+            snprintf(text, sizeof(text),
+                     "value %lld has no place: the register holds %lld all that time",
                      (long long)zones[i].value, (long long)last->value);
             return text;
         }
@@ -68,7 +72,8 @@ static const char *judge_zones(struct zone *zones, size_t count)
     return NULL;
 }
 
-static const char *fill_clusters(struct cluster **clusters, const struct check_register_op *ops, size_t count)
+static const char *fill_clusters(struct cluster **clusters, const struct check_register_op *ops,
+                                 size_t count)
 {
     static char text[200];
     struct cluster *initial = cluster_of(clusters, 0);
@@ -78,7 +83,8 @@ static const char *fill_clusters(struct cluster **clusters, const struct check_r
     for (size_t i = 0; i < count; i++) {
         struct cluster *cluster = cluster_of(clusters, ops[i].value);
         if (ops[i].is_write && cluster->written) {
-            snprintf(text, sizeof(text), "value %lld is written twice: values must be unique", (long long)ops[i].value);
+            snprintf(text, sizeof(text), "value %lld is written twice: values must be unique",
+                     (long long)ops[i].value);
             return text;
         }
         if (ops[i].is_write) {
@@ -93,7 +99,8 @@ static const char *fill_clusters(struct cluster **clusters, const struct check_r
     for (size_t i = 0; i < count; i++) {
         const struct cluster *cluster = cluster_of(clusters, ops[i].value);
         if (!ops[i].is_write && (!cluster->written || ops[i].end_ns < cluster->write_start)) {
-            snprintf(text, sizeof(text), "value %lld is read before it is written", (long long)ops[i].value);
+            snprintf(text, sizeof(text), "value %lld is read before it is written",
+                     (long long)ops[i].value);
             return text;
         }
     }
@@ -106,11 +113,14 @@ const char *check_register(const struct check_register_op *ops, size_t count)
     const char *wrong = fill_clusters(&clusters, ops, count);
     struct zone *zones = calloc(count + 1, sizeof(*zones));
     size_t n = 0;
-    HASH_ITER (hh, clusters, cluster, next) {
-        if (cluster->max_start != INT64_MIN) { /* the initial value unread puts nothing under an obligation */
+    HASH_ITER(hh, clusters, cluster, next)
+    {
+        if (cluster->max_start !=
+            INT64_MIN) { /* the initial value unread puts nothing under an obligation */
             bool forward = cluster->min_end < cluster->max_start;
             zones[n++] = (struct zone){ forward ? cluster->min_end : cluster->max_start,
-                                        forward ? cluster->max_start : cluster->min_end, forward, cluster->value };
+                                        forward ? cluster->max_start : cluster->min_end, forward,
+                                        cluster->value };
         }
         HASH_DEL(clusters, cluster);
         free(cluster);
@@ -173,8 +183,8 @@ static bool go_on(struct search *search, uint64_t done, int64_t state)
     if (place_known(search, done, state))
         return false;
     for (size_t i = 0; i < search->count; i++)
-        if (!(done >> i & 1) && search->ops[i].start_ns <= first_end && applies(&search->ops[i], state, &after) &&
-            go_on(search, done | 1ULL << i, after))
+        if (!(done >> i & 1) && search->ops[i].start_ns <= first_end &&
+            applies(&search->ops[i], state, &after) && go_on(search, done | 1ULL << i, after))
             return true;
     return false;
 }
@@ -185,7 +195,8 @@ bool check_cas(const struct check_cas_op *ops, size_t count, int64_t initial)
     struct place *place, *next;
     BASE_ASSERT(count <= 64);
     bool good = go_on(&search, 0, initial);
-    HASH_ITER (hh, search.been, place, next) {
+    HASH_ITER(hh, search.been, place, next)
+    {
         HASH_DEL(search.been, place);
         free(place);
     }

@@ -1,5 +1,5 @@
-/* test_checker.c: the checker must accept what a serial store does and refuse every way of breaking it. A checker that is
- * never seen to fail checks nothing. */
+/* test_checker.c: the checker must accept what a serial store does and refuse every way of
+ * breaking it. A checker that is never seen to fail checks nothing. */
 #include "checker.h"
 #include "test.h"
 
@@ -32,7 +32,8 @@ static struct check_result verdict(const char *lines, bool final_reads, bool tim
 static void must_find(const char *lines, enum check_anomaly anomaly)
 {
     struct check_result result = verdict(lines, true, true);
-    cr_assert(result.counts[anomaly] > 0, "%s is not found in\n%s", check_anomaly_name(anomaly), lines);
+    cr_assert(result.counts[anomaly] > 0, "%s is not found in\n%s", check_anomaly_name(anomaly),
+              lines);
     cr_assert(!result.valid);
 }
 
@@ -40,53 +41,73 @@ Test(checker, each_anomaly_in_its_smallest_form)
 {
     /* The textbook form of each must be found under its name. */
     must_find(INV(0, 1) OK_(0, 2, "['r','x',[9]]"), CHECK_GARBAGE);
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[1,1]]"), CHECK_DUPLICATE);
-    must_find(INV(0, 1) END(0, 2, "fail", "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[1]]"), CHECK_G1A);
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1],['append','x',2]") INV(0, 3) OK_(0, 4, "['r','x',[1]]"), CHECK_G1B);
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[1,1]]"),
+              CHECK_DUPLICATE);
+    must_find(INV(0, 1) END(0, 2, "fail", "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[1]]"),
+              CHECK_G1A);
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1],['append','x',2]") INV(0, 3)
+                  OK_(0, 4, "['r','x',[1]]"),
+              CHECK_G1B);
     must_find(INV(0, 1) OK_(0, 2, "['append','x',1],['r','x',[]]"), CHECK_INTERNAL);
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[]],['r','x',[1]]"), CHECK_INTERNAL);
-    must_find(INV(0, 1) OK_(0, 2, "['r','x',[1]]") INV(0, 3) OK_(0, 4, "['append','x',1]"), CHECK_FUTURE);
-    must_find(INV(0, 1) INV(1, 1) OK_(0, 9, "['append','x',1]") OK_(1, 9, "['append','x',2]") INV(0, 10) INV(1, 10)
-                  OK_(0, 11, "['r','x',[1,2]]") OK_(1, 11, "['r','x',[2,1]]"),
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3)
+                  OK_(0, 4, "['r','x',[]],['r','x',[1]]"),
+              CHECK_INTERNAL);
+    must_find(INV(0, 1) OK_(0, 2, "['r','x',[1]]") INV(0, 3) OK_(0, 4, "['append','x',1]"),
+              CHECK_FUTURE);
+    must_find(INV(0, 1) INV(1, 1) OK_(0, 9, "['append','x',1]") OK_(1, 9, "['append','x',2]")
+                  INV(0, 10) INV(1, 10) OK_(0, 11, "['r','x',[1,2]]") OK_(1, 11, "['r','x',[2,1]]"),
               CHECK_INCOMPATIBLE);
-    must_find(INV(0, 1) END(0, 2, "fail", "['append','x',1]") INV(0, 3) OK_(0, 4, "['append','x',2]") INV(0, 5)
-                  OK_(0, 6, "['r','x',[1,2]]"),
+    must_find(INV(0, 1) END(0, 2, "fail", "['append','x',1]") INV(0, 3)
+                  OK_(0, 4, "['append','x',2]") INV(0, 5) OK_(0, 6, "['r','x',[1,2]]"),
               CHECK_DIRTY);
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[]]"), CHECK_LOST);
-    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['append','y',1]") OK_(1, 2, "['append','x',2],['append','y',2]")
-                  INV(0, 3) OK_(0, 4, "['r','x',[1,2]],['r','y',[2,1]]"),
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(0, 3) OK_(0, 4, "['r','x',[]]"),
+              CHECK_LOST);
+    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['append','y',1]")
+                  OK_(1, 2, "['append','x',2],['append','y',2]") INV(0, 3)
+                      OK_(0, 4, "['r','x',[1,2]],['r','y',[2,1]]"),
               CHECK_G0);
-    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['r','y',[1]]") OK_(1, 2, "['append','y',1],['r','x',[1]]"),
+    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['r','y',[1]]")
+                  OK_(1, 2, "['append','y',1],['r','x',[1]]"),
               CHECK_G1C);
     /* Read skew: x before T1, y after. */
-    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['append','y',1]") OK_(1, 2, "['r','x',[]],['r','y',[1]]") INV(0, 3)
-                  OK_(0, 4, "['r','x',[1]],['r','y',[1]]"),
+    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['append','x',1],['append','y',1]")
+                  OK_(1, 2, "['r','x',[]],['r','y',[1]]") INV(0, 3)
+                      OK_(0, 4, "['r','x',[1]],['r','y',[1]]"),
               CHECK_GSINGLE);
     /* Write skew. */
-    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['r','x',[]],['append','y',1]") OK_(1, 2, "['r','y',[]],['append','x',1]") INV(0, 3)
-                  OK_(0, 4, "['r','x',[1]],['r','y',[1]]"),
+    must_find(INV(0, 1) INV(1, 1) OK_(0, 2, "['r','x',[]],['append','y',1]")
+                  OK_(1, 2, "['r','y',[]],['append','x',1]") INV(0, 3)
+                      OK_(0, 4, "['r','x',[1]],['r','y',[1]]"),
               CHECK_G2);
     /* A stale read: serializable, not strictly. */
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]") INV(1, 5) OK_(1, 6, "['r','x',[1]]"),
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]") INV(1, 5)
+                  OK_(1, 6, "['r','x',[1]]"),
               CHECK_GSINGLE_RT);
-    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(1, 3) OK_(1, 4, "['append','x',2]") INV(1, 5) OK_(1, 6, "['r','x',[2,1]]"),
+    must_find(INV(0, 1) OK_(0, 2, "['append','x',1]") INV(1, 3) OK_(1, 4, "['append','x',2]")
+                  INV(1, 5) OK_(1, 6, "['r','x',[2,1]]"),
               CHECK_G0_RT);
-    must_find(INV(0, 1) OKTS(0, 2, 10, "['append','x',1]") INV(1, 3) OKTS(1, 4, 10, "['append','y',2]") INV(1, 5)
-                  OKTS(1, 6, 11, "['r','x',[1]],['r','y',[2]]"),
+    must_find(INV(0, 1) OKTS(0, 2, 10, "['append','x',1]") INV(1, 3)
+                  OKTS(1, 4, 10, "['append','y',2]") INV(1, 5)
+                      OKTS(1, 6, 11, "['r','x',[1]],['r','y',[2]]"),
               CHECK_TS_ORDER);
-    must_find(INV(0, 1) INV(1, 1) OKTS(0, 9, 10, "['append','x',1]") OKTS(1, 9, 8, "['r','x',[1]]"), CHECK_TS_REPLAY);
+    must_find(INV(0, 1) INV(1, 1) OKTS(0, 9, 10, "['append','x',1]") OKTS(1, 9, 8, "['r','x',[1]]"),
+              CHECK_TS_REPLAY);
 }
 
 Test(checker, what_is_allowed)
 {
-    /* Unknown outcomes may have happened or not, also late; concurrent transactions may be in either order. */
+    /* Unknown outcomes may have happened or not, also late; concurrent transactions may be in
+     * either order. */
     static const char *const good[] = {
-        INV(0, 1) END(0, 2, "info", "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]") INV(1, 5) OK_(1, 6, "['r','x',[1]]"),
+        INV(0, 1) END(0, 2, "info", "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]")
+            INV(1, 5) OK_(1, 6, "['r','x',[1]]"),
         INV(0, 1) END(0, 2, "info", "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]"),
         INV(0, 1) END(0, 2, "fail", "['append','x',1]") INV(1, 3) OK_(1, 4, "['r','x',[]]"),
-        INV(0, 1) INV(1, 1) OK_(0, 9, "['append','x',1]") OK_(1, 9, "['r','x',[]],['append','x',2],['r','x',[2]]") INV(0, 10)
-            OK_(0, 11, "['r','x',[2,1]]"),
-        INV(0, 1) OKTS(0, 2, 10, "['append','x',1],['append','x',2]") INV(1, 3) OKTS(1, 4, 10, "['r','x',[1,2]]"),
+        INV(0, 1) INV(1, 1) OK_(0, 9, "['append','x',1]")
+            OK_(1, 9, "['r','x',[]],['append','x',2],['r','x',[2]]") INV(0, 10)
+                OK_(0, 11, "['r','x',[2,1]]"),
+        INV(0, 1) OKTS(0, 2, 10, "['append','x',1],['append','x',2]") INV(1, 3)
+            OKTS(1, 4, 10, "['r','x',[1,2]]"),
     };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         struct check_result result = verdict(good[i], true, true);
@@ -107,7 +128,17 @@ struct model {
 };
 
 /* What is done to the store's answers. */
-enum mutation { NOTHING, DROP_APPEND, SWAP, DUPLICATE, STALE_READ, SKEWED_READ, PHANTOM, LATE_TS, MUTATIONS };
+enum mutation {
+    NOTHING,
+    DROP_APPEND,
+    SWAP,
+    DUPLICATE,
+    STALE_READ,
+    SKEWED_READ,
+    PHANTOM,
+    LATE_TS,
+    MUTATIONS
+};
 
 static uint64_t state;
 static uint64_t roll(uint64_t bound)
@@ -130,7 +161,8 @@ static struct check_result run_model(uint64_t seed, enum mutation mutation)
     state = seed;
     for (size_t t = 0; t < TXNS; t++) {
         /* Its point in time is t * 10 + 5; it lasts from a little before to a little after. */
-        size_t txn = check_begin(history, (int)(t % 7), (int64_t)(t * 10 + 5 - roll(t < 20 ? 3 : 30)));
+        size_t txn =
+            check_begin(history, (int)(t % 7), (int64_t)(t * 10 + 5 - roll(t < 20 ? 3 : 30)));
         bool last = t == TXNS - 1;
         struct model *seen = &model;
         if (t >= victim && !done && mutation == STALE_READ)
@@ -187,14 +219,15 @@ static struct check_result run_model(uint64_t seed, enum mutation mutation)
 
 Test(checker, valid_histories_pass_and_broken_ones_do_not)
 {
-    /* The same random histories, once as they are and once with one answer changed: nothing else may tip the verdict. */
+    /* The same random histories, once as they are and once with one answer changed: nothing else
+     * may tip the verdict. */
     for (uint64_t seed = 1; seed <= 60; seed++)
         for (int mutation = NOTHING; mutation < MUTATIONS; mutation++) {
             struct check_result result = run_model(seed, mutation);
             struct base_buf text = { 0 };
             check_report(&result, &text);
-            cr_assert_eq(result.valid, mutation == NOTHING, "seed %llu, mutation %d: %.*s", (unsigned long long)seed, mutation,
-                         (int)text.len, (char *)text.data);
+            cr_assert_eq(result.valid, mutation == NOTHING, "seed %llu, mutation %d: %.*s",
+                         (unsigned long long)seed, mutation, (int)text.len, (char *)text.data);
             base_buf_free(&text);
         }
 }
@@ -220,7 +253,8 @@ Test(checker, json_round_trip)
     check_run(again, &options, &b);
     cr_assert(!a.valid && memcmp(a.counts, b.counts, sizeof(a.counts)) == 0);
     struct check_history *bad = check_new();
-    status = check_load(bad, base_bytes_str("{\"process\":0,\"type\":\"ok\",\"t_ns\":1,\"txn\":[]}\n"));
+    status =
+        check_load(bad, base_bytes_str("{\"process\":0,\"type\":\"ok\",\"t_ns\":1,\"txn\":[]}\n"));
     cr_assert_eq(status.code, BASE_INVALID_ARGUMENT);
     base_status_free(&status);
     base_buf_free(&text);
@@ -232,24 +266,35 @@ Test(checker, json_round_trip)
 Test(checker, registers)
 {
     /* Zones: a value is held from its first proof to its last; two at once cannot be. */
-    struct check_register_op good[] = { { true, 1, 0, 10 }, { false, 1, 5, 20 }, { true, 2, 15, 30 }, { false, 2, 25, 40 },
+    struct check_register_op good[] = { { true, 1, 0, 10 },
+                                        { false, 1, 5, 20 },
+                                        { true, 2, 15, 30 },
+                                        { false, 2, 25, 40 },
                                         { false, 0, 0, 3 } };
     cr_assert(!check_register(good, 5), "%s", check_register(good, 5));
-    struct check_register_op stale[] = { { true, 1, 0, 10 }, { true, 2, 20, 30 }, { false, 1, 40, 50 } };
+    struct check_register_op stale[] = { { true, 1, 0, 10 },
+                                         { true, 2, 20, 30 },
+                                         { false, 1, 40, 50 } };
     cr_assert(check_register(stale, 3));
     struct check_register_op early[] = { { false, 1, 0, 5 }, { true, 1, 10, 20 } };
     cr_assert(check_register(early, 2));
-    struct check_register_op both[] = { { true, 1, 0, 10 }, { true, 2, 0, 10 }, { false, 1, 20, 21 }, { false, 2, 30, 31 },
+    struct check_register_op both[] = { { true, 1, 0, 10 },
+                                        { true, 2, 0, 10 },
+                                        { false, 1, 20, 21 },
+                                        { false, 2, 30, 31 },
                                         { false, 1, 40, 41 } };
     cr_assert(check_register(both, 5));
     struct check_register_op initial[] = { { true, 1, 0, 10 }, { false, 0, 20, 30 } };
     cr_assert(check_register(initial, 2));
-    struct check_cas_op cas[] = { { CHECK_CAS_CAS, 0, 1, false, 0, 10 }, { CHECK_CAS_CAS, 1, 2, false, 0, 10 },
-                                  { CHECK_CAS_READ, 0, 2, false, 20, 30 }, { CHECK_CAS_CAS, 0, 5, true, 12, 15 } };
+    struct check_cas_op cas[] = { { CHECK_CAS_CAS, 0, 1, false, 0, 10 },
+                                  { CHECK_CAS_CAS, 1, 2, false, 0, 10 },
+                                  { CHECK_CAS_READ, 0, 2, false, 20, 30 },
+                                  { CHECK_CAS_CAS, 0, 5, true, 12, 15 } };
     cr_assert(check_cas(cas, 4, 0));
     cas[3].failed = false; /* nothing is 0 any more */
     cr_assert(!check_cas(cas, 4, 0));
-    struct check_cas_op twice[] = { { CHECK_CAS_CAS, 0, 1, false, 0, 10 }, { CHECK_CAS_CAS, 0, 2, false, 0, 10 } };
+    struct check_cas_op twice[] = { { CHECK_CAS_CAS, 0, 1, false, 0, 10 },
+                                    { CHECK_CAS_CAS, 0, 2, false, 0, 10 } };
     cr_assert(!check_cas(twice, 2, 0));
     twice[1].end_ns = INT64_MAX; /* of unknown outcome: may not have happened */
     cr_assert(check_cas(twice, 2, 0));

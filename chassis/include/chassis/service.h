@@ -28,7 +28,8 @@ struct ch_service_config {
     /* --port-file: "host:port\nadmin-host:port\nfront-host:port\n" as bound (empty lines for what
      * there is none of), written there, whole, once serve() has returned; "": none. */
     char *port_file;
-    char *run; /* --run: this process among all that ran the task; owner of its sessions: task#run */
+    char
+        *run; /* --run: this process among all that ran the task; owner of its sessions: task#run */
 };
 
 struct ch_service_start {
