@@ -58,10 +58,9 @@ void check_read(struct check_history *history, size_t txn, const char *key, cons
 void check_end(struct check_history *history, size_t txn, enum check_type type,
                int64_t completed_ns, uint64_t timestamp);
 
-/* JSON lines:
- * {"process":0,"type":"invoke"|"ok"|"fail"|"info","t_ns":…,"txn":[["append","x",1],["r","x",[1,2]]],
- * "commit_ts":…}; an invoke and its completion come as two lines, reads without values in the
- * first. */
+/* JSON lines: {"process":0,"type":"invoke"|"ok"|"fail"|"info","t_ns":…,"commit_ts":…,
+ * "txn":[["append","x",1],["r","x",[1,2]]]}; an invoke and its completion come as two lines, reads
+ * without values in the first. */
 struct base_status check_load(struct check_history *history,
                               struct base_bytes jsonl) BASE_MUST_CHECK;
 void check_dump(const struct check_history *history, struct base_buf *jsonl);

@@ -18,7 +18,8 @@ uint64_t txn__ages_older(const struct txn__ages *ages, int64_t mono_ns, int64_t 
 {
     uint64_t timestamp = 0;
     for (size_t i = 0; i < ages->count; i++)
-        if (ages->samples[i].mono_ns <= mono_ns - age_s * SECOND_NS && ages->samples[i].timestamp > timestamp)
+        if (ages->samples[i].mono_ns <= mono_ns - age_s * SECOND_NS &&
+            ages->samples[i].timestamp > timestamp)
             timestamp = ages->samples[i].timestamp;
     return timestamp;
 }

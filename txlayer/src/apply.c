@@ -1,9 +1,10 @@
-/* apply.c: what is decided goes to the data table, in the background; then the checkpoint follows, and the log behind it is
- * dropped. README.md, invariants A1 to A5.
+/* apply.c: what is decided goes to the data table, in the background; then the checkpoint
+ * follows, and the log behind it is dropped. README.md, invariants A1 to A5.
  *
- * Two fibers a term. The applier takes decided batches in order, as many rows a call as fit, and repeats a call until it
- * succeeds: the same cells with the same timestamps. The keeper of checkpoints writes, every TXN__CHECKPOINT_MS, the ids of
- * what was applied and then the checkpoint, forgets what time has made useless, and drops old rows of the log. */
+ * Two fibers a term. The applier takes decided batches in order, as many rows a call as fit, and
+ * repeats a call until it succeeds: the same cells with the same timestamps. The keeper of
+ * checkpoints writes, every TXN__CHECKPOINT_MS, the ids of what was applied and then the
+ * checkpoint, forgets what time has made useless, and drops old rows of the log. */
 #include <stdlib.h>
 
 #include "base/codec.h"
@@ -72,9 +73,11 @@ static bool fill_from(struct chunk *chunk, const struct txn__batch *batch, struc
         const struct txn__logged *txn = &batch->txns[at->txn];
         for (; at->write < txn->write_count; at->write++) {
             const struct txn__logged_write *write = &txn->writes[at->write];
-            if (chunk->count == TXN__MUTATIONS_MAX || (chunk->count && chunk->bytes + write->value.len > TXN__MUTATE_BYTES_MAX))
+            if (chunk->count == TXN__MUTATIONS_MAX ||
+                (chunk->count && chunk->bytes + write->value.len > TXN__MUTATE_BYTES_MAX))
                 return false;
-            chunk->writes[chunk->count] = (struct txn__cell_write){ txn->database, txn->timestamp, write };
+            chunk->writes[chunk->count] =
+                (struct txn__cell_write){ txn->database, txn->timestamp, write };
             chunk->versions[chunk->count++] = batch->versions[at->version++];
             chunk->bytes += txn->database.len + write->key.len + write->value.len + 32;
         }
@@ -100,7 +103,9 @@ static void put_until_done(struct txn__lead *lead, const struct chunk *chunk)
             return;
         txn__backoff(lead->env, &pause_ms);
     }
-    txn__lead_close(lead, base_status_make(BASE_UNAVAILABLE, "shard %u: not sure of the lock while applying", lead->shard));
+    txn__lead_close(lead,
+                    base_status_make(BASE_UNAVAILABLE,
+                                     "shard %u: not sure of the lock while applying", lead->shard));
 }
 
 /* The first decided batch is in the table. */
@@ -123,14 +128,16 @@ static void batch_applied(struct txn__lead *lead)
     txn__batch_free(batch);
 }
 
-/* Collects up to a chunk of rows over any number of batches, writes it, and retires the batches it ends. */
+/* Collects up to a chunk of rows over any number of batches, writes it, and retires the batches
+ * it ends. */
 static void apply_chunk(struct applier *applier, struct chunk *chunk) CH_WAITS;
 static void apply_chunk(struct applier *applier, struct chunk *chunk)
 {
     struct txn__lead *lead = applier->lead;
     size_t ended = 0;
     chunk->count = chunk->bytes = 0;
-    for (const struct txn__batch *batch = TAILQ_FIRST(&lead->decided); batch; batch = TAILQ_NEXT(batch, link)) {
+    for (const struct txn__batch *batch = TAILQ_FIRST(&lead->decided); batch;
+         batch = TAILQ_NEXT(batch, link)) {
         if (!fill_from(chunk, batch, applier))
             break;
         ended++;
@@ -156,7 +163,8 @@ static void run_applier(void *arg)
                            .versions = calloc(TXN__MUTATIONS_MAX, sizeof(struct txn__version *)) };
     BASE_ASSERT(chunk.writes && chunk.versions);
     while (!lead->closed && !ch_cancelled()) {
-        bool wait = TAILQ_EMPTY(&lead->decided) || lead->id_records.len > (size_t)TXN__ID_RECORDS_MAX * TXN__ID_RECORD;
+        bool wait = TAILQ_EMPTY(&lead->decided) ||
+                    lead->id_records.len > (size_t)TXN__ID_RECORDS_MAX * TXN__ID_RECORD;
         if (wait && ch_cond_wait(&lead->apply_cond, CH_NEVER) == CH_CANCELLED)
             break;
         if (!wait)
@@ -178,7 +186,8 @@ static struct base_status put_checkpoint(struct txn__lead *lead)
     if (used) {
         struct base_buf records = { 0 }; /* the applier appends meanwhile */
         base_buf_put(&records, lead->id_records.data, used);
-        status = txn__ids_put(lead->tables, lead->shard, checkpoint.position, base_buf_bytes(&records), deadline);
+        status = txn__ids_put(lead->tables, lead->shard, checkpoint.position,
+                              base_buf_bytes(&records), deadline);
         base_buf_free(&records);
     }
     if (!base_failed(status))
@@ -203,10 +212,12 @@ static struct base_status drop_log(struct txn__lead *lead, uint64_t *positions)
     if (to < lead->dropped + (uint64_t)lead->config->log_drop_min)
         return BASE_STATUS_OK;
     size_t count;
-    struct base_status status = txn__log_droppable(lead->tables, lead->shard, lead->dropped + 1, to, TXN__DROP_MAX,
-                                                   ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS), positions, &count);
+    struct base_status status =
+        txn__log_droppable(lead->tables, lead->shard, lead->dropped + 1, to, TXN__DROP_MAX,
+                           ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS), positions, &count);
     if (!base_failed(status))
-        status = txn__log_drop(lead->tables, lead->shard, positions, count, ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS));
+        status = txn__log_drop(lead->tables, lead->shard, positions, count,
+                               ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS));
     if (!base_failed(status))
         lead->dropped = count == TXN__DROP_MAX ? positions[count - 1] : to;
     return status;
@@ -218,8 +229,8 @@ static struct base_status drop_ids(struct txn__lead *lead, uint64_t upto)
     struct id_page *page = TAILQ_FIRST(&lead->id_pages->list);
     if (!page || page->timestamp > upto)
         return BASE_STATUS_OK;
-    struct base_status status =
-        txn__ids_drop(lead->tables, lead->shard, page->position, ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS));
+    struct base_status status = txn__ids_drop(lead->tables, lead->shard, page->position,
+                                              ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS));
     if (!base_failed(status))
         id_page_remove(lead->id_pages, page);
     return status;
@@ -246,7 +257,9 @@ static void run_checkpoints(void *arg)
     struct txn__lead *lead = arg;
     uint64_t *positions = calloc(TXN__DROP_MAX, sizeof(*positions));
     BASE_ASSERT(positions);
-    while (!lead->closed && ch_sleep_until(lead->env, ch_in(lead->env, TXN__CHECKPOINT_MS * CH_MS)) != CH_CANCELLED) {
+    while (!lead->closed &&
+           ch_sleep_until(lead->env, ch_in(lead->env, TXN__CHECKPOINT_MS * CH_MS)) !=
+               CH_CANCELLED) {
         if (lead->closed || !txn__lead_sure(lead))
             continue;
         if (lead->applied.position > lead->checkpointed.position)
@@ -255,7 +268,8 @@ static void run_checkpoints(void *arg)
         if (txn__lead_sure(lead))
             log_failure(lead, drop_log(lead, positions));
         if (txn__lead_sure(lead))
-            log_failure(lead, drop_ids(lead, txn__ages_older(&lead->ages, ch_now(lead->env), TXN__ID_MEMORY_S)));
+            log_failure(lead, drop_ids(lead, txn__ages_older(&lead->ages, ch_now(lead->env),
+                                                             TXN__ID_MEMORY_S)));
     }
     free(positions);
 }

@@ -1,5 +1,6 @@
-/* client.c: see txlayer/txlayer.h. Every call is: find the leader, one RPC, and on a leader that is none, or a failure that
- * may pass, again until the deadline. Repeating is safe: reads change nothing, commits carry their id. */
+/* client.c: see txlayer/txlayer.h. Every call is: find the leader, one RPC, and on a leader that
+ * is none, or a failure that may pass, again until the deadline. Repeating is safe: reads change
+ * nothing, commits carry their id. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,24 +43,29 @@ struct attempt {
     struct base_status status; /* of the last try */
 };
 
-static void attempt_init(struct attempt *attempt, struct txn_client *client, const char *database, ch_time deadline)
+static void attempt_init(struct attempt *attempt, struct txn_client *client, const char *database,
+                         ch_time deadline)
 {
-    *attempt = (struct attempt){ .client = client, .database = database, .deadline = ch_context_deadline(deadline),
+    *attempt = (struct attempt){ .client = client,
+                                 .database = database,
+                                 .deadline = ch_context_deadline(deadline),
                                  .pause_ms = TXN__CLIENT_RETRY_MS_MIN };
 }
 
 static bool may_pass(enum base_code code)
 {
-    return code == BASE_UNAVAILABLE || code == BASE_RESOURCE_EXHAUSTED || code == BASE_DEADLINE_EXCEEDED ||
-           code == BASE_CANCELLED;
+    return code == BASE_UNAVAILABLE || code == BASE_RESOURCE_EXHAUSTED ||
+           code == BASE_DEADLINE_EXCEEDED || code == BASE_CANCELLED;
 }
 
 static void pause(struct attempt *attempt) CH_WAITS;
 static void pause(struct attempt *attempt)
 {
     struct ch_env *env = attempt->client->env;
-    ch_time wake = ch_in(env, (ch_time)ch_random_below(env, (uint64_t)(attempt->pause_ms * CH_MS)) + CH_MS);
-    attempt->pause_ms = attempt->pause_ms * 2 < TXN__CLIENT_RETRY_MS_MAX ? attempt->pause_ms * 2 : TXN__CLIENT_RETRY_MS_MAX;
+    ch_time wake =
+        ch_in(env, (ch_time)ch_random_below(env, (uint64_t)(attempt->pause_ms * CH_MS)) + CH_MS);
+    attempt->pause_ms = attempt->pause_ms * 2 < TXN__CLIENT_RETRY_MS_MAX ? attempt->pause_ms * 2
+                                                                         : TXN__CLIENT_RETRY_MS_MAX;
     (void)!ch_sleep_until(env, wake < attempt->deadline ? wake : attempt->deadline);
 }
 
@@ -72,14 +78,17 @@ static bool attempt_begin(struct attempt *attempt)
         ch_time now = ch_now(env);
         if (ch_cancelled() || now >= attempt->deadline) {
             if (!base_failed(attempt->status))
-                attempt->status = ch_outcome_status(ch_cancelled() ? CH_CANCELLED : CH_TIMEOUT, "reach the shard's leader");
+                attempt->status = ch_outcome_status(ch_cancelled() ? CH_CANCELLED : CH_TIMEOUT,
+                                                    "reach the shard's leader");
             else if (attempt->status.code != BASE_UNAVAILABLE)
                 attempt->status.code = ch_cancelled() ? BASE_CANCELLED : BASE_DEADLINE_EXCEEDED;
             return false;
         }
-        attempt->until = now + TXN__ATTEMPT_MS * CH_MS < attempt->deadline ? now + TXN__ATTEMPT_MS * CH_MS : attempt->deadline;
-        struct base_status status =
-            txn__leader_find(attempt->client->leaders, attempt->database, attempt->until, &attempt->leader);
+        attempt->until = now + TXN__ATTEMPT_MS * CH_MS < attempt->deadline
+                             ? now + TXN__ATTEMPT_MS * CH_MS
+                             : attempt->deadline;
+        struct base_status status = txn__leader_find(attempt->client->leaders, attempt->database,
+                                                     attempt->until, &attempt->leader);
         if (!base_failed(status))
             return true;
         bool again = may_pass(status.code);
@@ -92,8 +101,10 @@ static bool attempt_begin(struct attempt *attempt)
 }
 
 /* Judges a try; `trip` is taken. True: try again. Else attempt->status is the result. */
-static bool attempt_again(struct attempt *attempt, struct base_status trip, const outcome_t *outcome) CH_WAITS;
-static bool attempt_again(struct attempt *attempt, struct base_status trip, const outcome_t *outcome)
+static bool attempt_again(struct attempt *attempt, struct base_status trip,
+                          const outcome_t *outcome) CH_WAITS;
+static bool attempt_again(struct attempt *attempt, struct base_status trip,
+                          const outcome_t *outcome)
 {
     base_status_free(&attempt->status);
     if (!base_failed(trip) && !outcome)
@@ -101,10 +112,12 @@ static bool attempt_again(struct attempt *attempt, struct base_status trip, cons
     if (!base_failed(trip) && outcome->code == BASE_OK)
         return false;
     if (!base_failed(trip)) {
-        enum base_code code = outcome->not_leader ? BASE_UNAVAILABLE : (enum base_code)outcome->code;
+        enum base_code code =
+            outcome->not_leader ? BASE_UNAVAILABLE : (enum base_code)outcome->code;
         trip = base_status_make(code, "%.*s", BASE_FMT(ch_bytes_of(outcome->text)));
         if (outcome->not_leader) {
-            txn__leader_wrong(attempt->client->leaders, attempt->database, attempt->leader, ch_bytes_of(outcome->leader));
+            txn__leader_wrong(attempt->client->leaders, attempt->database, attempt->leader,
+                              ch_bytes_of(outcome->leader));
             attempt->status = trip;
             /* A hint is followed at once; two servers that point at each other are not. */
             if (!outcome->leader.len || attempt->redirects++ % 2)
@@ -118,7 +131,8 @@ static bool attempt_again(struct attempt *attempt, struct base_status trip, cons
     if (!may_pass(trip.code))
         return false;
     if (trip.code != BASE_RESOURCE_EXHAUSTED)
-        txn__leader_wrong(attempt->client->leaders, attempt->database, attempt->leader, BASE_BYTES_EMPTY);
+        txn__leader_wrong(attempt->client->leaders, attempt->database, attempt->leader,
+                          BASE_BYTES_EMPTY);
     pause(attempt);
     return true;
 }
@@ -128,7 +142,8 @@ static struct base_status result_of(const struct attempt *attempt, const char *w
     return base_status_wrap(attempt->status, "%s in database %s", what, attempt->database);
 }
 
-static Strata__Txlayer__V1__Key **keys_of(struct base_arena *arena, const struct txn_key *keys, size_t count, size_t *bytes)
+static Strata__Txlayer__V1__Key **keys_of(struct base_arena *arena, const struct txn_key *keys,
+                                          size_t count, size_t *bytes)
 {
     Strata__Txlayer__V1__Key **out = BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Key *, count);
     Strata__Txlayer__V1__Key *all = BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Key, count);
@@ -142,13 +157,15 @@ static Strata__Txlayer__V1__Key **keys_of(struct base_arena *arena, const struct
     return out;
 }
 
-struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp, const struct txn_key *keys,
-                           size_t count, ch_time deadline, struct base_arena *arena, struct txn_value *values, uint64_t *read_at)
+struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
+                           const struct txn_key *keys, size_t count, ch_time deadline,
+                           struct base_arena *arena, struct txn_value *values, uint64_t *read_at)
 {
     struct attempt attempt;
     struct base_status trip;
     Strata__Txlayer__V1__GetResult *result = NULL;
-    Strata__Txlayer__V1__GetOp *op = CH_MESSAGE(arena, Strata__Txlayer__V1__GetOp, strata__txlayer__v1__get_op);
+    Strata__Txlayer__V1__GetOp *op =
+        CH_MESSAGE(arena, Strata__Txlayer__V1__GetOp, strata__txlayer__v1__get_op);
     size_t bytes = 0;
     op->database = ch_data_str(database);
     op->timestamp = timestamp;
@@ -163,11 +180,13 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
         result = base_failed(trip) ? NULL : raw;
     } while (attempt_again(&attempt, trip, result ? result->outcome : NULL));
     if (!base_failed(attempt.status) && result->n_values != count)
-        attempt.status = base_status_make(BASE_INTERNAL, "%zu keys, %zu values", count, result->n_values);
+        attempt.status =
+            base_status_make(BASE_INTERNAL, "%zu keys, %zu values", count, result->n_values);
     if (base_failed(attempt.status))
         return result_of(&attempt, "get");
     for (size_t i = 0; i < count; i++)
-        values[i] = (struct txn_value){ .found = result->values[i]->found, .value = ch_bytes_of(result->values[i]->value),
+        values[i] = (struct txn_value){ .found = result->values[i]->found,
+                                        .value = ch_bytes_of(result->values[i]->value),
                                         .timestamp = result->values[i]->timestamp };
     if (read_at)
         *read_at = result->read_at;
@@ -175,28 +194,32 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
 }
 
 /* A read of nothing: it shares messages with other reads. */
-struct base_status txn_read_timestamp(struct txn_client *client, const char *database, ch_time deadline, uint64_t *timestamp)
+struct base_status txn_read_timestamp(struct txn_client *client, const char *database,
+                                      ch_time deadline, uint64_t *timestamp)
 {
     struct base_arena arena;
     base_arena_init(&arena);
     *timestamp = 0;
-    struct base_status status = txn_get(client, database, 0, NULL, 0, deadline, &arena, NULL, timestamp);
+    struct base_status status =
+        txn_get(client, database, 0, NULL, 0, deadline, &arena, NULL, timestamp);
     base_arena_free(&arena);
     return status;
 }
 
-static void put_rows(const Strata__Txlayer__V1__ScanReply *reply, struct base_arena *arena, struct txn_row **rows, size_t *count)
+static void put_rows(const Strata__Txlayer__V1__ScanReply *reply, struct base_arena *arena,
+                     struct txn_row **rows, size_t *count)
 {
     *count = reply->n_rows;
     *rows = BASE_NEW_ARRAY(arena, struct txn_row, *count);
     for (size_t i = 0; i < *count; i++)
-        (*rows)[i] = (struct txn_row){ ch_bytes_of(reply->rows[i]->key), ch_bytes_of(reply->rows[i]->value),
-                                       reply->rows[i]->timestamp };
+        (*rows)[i] =
+            (struct txn_row){ ch_bytes_of(reply->rows[i]->key), ch_bytes_of(reply->rows[i]->value),
+                              reply->rows[i]->timestamp };
 }
 
-struct base_status txn_scan(struct txn_client *client, const char *database, uint64_t timestamp, const struct txn_scan *scan,
-                            ch_time deadline, struct base_arena *arena, struct txn_row **rows, size_t *count, bool *more,
-                            uint64_t *read_at)
+struct base_status txn_scan(struct txn_client *client, const char *database, uint64_t timestamp,
+                            const struct txn_scan *scan, ch_time deadline, struct base_arena *arena,
+                            struct txn_row **rows, size_t *count, bool *more, uint64_t *read_at)
 {
     struct attempt attempt;
     struct base_status trip;
@@ -216,9 +239,10 @@ struct base_status txn_scan(struct txn_client *client, const char *database, uin
         if (!attempt_begin(&attempt))
             break;
         struct ch_call_options options = { .deadline = attempt.until, .no_retry = true };
-        trip = ch_client_call(attempt.leader->client,
-                              &strata__txlayer__v1__tx_layer__service.methods[STRATA__TXLAYER__V1__TX_LAYER__SCAN], request, &options,
-                              arena, &raw);
+        trip = ch_client_call(
+            attempt.leader->client,
+            &strata__txlayer__v1__tx_layer__service.methods[STRATA__TXLAYER__V1__TX_LAYER__SCAN],
+            request, &options, arena, &raw);
         reply = base_failed(trip) ? NULL : raw;
     } while (attempt_again(&attempt, trip, reply ? reply->outcome : NULL));
     if (base_failed(attempt.status))
@@ -230,10 +254,12 @@ struct base_status txn_scan(struct txn_client *client, const char *database, uin
     return BASE_STATUS_OK;
 }
 
-static Strata__Txlayer__V1__CommitOp *commit_op(const char *database, const struct txn_commit *commit, struct base_arena *arena,
-                                                size_t *bytes)
+static Strata__Txlayer__V1__CommitOp *commit_op(const char *database,
+                                                const struct txn_commit *commit,
+                                                struct base_arena *arena, size_t *bytes)
 {
-    Strata__Txlayer__V1__CommitOp *op = CH_MESSAGE(arena, Strata__Txlayer__V1__CommitOp, strata__txlayer__v1__commit_op);
+    Strata__Txlayer__V1__CommitOp *op =
+        CH_MESSAGE(arena, Strata__Txlayer__V1__CommitOp, strata__txlayer__v1__commit_op);
     op->database = ch_data_str(database);
     op->read_timestamp = commit->read_timestamp;
     op->idempotency_id = ch_data_of(commit->idempotency_id);
@@ -242,7 +268,8 @@ static Strata__Txlayer__V1__CommitOp *commit_op(const char *database, const stru
     op->n_read_ranges = commit->read_range_count;
     op->read_ranges = BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Range *, commit->read_range_count);
     for (size_t i = 0; i < commit->read_range_count; i++) {
-        op->read_ranges[i] = CH_MESSAGE(arena, Strata__Txlayer__V1__Range, strata__txlayer__v1__range);
+        op->read_ranges[i] =
+            CH_MESSAGE(arena, Strata__Txlayer__V1__Range, strata__txlayer__v1__range);
         op->read_ranges[i]->start = ch_data_of(commit->read_ranges[i].start);
         op->read_ranges[i]->end = ch_data_of(commit->read_ranges[i].end);
         *bytes += commit->read_ranges[i].start.len + commit->read_ranges[i].end.len + 8;
@@ -260,7 +287,8 @@ static Strata__Txlayer__V1__CommitOp *commit_op(const char *database, const stru
     return op;
 }
 
-struct base_status txn_commit(struct txn_client *client, const char *database, const struct txn_commit *commit, ch_time deadline,
+struct base_status txn_commit(struct txn_client *client, const char *database,
+                              const struct txn_commit *commit, ch_time deadline,
                               uint64_t *timestamp)
 {
     struct attempt attempt;
@@ -272,7 +300,9 @@ struct base_status txn_commit(struct txn_client *client, const char *database, c
     Strata__Txlayer__V1__CommitOp *op = commit_op(database, commit, &arena, &bytes);
     attempt_init(&attempt, client, database, deadline);
     if (bytes > TXN_COMMIT_MAX) {
-        attempt.status = base_status_make(BASE_INVALID_ARGUMENT, "the commit has %zu bytes: the limit is %d", bytes, TXN_COMMIT_MAX);
+        attempt.status =
+            base_status_make(BASE_INVALID_ARGUMENT, "the commit has %zu bytes: the limit is %d",
+                             bytes, TXN_COMMIT_MAX);
         base_arena_free(&arena);
         return result_of(&attempt, "commit");
     }
@@ -280,7 +310,8 @@ struct base_status txn_commit(struct txn_client *client, const char *database, c
         void *raw = NULL;
         if (!attempt_begin(&attempt))
             break;
-        trip = txn__combine(&attempt.leader->commits, &op->base, bytes, attempt.until, &arena, &raw);
+        trip =
+            txn__combine(&attempt.leader->commits, &op->base, bytes, attempt.until, &arena, &raw);
         result = base_failed(trip) ? NULL : raw;
     } while (attempt_again(&attempt, trip, result ? result->outcome : NULL));
     *timestamp = base_failed(attempt.status) ? 0 : result->timestamp;

@@ -1,9 +1,11 @@
-/* combine.c: operations that wait at the same time travel in one message (no timer: the first goes at once, the rest gathers
- * while messages are under way). There is no fiber of its own: the operation at the head of the queue carries the message
- * for itself and those behind it of the same tenant, on its own fiber and context.
+/* combine.c: operations that wait at the same time travel in one message (no timer: the first
+ * goes at once, the rest gathers while messages are under way). There is no fiber of its own:
+ * the operation at the head of the queue carries the message for itself and those behind it of
+ * the same tenant, on its own fiber and context.
  *
- * Who was taken along waits until the message is answered, whatever happens to its own deadline: its memory is in use. The
- * message's deadline is the earliest of all in it, so that is no longer than any asked for. */
+ * Who was taken along waits until the message is answered, whatever happens to its own deadline:
+ * its memory is in use. The message's deadline is the earliest of all in it, so that is no
+ * longer than any asked for. */
 #include "client_int.h"
 
 #include <string.h>
@@ -11,7 +13,8 @@
 typedef Strata__Txlayer__V1__GetRequest get_request_t;
 typedef Strata__Txlayer__V1__CommitRequest commit_request_t;
 
-void txn__combiner_init(struct txn__combiner *combiner, struct ch_env *env, struct ch_client *client, const struct ch_method *method)
+void txn__combiner_init(struct txn__combiner *combiner, struct ch_env *env,
+                        struct ch_client *client, const struct ch_method *method)
 {
     *combiner = (struct txn__combiner){ .env = env, .client = client, .method = method };
     TAILQ_INIT(&combiner->calls);
@@ -25,7 +28,8 @@ static void finish(struct txn__call *call, struct base_status status)
 }
 
 /* `first` and those that wait and may travel with it. */
-static size_t gather(struct txn__combiner *combiner, struct txn__call *first, struct txn__call **calls)
+static size_t gather(struct txn__combiner *combiner, struct txn__call *first,
+                     struct txn__call **calls)
 {
     size_t count = 0, bytes = first->bytes;
     struct txn__call *call, *next;
@@ -58,7 +62,8 @@ static void promote_next(struct txn__combiner *combiner)
 }
 
 /* Both kinds of messages are one repeated field of operations, one of results. */
-static void *make_request(struct txn__combiner *combiner, struct txn__call **calls, size_t count, struct base_arena *arena)
+static void *make_request(struct txn__combiner *combiner, struct txn__call **calls, size_t count,
+                          struct base_arena *arena)
 {
     ProtobufCMessage **ops = BASE_NEW_ARRAY(arena, ProtobufCMessage *, count);
     for (size_t i = 0; i < count; i++)
@@ -69,7 +74,8 @@ static void *make_request(struct txn__combiner *combiner, struct txn__call **cal
         request->n_ops = count;
         return request;
     }
-    commit_request_t *request = CH_MESSAGE(arena, commit_request_t, strata__txlayer__v1__commit_request);
+    commit_request_t *request =
+        CH_MESSAGE(arena, commit_request_t, strata__txlayer__v1__commit_request);
     request->ops = (Strata__Txlayer__V1__CommitOp **)ops;
     request->n_ops = count;
     return request;
@@ -98,10 +104,12 @@ static void carry(struct txn__combiner *combiner, struct txn__call **calls, size
             options.deadline = calls[i]->deadline;
     void *reply = NULL;
     ProtobufCMessage **results = NULL;
-    struct base_status status = ch_client_call(combiner->client, combiner->method, make_request(combiner, calls, count, arena),
-                                               &options, arena, &reply);
+    struct base_status status =
+        ch_client_call(combiner->client, combiner->method,
+                       make_request(combiner, calls, count, arena), &options, arena, &reply);
     if (!base_failed(status) && results_of(combiner, reply, &results) != count)
-        status = base_status_make(BASE_INTERNAL, "%s: %zu operations, but not as many results", combiner->method->name, count);
+        status = base_status_make(BASE_INTERNAL, "%s: %zu operations, but not as many results",
+                                  combiner->method->name, count);
     for (size_t i = 0; i < count; i++) {
         if (!base_failed(status))
             calls[i]->result = count == 1 ? results[i] : ch_proto_copy(results[i], calls[i]->arena);
@@ -130,14 +138,18 @@ static void wait_in_queue(struct txn__combiner *combiner, struct txn__call *call
         ch_cond_wait_always(&call->changed);
 }
 
-struct base_status txn__combine(struct txn__combiner *combiner, ProtobufCMessage *op, size_t bytes, ch_time deadline,
-                                struct base_arena *arena, void **result)
+struct base_status txn__combine(struct txn__combiner *combiner, ProtobufCMessage *op, size_t bytes,
+                                ch_time deadline, struct base_arena *arena, void **result)
 {
     const struct ch_context *context = ch_context_current();
-    struct txn__call call = { .deadline = deadline, .bytes = bytes, .op = op, .arena = arena,
+    struct txn__call call = { .deadline = deadline,
+                              .bytes = bytes,
+                              .op = op,
+                              .arena = arena,
                               .tenant = context ? context->tenant : "" };
     if (combiner->waiting >= TXN__WAITING_MAX)
-        return base_status_make(BASE_RESOURCE_EXHAUSTED, "%d operations wait for the leader", TXN__WAITING_MAX);
+        return base_status_make(BASE_RESOURCE_EXHAUSTED, "%d operations wait for the leader",
+                                TXN__WAITING_MAX);
     ch_cond_init(&call.changed);
     if (combiner->under_way < TXN__WINDOW && !combiner->waiting) {
         call.state = TXN__CALL_LEADS;

@@ -1,9 +1,10 @@
-/* conflict.c: see conflict.h. A treap (Seidel and Aragon, 1996): a binary search tree by key that is a heap by a priority
- * drawn from the key's hash under a seed no client knows, so no choice of keys makes it deep.
+/* conflict.c: see conflict.h. A treap (Seidel and Aragon, 1996): a binary search tree by key
+ * that is a heap by a priority drawn from the key's hash under a seed no client knows, so no
+ * choice of keys makes it deep.
  *
- * Invariants: 1. in-order walk gives ascending keys; 2. a node's priority is not below its children's; 3. `max` of a node is
- * the greatest timestamp in its subtree; 4. the age list holds every node, by ascending timestamp; 5. every add above `floor`
- * is in the tree. */
+ * Invariants: 1. in-order walk gives ascending keys; 2. a node's priority is not below its
+ * children's; 3. `max` of a node is the greatest timestamp in its subtree; 4. the age list holds
+ * every node, by ascending timestamp; 5. every add above `floor` is in the tree. */
 #include "conflict.h"
 
 #include <stdlib.h>
@@ -28,9 +29,8 @@ struct txn__conflict {
     uint64_t floor, seed;
 };
 
-
-
-struct txn__conflict *txn__conflict_new(size_t keys_max, size_t bytes_max, uint64_t floor, uint64_t seed)
+struct txn__conflict *txn__conflict_new(size_t keys_max, size_t bytes_max, uint64_t floor,
+                                        uint64_t seed)
 {
     struct txn__conflict *conflict = calloc(1, sizeof(*conflict));
     BASE_ASSERT(conflict);
@@ -190,7 +190,8 @@ void txn__conflict_add(struct txn__conflict *conflict, struct base_bytes key, ui
         conflict->bytes += bytes_of(node);
     }
     TAILQ_INSERT_TAIL(&conflict->ages, node, age);
-    while (conflict->count > conflict->keys_max || (conflict->bytes > conflict->bytes_max && conflict->count > 1))
+    while (conflict->count > conflict->keys_max ||
+           (conflict->bytes > conflict->bytes_max && conflict->count > 1))
         forget_oldest(conflict);
 }
 
@@ -234,7 +235,8 @@ static uint64_t max_below(const struct node *node, struct base_bytes end)
     return max;
 }
 
-uint64_t txn__conflict_range(const struct txn__conflict *conflict, struct base_bytes start, struct base_bytes end)
+uint64_t txn__conflict_range(const struct txn__conflict *conflict, struct base_bytes start,
+                             struct base_bytes end)
 {
     if (!end.len)
         return max_from(conflict->root, start);
@@ -252,7 +254,8 @@ uint64_t txn__conflict_range(const struct txn__conflict *conflict, struct base_b
     }
     if (!node)
         return 0;
-    uint64_t left = max_from(node->left, start), right = max_below(node->right, end), max = node->timestamp;
+    uint64_t left = max_from(node->left, start), right = max_below(node->right, end),
+             max = node->timestamp;
     max = left > max ? left : max;
     return right > max ? right : max;
 }

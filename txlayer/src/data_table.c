@@ -1,6 +1,7 @@
-/* data_table.c: the data table. Row key: the first TXN__ROW_KEY_MAX bytes of the full key; column: family "d", qualifier: the
- * rest of it (Bigtable's row keys end at 4 KiB, its qualifiers at 16 KiB; the order of full keys stays the order of cells).
- * Cell timestamp: the commit timestamp x TXN__TIMESTAMP_SCALE. Cell value: 00 for a delete; 01 and the value. */
+/* data_table.c: the data table. Row key: the first TXN__ROW_KEY_MAX bytes of the full key;
+ * column: family "d", qualifier: the rest of it (Bigtable's row keys end at 4 KiB, its
+ * qualifiers at 16 KiB; the order of full keys stays the order of cells). Cell timestamp: the
+ * commit timestamp x TXN__TIMESTAMP_SCALE. Cell value: 00 for a delete; 01 and the value. */
 #include "request.h"
 #include "tables.h"
 
@@ -17,7 +18,8 @@ static int64_t cell_time_after(uint64_t timestamp)
     return cell_time((timestamp < TXN__TIMESTAMP_MAX ? timestamp : TXN__TIMESTAMP_MAX) + 1);
 }
 
-struct base_status txn__data_put(struct txn__tables *tables, const struct txn__cell_write *writes, size_t count, ch_time deadline)
+struct base_status txn__data_put(struct txn__tables *tables, const struct txn__cell_write *writes,
+                                 size_t count, ch_time deadline)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -33,7 +35,8 @@ struct base_status txn__data_put(struct txn__tables *tables, const struct txn__c
             memcpy(value + 1, write->value.data, len);
         txn__key_split(txn__full_key_in(&arena, writes[i].database, write->key), &row, &qualifier);
         txn__mutate_add(&mutate, row,
-                        txn__set_cell(&arena, "d", qualifier, cell_time(writes[i].timestamp), base_bytes(value, 1 + len)));
+                        txn__set_cell(&arena, "d", qualifier, cell_time(writes[i].timestamp),
+                                      base_bytes(value, 1 + len)));
     }
     struct base_status status = tab_mutate_rows(tables->client, mutate.request, deadline);
     base_arena_free(&arena);
@@ -41,10 +44,12 @@ struct base_status txn__data_put(struct txn__tables *tables, const struct txn__c
 }
 
 /* The snapshot at a timestamp: of each column the newest version at or below it. */
-static Google__Bigtable__V2__RowFilter *snapshot(struct base_arena *arena, uint64_t timestamp, int32_t versions)
+static Google__Bigtable__V2__RowFilter *snapshot(struct base_arena *arena, uint64_t timestamp,
+                                                 int32_t versions)
 {
-    Google__Bigtable__V2__RowFilter *filters[] = { txn__filter_before(arena, cell_time_after(timestamp)),
-                                                   txn__filter_newest(arena, versions) };
+    Google__Bigtable__V2__RowFilter *filters[] = {
+        txn__filter_before(arena, cell_time_after(timestamp)), txn__filter_newest(arena, versions)
+    };
     return txn__filter_chain(arena, filters, 2);
 }
 
@@ -58,7 +63,8 @@ static struct txn__seen seen_of(const struct tab_cell *cell)
     };
 }
 
-static struct base_bytes full_of(struct base_arena *arena, struct base_bytes row, struct base_bytes qualifier)
+static struct base_bytes full_of(struct base_arena *arena, struct base_bytes row,
+                                 struct base_bytes qualifier)
 {
     uint8_t *full = base_arena_alloc(arena, row.len + qualifier.len);
     memcpy(full, row.data, row.len);
@@ -80,7 +86,8 @@ static bool on_get_row(void *arg, const struct tab_row *row)
     struct getter *getter = arg;
     for (size_t c = 0; c < row->cell_count; c++) {
         const struct tab_cell *cell = &row->cells[c];
-        struct base_bytes full = cell->qualifier.len ? full_of(getter->arena, row->key, cell->qualifier) : row->key;
+        struct base_bytes full =
+            cell->qualifier.len ? full_of(getter->arena, row->key, cell->qualifier) : row->key;
         while (getter->at < getter->count && base_bytes_cmp(getter->keys[getter->at], full) < 0)
             getter->at++;
         if (getter->at == getter->count)
@@ -97,10 +104,13 @@ static bool on_get_row(void *arg, const struct tab_row *row)
     return true;
 }
 
-struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp, const struct base_bytes *keys, size_t count,
-                                 size_t bytes_max, ch_time deadline, struct base_arena *arena, struct txn__seen *seen)
+struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp,
+                                 const struct base_bytes *keys, size_t count, size_t bytes_max,
+                                 ch_time deadline, struct base_arena *arena, struct txn__seen *seen)
 {
-    struct getter getter = { .arena = arena, .keys = keys, .seen = seen, .count = count, .bytes_max = bytes_max };
+    struct getter getter = {
+        .arena = arena, .keys = keys, .seen = seen, .count = count, .bytes_max = bytes_max
+    };
     Google__Bigtable__V2__ReadRowsRequest *request = txn__read_request(arena, tables->data_name);
     request->rows->row_keys = BASE_NEW_ARRAY(arena, ProtobufCBinaryData, count);
     struct base_bytes last = BASE_BYTES_EMPTY, row, qualifier;
@@ -112,9 +122,12 @@ struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp,
         seen[i] = (struct txn__seen){ 0 };
     }
     request->filter = snapshot(arena, timestamp, 1);
-    struct base_status status = tab_read_rows(tables->client, request, deadline, on_get_row, &getter);
+    struct base_status status =
+        tab_read_rows(tables->client, request, deadline, on_get_row, &getter);
     if (!base_failed(status) && getter.bytes > bytes_max)
-        status = base_status_make(BASE_RESOURCE_EXHAUSTED, "their values have more than %zu bytes: ask for fewer", bytes_max);
+        status =
+            base_status_make(BASE_RESOURCE_EXHAUSTED,
+                             "their values have more than %zu bytes: ask for fewer", bytes_max);
     return base_status_wrap(status, "read %zu rows", count);
 }
 
@@ -129,7 +142,8 @@ struct scanner {
 static void scanned(struct scanner *scanner, const struct tab_row *row, const struct tab_cell *cell)
 {
     struct base_bytes full = full_of(scanner->arena, row->key, cell->qualifier);
-    if (base_bytes_cmp(full, scanner->range->from) < 0 || base_bytes_cmp(full, scanner->range->to) >= 0)
+    if (base_bytes_cmp(full, scanner->range->from) < 0 ||
+        base_bytes_cmp(full, scanner->range->to) >= 0)
         return;
     if (scanner->count == scanner->cap) {
         size_t cap = scanner->cap ? scanner->cap * 2 : 64;
@@ -151,13 +165,15 @@ static bool on_scan_row(void *arg, const struct tab_row *row)
     struct scanner *scanner = arg;
     scanner->table_rows++;
     for (size_t i = 0; i < row->cell_count; i++)
-        scanned(scanner, row, &row->cells[scanner->range->descending ? row->cell_count - 1 - i : i]);
+        scanned(scanner, row,
+                &row->cells[scanner->range->descending ? row->cell_count - 1 - i : i]);
     scanner->stopped = scanner->count > 0 && scanner->bytes >= scanner->range->bytes_max;
     return !scanner->stopped;
 }
 
-struct base_status txn__data_scan(struct txn__tables *tables, const struct txn__data_range *range, ch_time deadline,
-                                  struct base_arena *arena, struct txn__table_row **rows, size_t *count, bool *complete)
+struct base_status txn__data_scan(struct txn__tables *tables, const struct txn__data_range *range,
+                                  ch_time deadline, struct base_arena *arena,
+                                  struct txn__table_row **rows, size_t *count, bool *complete)
 {
     struct base_bytes from, to, qualifier, to_qualifier;
     struct scanner scanner = { .range = range, .arena = arena };
@@ -169,7 +185,8 @@ struct base_status txn__data_scan(struct txn__tables *tables, const struct txn__
     request->reversed = range->descending;
     /* The first and the last row may hold keys outside the range alone. */
     request->rows_limit = (int64_t)range->rows_max + SCAN_ROWS_SPARE;
-    struct base_status status = tab_read_rows(tables->client, request, deadline, on_scan_row, &scanner);
+    struct base_status status =
+        tab_read_rows(tables->client, request, deadline, on_scan_row, &scanner);
     *rows = scanner.rows;
     *count = scanner.count;
     *complete = !scanner.stopped && scanner.table_rows < (size_t)request->rows_limit;
@@ -204,21 +221,25 @@ static bool on_garbage_row(void *arg, const struct tab_row *row)
     for (size_t i = 0; i < row->cell_count;) {
         const struct tab_cell *newest = &row->cells[i];
         size_t versions = 1;
-        while (i + versions < row->cell_count && base_bytes_eq(row->cells[i + versions].qualifier, newest->qualifier))
+        while (i + versions < row->cell_count &&
+               base_bytes_eq(row->cells[i + versions].qualifier, newest->qualifier))
             versions++;
         i += versions;
         struct txn__seen seen = seen_of(newest);
         if (!seen.found)
-            found_garbage(finder, full_of(finder->arena, row->key, newest->qualifier), seen.timestamp + 1);
+            found_garbage(finder, full_of(finder->arena, row->key, newest->qualifier),
+                          seen.timestamp + 1);
         else if (versions > 1)
-            found_garbage(finder, full_of(finder->arena, row->key, newest->qualifier), seen.timestamp);
+            found_garbage(finder, full_of(finder->arena, row->key, newest->qualifier),
+                          seen.timestamp);
     }
     return true;
 }
 
-struct base_status txn__data_garbage(struct txn__tables *tables, struct base_bytes from, uint64_t horizon, size_t rows_max,
-                                     ch_time deadline, struct base_arena *arena, struct txn__garbage **garbage, size_t *count,
-                                     struct base_bytes *next, bool *complete)
+struct base_status txn__data_garbage(struct txn__tables *tables, struct base_bytes from,
+                                     uint64_t horizon, size_t rows_max, ch_time deadline,
+                                     struct base_arena *arena, struct txn__garbage **garbage,
+                                     size_t *count, struct base_bytes *next, bool *complete)
 {
     struct garbage_finder finder = { .arena = arena };
     struct base_bytes row, qualifier;
@@ -227,7 +248,8 @@ struct base_status txn__data_garbage(struct txn__tables *tables, struct base_byt
     txn__read_range(arena, request, row, BASE_BYTES_EMPTY, false);
     request->filter = snapshot(arena, horizon, 2);
     request->rows_limit = (int64_t)rows_max;
-    struct base_status status = tab_read_rows(tables->client, request, deadline, on_garbage_row, &finder);
+    struct base_status status =
+        tab_read_rows(tables->client, request, deadline, on_garbage_row, &finder);
     *garbage = finder.garbage;
     *count = finder.count;
     *complete = finder.table_rows < rows_max;
@@ -235,7 +257,8 @@ struct base_status txn__data_garbage(struct txn__tables *tables, struct base_byt
     return base_status_wrap(status, "look for old versions");
 }
 
-struct base_status txn__data_prune(struct txn__tables *tables, const struct txn__garbage *garbage, size_t count, ch_time deadline)
+struct base_status txn__data_prune(struct txn__tables *tables, const struct txn__garbage *garbage,
+                                   size_t count, ch_time deadline)
 {
     struct base_arena arena;
     base_arena_init(&arena);
@@ -244,9 +267,11 @@ struct base_status txn__data_prune(struct txn__tables *tables, const struct txn_
     for (size_t i = 0; i < count; i++) {
         struct base_bytes row, qualifier;
         txn__key_split(garbage[i].key, &row, &qualifier);
-        txn__mutate_add(&mutate, row, txn__delete_versions(&arena, "d", qualifier, cell_time(garbage[i].below)));
+        txn__mutate_add(&mutate, row,
+                        txn__delete_versions(&arena, "d", qualifier, cell_time(garbage[i].below)));
     }
-    struct base_status status = count ? tab_mutate_rows(tables->client, mutate.request, deadline) : BASE_STATUS_OK;
+    struct base_status status =
+        count ? tab_mutate_rows(tables->client, mutate.request, deadline) : BASE_STATUS_OK;
     base_arena_free(&arena);
     return base_status_wrap(status, "prune %zu rows", count);
 }

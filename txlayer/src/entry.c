@@ -27,10 +27,11 @@ struct base_status txn__entry_decode(struct base_bytes bytes, struct txn__entry 
     size_t checked = bytes.len - TXN__ENTRY_TAIL;
     uint32_t crc = base_crc32c(0, bytes.data, checked), kept = base_get_le32(bytes.data + checked);
     if (crc != kept)
-        return base_status_make(BASE_DATA_LOSS, "log entry's checksum is %08x, not %08x", crc, kept);
+        return base_status_make(BASE_DATA_LOSS, "log entry's checksum is %08x, not %08x", crc,
+                                kept);
     if (bytes.data[0] != TXN__ENTRY_VERSION)
-        return base_status_make(BASE_DATA_LOSS, "log entry of version %u: this program knows %u", bytes.data[0],
-                                TXN__ENTRY_VERSION);
+        return base_status_make(BASE_DATA_LOSS, "log entry of version %u: this program knows %u",
+                                bytes.data[0], TXN__ENTRY_VERSION);
     if (bytes.data[1] != TXN__BARRIER && bytes.data[1] != TXN__BATCH)
         return base_status_make(BASE_DATA_LOSS, "log entry of unknown kind %u", bytes.data[1]);
     *entry = (struct txn__entry){
@@ -73,8 +74,9 @@ static bool take_write(struct base_bytes *in, struct txn__logged_write *write)
 static bool take_logged(struct base_bytes *in, struct base_arena *arena, struct txn__logged *txn)
 {
     uint64_t writes;
-    if (!base_take_le64(in, &txn->timestamp) || !base_take_lenbytes(in, &txn->id) || !base_take_lenbytes(in, &txn->database) ||
-        !base_take_varint(in, &writes) || writes > in->len / 3 + 1) /* a write is 3 bytes or more */
+    if (!base_take_le64(in, &txn->timestamp) || !base_take_lenbytes(in, &txn->id) ||
+        !base_take_lenbytes(in, &txn->database) || !base_take_varint(in, &writes) ||
+        writes > in->len / 3 + 1) /* a write is 3 bytes or more */
         return false;
     txn->write_count = (size_t)writes;
     txn->writes = BASE_NEW_ARRAY(arena, struct txn__logged_write, txn->write_count);
@@ -84,7 +86,8 @@ static bool take_logged(struct base_bytes *in, struct base_arena *arena, struct 
     return true;
 }
 
-struct base_status txn__body_decode(struct base_bytes body, struct base_arena *arena, struct txn__logged **txns, size_t *count)
+struct base_status txn__body_decode(struct base_bytes body, struct base_arena *arena,
+                                    struct txn__logged **txns, size_t *count)
 {
     size_t cap = 16, n = 0, whole = body.len;
     struct txn__logged *all = BASE_NEW_ARRAY(arena, struct txn__logged, cap);
@@ -96,8 +99,9 @@ struct base_status txn__body_decode(struct base_bytes body, struct base_arena *a
             cap *= 2;
         }
         if (!take_logged(&body, arena, &all[n]))
-            return base_status_make(BASE_DATA_LOSS, "batch of %zu bytes: transaction %zu, at byte %zu, does not decode", whole, n,
-                                    whole - body.len);
+            return base_status_make(
+                BASE_DATA_LOSS, "batch of %zu bytes: transaction %zu, at byte %zu, does not decode",
+                whole, n, whole - body.len);
         n++;
     }
     *txns = all;
@@ -116,15 +120,18 @@ void txn__checkpoint_encode(const struct txn__checkpoint *checkpoint, struct bas
     base_buf_put_le32(out, base_crc32c(0, out->data + from, out->len - from));
 }
 
-struct base_status txn__checkpoint_decode(struct base_bytes bytes, struct txn__checkpoint *checkpoint)
+struct base_status txn__checkpoint_decode(struct base_bytes bytes,
+                                          struct txn__checkpoint *checkpoint)
 {
     if (bytes.len != CHECKPOINT_BYTES)
-        return base_status_make(BASE_DATA_LOSS, "checkpoint of %zu bytes, not %d", bytes.len, CHECKPOINT_BYTES);
-    if (base_crc32c(0, bytes.data, CHECKPOINT_BYTES - 4) != base_get_le32(bytes.data + CHECKPOINT_BYTES - 4))
+        return base_status_make(BASE_DATA_LOSS, "checkpoint of %zu bytes, not %d", bytes.len,
+                                CHECKPOINT_BYTES);
+    if (base_crc32c(0, bytes.data, CHECKPOINT_BYTES - 4) !=
+        base_get_le32(bytes.data + CHECKPOINT_BYTES - 4))
         return base_status_make(BASE_DATA_LOSS, "checkpoint's checksum is wrong");
     if (bytes.data[0] != TXN__ENTRY_VERSION)
-        return base_status_make(BASE_DATA_LOSS, "checkpoint of version %u: this program knows %u", bytes.data[0],
-                                TXN__ENTRY_VERSION);
+        return base_status_make(BASE_DATA_LOSS, "checkpoint of version %u: this program knows %u",
+                                bytes.data[0], TXN__ENTRY_VERSION);
     *checkpoint = (struct txn__checkpoint){
         .position = base_get_le64(bytes.data + 1),
         .epoch = base_get_le64(bytes.data + 9),

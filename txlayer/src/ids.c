@@ -1,5 +1,5 @@
-/* ids.c: see ids.h. A ring of entries by age, chained into hash buckets (newer to older, so the oldest of all is the last of
- * its chain). Never more than three quarters full. */
+/* ids.c: see ids.h. A ring of entries by age, chained into hash buckets (newer to older, so the
+ * oldest of all is the last of its chain). Never more than three quarters full. */
 #include "ids.h"
 
 #include <stdlib.h>

@@ -1,8 +1,9 @@
-/* keeper.c: one fiber a shard: takes its lock when it is free, leads while it holds it, steps down when it does not.
+/* keeper.c: one fiber a shard: takes its lock when it is free, leads while it holds it, steps
+ * down when it does not.
  *
- * Sharing: with n live txservers, the one at place i in the order of their names prefers the shards s with s mod n = i. It asks for
- * those at once and for others a little later; one that leads a shard somebody else prefers hands it over when that has
- * been so for a while. */
+ * Sharing: with n live txservers, the one at place i in the order of their names prefers the
+ * shards s with s mod n = i. It asks for those at once and for others a little later; one that
+ * leads a shard somebody else prefers hands it over when that has been so for a while. */
 #include <stdio.h>
 
 #include "server.h"
@@ -13,7 +14,7 @@ enum {
     OTHERS_LATER_MS = 1500, /* before asking for a shard that another server prefers */
     LOOK_S = 5,             /* between two looks at who prefers what */
     LOOKS_BEFORE_HANDOVER = 3,
-    AFTER_HANDOVER_S = 2,   /* so that the other gets it */
+    AFTER_HANDOVER_S = 2, /* so that the other gets it */
 };
 
 struct base_bytes txn__keeper_holder(struct txn__server *server, uint32_t shard)
@@ -63,7 +64,8 @@ static bool lead_until_over(struct txn__shard *shard, struct txn__lead *lead)
         else if (outcome == CH_TIMEOUT)
             looks = preferred(shard) ? 0 : looks + 1;
         if (looks >= LOOKS_BEFORE_HANDOVER && !lead->closed) {
-            txn__lead_close(lead, base_status_make(BASE_UNAVAILABLE, "handed over to the server that prefers it"));
+            txn__lead_close(lead, base_status_make(BASE_UNAVAILABLE,
+                                                   "handed over to the server that prefers it"));
             return true;
         }
     }
@@ -74,7 +76,8 @@ static bool serve_term(struct txn__shard *shard, struct ch_lock *lock) CH_WAITS;
 static bool serve_term(struct txn__shard *shard, struct ch_lock *lock)
 {
     struct txn__server *server = shard->server;
-    struct txn__lead *lead = txn__lead_new(server->env, server->config, &server->tables, shard->index, lock, &server->metrics);
+    struct txn__lead *lead = txn__lead_new(server->env, server->config, &server->tables,
+                                           shard->index, lock, &server->metrics);
     bool handed_over = false;
     struct base_status status = txn__recover(lead);
     if (!base_failed(status))
@@ -92,8 +95,8 @@ static bool serve_term(struct txn__shard *shard, struct ch_lock *lock)
         handed_over = lead_until_over(shard, lead);
         shard->lead = NULL;
         server->leading->value--;
-        ch_info(server->env, "shard %u, epoch %llu: stepped down: %s", shard->index, (unsigned long long)lead->epoch,
-                base_status_text(&lead->why));
+        ch_info(server->env, "shard %u, epoch %llu: stepped down: %s", shard->index,
+                (unsigned long long)lead->epoch, base_status_text(&lead->why));
     }
     ch_gate_stop(&lead->gate);
     txn__lead_unref(lead);
@@ -110,9 +113,9 @@ static void keep_shard(void *arg)
         (void)!ch_sleep_until(server->env, ch_in(server->env, OTHERS_LATER_MS * CH_MS));
     while (!server->stopping && !ch_cancelled()) {
         struct ch_lock *lock;
-        struct base_status status =
-            ch_lock_acquire(server->naming, shard->path, base_bytes_str(ch_server_address(server->rpc)),
-                            ch_in(server->env, ACQUIRE_S * CH_S), &lock);
+        struct base_status status = ch_lock_acquire(server->naming, shard->path,
+                                                    base_bytes_str(ch_server_address(server->rpc)),
+                                                    ch_in(server->env, ACQUIRE_S * CH_S), &lock);
         if (base_failed(status)) {
             bool busy = base_status_drop(status) == BASE_DEADLINE_EXCEEDED;
             if (!busy)
@@ -135,7 +138,8 @@ struct base_status txn__keepers_start(struct txn__server *server)
     struct base_status status = BASE_STATUS_OK;
     for (uint32_t i = 0; i < (uint32_t)server->config->shards && !base_failed(status); i++) {
         server->shards[i] = (struct txn__shard){ .server = server, .index = i };
-        snprintf(server->shards[i].path, sizeof(server->shards[i].path), "/%s/locks/txshard/%u", server->cell, i);
+        snprintf(server->shards[i].path, sizeof(server->shards[i].path), "/%s/locks/txshard/%u",
+                 server->cell, i);
     }
     for (uint32_t i = 0; i < (uint32_t)server->config->shards && !base_failed(status); i++)
         status = ch_gate_spawn(&server->gate, "txn shard", keep_shard, &server->shards[i]);

@@ -8,20 +8,29 @@
 void txn__metrics_init(struct ch_env *env, struct txn__lead_metrics *metrics)
 {
     metrics->commits = ch_counter(env, "txn_commits_total", "", "transactions committed");
-    metrics->aborts = ch_counter(env, "txn_aborts_total", "", "transactions refused because something they read had changed");
-    metrics->repeats = ch_counter(env, "txn_repeats_total", "", "commits answered from their idempotency id");
-    metrics->entries = ch_counter(env, "txn_log_entries_total", "", "rows written to the shard logs");
-    metrics->log_bytes = ch_counter(env, "txn_log_bytes_total", "", "bytes of entries written to the shard logs");
-    metrics->applied_rows = ch_counter(env, "txn_applied_rows_total", "", "rows written to the data table");
+    metrics->aborts = ch_counter(env, "txn_aborts_total", "",
+                                 "transactions refused because something they read had changed");
+    metrics->repeats =
+        ch_counter(env, "txn_repeats_total", "", "commits answered from their idempotency id");
+    metrics->entries =
+        ch_counter(env, "txn_log_entries_total", "", "rows written to the shard logs");
+    metrics->log_bytes =
+        ch_counter(env, "txn_log_bytes_total", "", "bytes of entries written to the shard logs");
+    metrics->applied_rows =
+        ch_counter(env, "txn_applied_rows_total", "", "rows written to the data table");
     metrics->memory_hits = ch_counter(env, "txn_memory_hits_total", "", "keys read from memory");
-    metrics->table_reads = ch_counter(env, "txn_table_reads_total", "", "keys read from the data table");
-    metrics->pruned = ch_counter(env, "txn_pruned_rows_total", "", "rows whose old versions were removed");
+    metrics->table_reads =
+        ch_counter(env, "txn_table_reads_total", "", "keys read from the data table");
+    metrics->pruned =
+        ch_counter(env, "txn_pruned_rows_total", "", "rows whose old versions were removed");
     metrics->log_ns = ch_histogram(env, "txn_log_ns", "", "from an entry's making to its decision");
-    metrics->batch_txns = ch_histogram(env, "txn_batch_transactions", "", "transactions that share a batch");
+    metrics->batch_txns =
+        ch_histogram(env, "txn_batch_transactions", "", "transactions that share a batch");
 }
 
-struct txn__lead *txn__lead_new(struct ch_env *env, const struct txn__config *config, struct txn__tables *tables, uint32_t shard,
-                                struct ch_lock *lock, struct txn__lead_metrics *metrics)
+struct txn__lead *txn__lead_new(struct ch_env *env, const struct txn__config *config,
+                                struct txn__tables *tables, uint32_t shard, struct ch_lock *lock,
+                                struct txn__lead_metrics *metrics)
 {
     struct txn__lead *lead = calloc(1, sizeof(*lead));
     BASE_ASSERT(lead);
@@ -78,8 +87,8 @@ void txn__lead_unref(struct txn__lead *lead)
 
 struct base_status txn__lead_gone(const struct txn__lead *lead)
 {
-    return base_status_make(BASE_UNAVAILABLE, "shard %u is led by this server no more: %s", lead->shard,
-                            base_status_text(&lead->why));
+    return base_status_make(BASE_UNAVAILABLE, "shard %u is led by this server no more: %s",
+                            lead->shard, base_status_text(&lead->why));
 }
 
 void txn__lead_close(struct txn__lead *lead, struct base_status why)
@@ -96,11 +105,12 @@ void txn__lead_close(struct txn__lead *lead, struct base_status why)
         TAILQ_REMOVE(&lead->queue, op, link);
         txn__op_finish(op, 0, txn__lead_gone(lead));
     }
-    TAILQ_FOREACH (batch, &lead->flights, link)
-        while ((op = TAILQ_FIRST(&batch->ops))) {
-            TAILQ_REMOVE(&batch->ops, op, link);
-            txn__op_finish(op, 0, base_status_wrap(txn__lead_gone(lead), "the commit's outcome is unknown"));
-        }
+    TAILQ_FOREACH(batch, &lead->flights, link)
+    while ((op = TAILQ_FIRST(&batch->ops))) {
+        TAILQ_REMOVE(&batch->ops, op, link);
+        txn__op_finish(op, 0,
+                       base_status_wrap(txn__lead_gone(lead), "the commit's outcome is unknown"));
+    }
     ch_cond_broadcast(&lead->changed);
     ch_cond_broadcast(&lead->over);
     ch_cond_broadcast(&lead->apply_cond);

@@ -1,4 +1,5 @@
-/* leaders.c: who leads which database, as far as this client knows, and its connections. A wrong memory costs one trip. */
+/* leaders.c: who leads which database, as far as this client knows, and its connections. A wrong
+ * memory costs one trip. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,8 +44,8 @@ static void forget(struct txn__leaders *leaders, struct known *known)
 static void forget_all(struct txn__leaders *leaders)
 {
     struct known *known, *next;
-    HASH_ITER (hh, leaders->known, known, next)
-        forget(leaders, known);
+    HASH_ITER(hh, leaders->known, known, next)
+    forget(leaders, known);
 }
 
 void txn__leaders_free(struct txn__leaders *leaders)
@@ -64,17 +65,19 @@ void txn__leaders_free(struct txn__leaders *leaders)
 static struct txn__leader *leader_at(struct txn__leaders *leaders, struct base_bytes address)
 {
     struct txn__leader *leader;
-    TAILQ_FOREACH (leader, &leaders->list, link)
-        if (base_bytes_eq_str(address, leader->address))
-            return leader;
+    TAILQ_FOREACH(leader, &leaders->list, link)
+    if (base_bytes_eq_str(address, leader->address))
+        return leader;
     const struct ch_method *methods = strata__txlayer__v1__tx_layer__service.methods;
     struct ch_client_options options = { .naming = leaders->naming, .no_retry = true };
     leader = calloc(1, sizeof(*leader));
     BASE_ASSERT(leader);
     leader->address = strndup((const char *)address.data, address.len);
     leader->client = ch_client_new(leaders->env, leader->address, &options);
-    txn__combiner_init(&leader->gets, leaders->env, leader->client, &methods[STRATA__TXLAYER__V1__TX_LAYER__GET]);
-    txn__combiner_init(&leader->commits, leaders->env, leader->client, &methods[STRATA__TXLAYER__V1__TX_LAYER__COMMIT]);
+    txn__combiner_init(&leader->gets, leaders->env, leader->client,
+                       &methods[STRATA__TXLAYER__V1__TX_LAYER__GET]);
+    txn__combiner_init(&leader->commits, leaders->env, leader->client,
+                       &methods[STRATA__TXLAYER__V1__TX_LAYER__COMMIT]);
     TAILQ_INSERT_HEAD(&leaders->list, leader, link);
     return leader;
 }
@@ -88,13 +91,14 @@ static void remember(struct txn__leaders *leaders, const char *database, struct 
             forget_all(leaders);
         known = calloc(1, sizeof(*known) + strlen(database) + 1);
         BASE_ASSERT(known);
-        strcpy(known->database, database);
+        memcpy(known->database, database, strlen(database) + 1);
         HASH_ADD_STR(leaders->known, database, known);
     }
     known->leader = leader;
 }
 
-struct base_status txn__leader_find(struct txn__leaders *leaders, const char *database, ch_time deadline, struct txn__leader **leader)
+struct base_status txn__leader_find(struct txn__leaders *leaders, const char *database,
+                                    ch_time deadline, struct txn__leader **leader)
 {
     struct known *known;
     HASH_FIND_STR(leaders->known, database, known);
@@ -110,17 +114,20 @@ struct base_status txn__leader_find(struct txn__leaders *leaders, const char *da
     struct ch_call_options options = { .deadline = deadline };
     void *reply;
     struct base_status status = ch_client_call(
-        leaders->any, &strata__txlayer__v1__tx_layer__service.methods[STRATA__TXLAYER__V1__TX_LAYER__LOCATE], &request, &options,
-        &arena, &reply);
+        leaders->any,
+        &strata__txlayer__v1__tx_layer__service.methods[STRATA__TXLAYER__V1__TX_LAYER__LOCATE],
+        &request, &options, &arena, &reply);
     if (!base_failed(status)) {
-        *leader = leader_at(leaders, ch_bytes_of(((Strata__Txlayer__V1__LocateReply *)reply)->leader));
+        *leader =
+            leader_at(leaders, ch_bytes_of(((Strata__Txlayer__V1__LocateReply *)reply)->leader));
         remember(leaders, database, *leader);
     }
     base_arena_free(&arena);
     return status;
 }
 
-void txn__leader_wrong(struct txn__leaders *leaders, const char *database, const struct txn__leader *wrong, struct base_bytes hint)
+void txn__leader_wrong(struct txn__leaders *leaders, const char *database,
+                       const struct txn__leader *wrong, struct base_bytes hint)
 {
     struct known *known;
     HASH_FIND_STR(leaders->known, database, known);

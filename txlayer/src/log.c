@@ -1,10 +1,11 @@
 /* log.c: a leader's way of writing its shard's log: README.md, invariants L1 to L9.
  *
- * Happy path: launch gives a batch the next positions and a fiber a position (piece); each fiber writes its row by
- * CheckAndMutateRow; when all rows of the batch at the head are written, it is decided: adopted into memory, its waiters
- * answered, the next batch made from what queued meanwhile.
- * Failure: an unknown outcome is resolved by reading the position: own epoch there: written; a greater one: deposed, the
- * term ends; nothing there: written again, the same bytes. It ends only when it is known, or with the term. */
+ * Happy path: launch gives a batch the next positions and a fiber a position (piece); each fiber
+ * writes its row by CheckAndMutateRow; when all rows of the batch at the head are written, it is
+ * decided: adopted into memory, its waiters answered, the next batch made from what queued
+ * meanwhile. Failure: an unknown outcome is resolved by reading the position: own epoch there:
+ * written; a greater one: deposed, the term ends; nothing there: written again, the same bytes.
+ * It ends only when it is known, or with the term. */
 #include <stdlib.h>
 
 #include "chassis/log.h"
@@ -34,8 +35,8 @@ struct base_status txn__log_adopt(struct txn__lead *lead, struct txn__batch *bat
 {
     struct base_buf key = { 0 };
     size_t n = 0;
-    struct base_status status =
-        txn__body_decode(base_buf_bytes(&batch->body), &batch->arena, &batch->txns, &batch->txn_count);
+    struct base_status status = txn__body_decode(base_buf_bytes(&batch->body), &batch->arena,
+                                                 &batch->txns, &batch->txn_count);
     if (base_failed(status))
         return base_status_wrap(status, "positions %llu to %llu", (unsigned long long)batch->first,
                                 (unsigned long long)batch->last);
@@ -47,8 +48,8 @@ struct base_status txn__log_adopt(struct txn__lead *lead, struct txn__batch *bat
             const struct txn__logged_write *write = &txn->writes[w];
             base_buf_clear(&key);
             txn__full_key(txn->database, write->key, &key);
-            batch->versions[n++] =
-                txn__rows_put(lead->rows, base_buf_bytes(&key), txn->timestamp, write->is_delete, write->value);
+            batch->versions[n++] = txn__rows_put(lead->rows, base_buf_bytes(&key), txn->timestamp,
+                                                 write->is_delete, write->value);
         }
         if (txn->id.len == TXN__ID_BYTES)
             txn__ids_add(lead->ids, txn->id, txn->timestamp);
@@ -67,7 +68,8 @@ static void advance(struct txn__lead *lead)
     struct txn__batch *batch;
     struct txn__op *op;
     bool any = false;
-    while (!lead->closed && (batch = TAILQ_FIRST(&lead->flights)) && batch->pieces_won == batch->pieces) {
+    while (!lead->closed && (batch = TAILQ_FIRST(&lead->flights)) &&
+           batch->pieces_won == batch->pieces) {
         TAILQ_REMOVE(&lead->flights, batch, link);
         lead->flight_count--;
         struct base_status status = txn__log_adopt(lead, batch);
@@ -96,8 +98,9 @@ static enum verdict look(struct txn__lead *lead, const struct piece *piece, uint
     struct txn__log_cell cell = { 0 };
     bool there;
     base_arena_init(&arena);
-    struct base_status status = txn__log_get(lead->tables, lead->shard, piece->entry.position, lead->epoch,
-                                             ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS), &arena, &there, &cell);
+    struct base_status status =
+        txn__log_get(lead->tables, lead->shard, piece->entry.position, lead->epoch,
+                     ch_in(lead->env, TXN__TABLE_CALL_MS * CH_MS), &arena, &there, &cell);
     base_arena_free(&arena);
     *by = cell.epoch;
     if (base_failed(status)) {
@@ -140,9 +143,11 @@ static void write_piece(void *arg)
     if (lead->closed)
         return;
     if (verdict == DEPOSED) {
-        txn__lead_close(lead, base_status_make(BASE_UNAVAILABLE, "position %llu was taken under epoch %llu, this is %llu",
-                                               (unsigned long long)piece->entry.position, (unsigned long long)by,
-                                               (unsigned long long)lead->epoch));
+        txn__lead_close(lead,
+                        base_status_make(BASE_UNAVAILABLE,
+                                         "position %llu was taken under epoch %llu, this is %llu",
+                                         (unsigned long long)piece->entry.position,
+                                         (unsigned long long)by, (unsigned long long)lead->epoch));
     } else if (verdict == WRITTEN) {
         ch_count(lead->metrics->entries, 1);
         ch_count(lead->metrics->log_bytes, piece->entry.body.len);
@@ -166,14 +171,19 @@ void txn__log_launch(struct txn__lead *lead, struct txn__batch *batch)
     lead->flight_count++;
     for (size_t i = 0; i < batch->pieces; i++) {
         struct piece *piece = BASE_NEW(&batch->arena, struct piece);
-        size_t from = i * TXN__PIECE_MAX, len = body.len - from < TXN__PIECE_MAX ? body.len - from : TXN__PIECE_MAX;
+        size_t from = i * TXN__PIECE_MAX,
+               len = body.len - from < TXN__PIECE_MAX ? body.len - from : TXN__PIECE_MAX;
         piece->batch = batch;
-        piece->entry = (struct txn__entry){ .kind = TXN__BATCH, .more = i + 1 < batch->pieces, .epoch = lead->epoch,
-                                            .position = batch->first + i, .limit = batch->limit,
+        piece->entry = (struct txn__entry){ .kind = TXN__BATCH,
+                                            .more = i + 1 < batch->pieces,
+                                            .epoch = lead->epoch,
+                                            .position = batch->first + i,
+                                            .limit = batch->limit,
                                             .body = base_bytes(body.data + from, len) };
         struct base_status status = ch_gate_spawn(&lead->gate, "txn log write", write_piece, piece);
         if (base_failed(status)) {
-            txn__lead_close(lead, base_status_wrap(status, "write position %llu", (unsigned long long)piece->entry.position));
+            txn__lead_close(lead, base_status_wrap(status, "write position %llu",
+                                                   (unsigned long long)piece->entry.position));
             return;
         }
     }

@@ -26,15 +26,18 @@ static void add(struct txn__page *page, struct base_bytes key, const struct txn_
     page->bytes += row->key.len + row->value.len + ROW_OVERHEAD;
 }
 
-void txn__merge(struct txn__rows *memory, bool descending, struct base_bytes from, struct base_bytes to, uint64_t timestamp,
-                const struct txn__table_row *table, size_t count, struct txn__page *page)
+void txn__merge(struct txn__rows *memory, bool descending, struct base_bytes from,
+                struct base_bytes to, uint64_t timestamp, const struct txn__table_row *table,
+                size_t count, struct txn__page *page)
 {
     struct base_buf cursor = { 0 };
     struct base_bytes key;
     struct txn__seen seen;
     bool have = txn__rows_next(memory, descending, from, to, timestamp, &key, &seen);
     for (size_t i = 0; (have || i < count) && !txn__page_full(page);) {
-        int order = !have ? 1 : i == count ? -1 : base_bytes_cmp(key, table[i].key) * (descending ? -1 : 1);
+        int order = !have        ? 1
+                    : i == count ? -1
+                                 : base_bytes_cmp(key, table[i].key) * (descending ? -1 : 1);
         if (order > 0) {
             if (table[i].seen.found)
                 add(page, table[i].key, &table[i].seen);
@@ -49,7 +52,8 @@ void txn__merge(struct txn__rows *memory, bool descending, struct base_bytes fro
         base_buf_put_bytes(&cursor, key);
         if (!descending)
             base_buf_put_u8(&cursor, 0);
-        have = txn__rows_next(memory, descending, base_buf_bytes(&cursor), to, timestamp, &key, &seen);
+        have =
+            txn__rows_next(memory, descending, base_buf_bytes(&cursor), to, timestamp, &key, &seen);
     }
     base_buf_free(&cursor);
 }

@@ -1,5 +1,5 @@
-/* merge.h: one page of a scan from two sources: what memory holds (rows.h) and a page of the data table at the same
- * timestamp. Memory's word on a key wins, deletes too. Pure: no waits. */
+/* merge.h: one page of a scan from two sources: what memory holds (rows.h) and a page of the
+ * data table at the same timestamp. Memory's word on a key wins, deletes too. Pure: no waits. */
 #ifndef TXLAYER_MERGE_H
 #define TXLAYER_MERGE_H
 
@@ -26,9 +26,11 @@ struct txn__page {
 };
 bool txn__page_full(const struct txn__page *page);
 
-/* Adds the live rows of a part of a range, in order, until the page is full. The part is [from, to) ascending; descending it
- * begins below `from` and ends at `to`, inclusive. `table` holds all the table's rows of the part, in the scan's order. */
-void txn__merge(struct txn__rows *memory, bool descending, struct base_bytes from, struct base_bytes to, uint64_t timestamp,
-                const struct txn__table_row *table, size_t count, struct txn__page *page);
+/* Adds the live rows of a part of a range, in order, until the page is full. The part is [from,
+ * to) ascending; descending it begins below `from` and ends at `to`, inclusive. `table` holds
+ * all the table's rows of the part, in the scan's order. */
+void txn__merge(struct txn__rows *memory, bool descending, struct base_bytes from,
+                struct base_bytes to, uint64_t timestamp, const struct txn__table_row *table,
+                size_t count, struct txn__page *page);
 
 #endif

@@ -10,7 +10,9 @@ static uint64_t max(uint64_t a, uint64_t b)
 
 void txn__oracle_init(struct txn__oracle *oracle, uint64_t limit, int64_t wall_us, int64_t mono_ns)
 {
-    *oracle = (struct txn__oracle){ .last = limit, .limit = limit, .now = wall_us > 0 ? (uint64_t)wall_us : 0,
+    *oracle = (struct txn__oracle){ .last = limit,
+                                    .limit = limit,
+                                    .now = wall_us > 0 ? (uint64_t)wall_us : 0,
                                     .mono_ns = mono_ns };
 }
 
@@ -19,7 +21,8 @@ uint64_t txn__oracle_now(struct txn__oracle *oracle, int64_t wall_us, int64_t mo
     int64_t passed_us = (mono_ns - oracle->mono_ns) / 1000;
     if (passed_us <= 0)
         return oracle->now;
-    int64_t bend_max = passed_us / TXN__SLEW_DIVISOR, off = wall_us - (int64_t)oracle->now - passed_us;
+    int64_t bend_max = passed_us / TXN__SLEW_DIVISOR,
+            off = wall_us - (int64_t)oracle->now - passed_us;
     if (off > bend_max)
         off = bend_max;
     if (off < -bend_max)

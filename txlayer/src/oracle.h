@@ -1,13 +1,16 @@
-/* oracle.h: the timestamps of one shard: microseconds near the wall clock, strictly growing across leaders, with no trust in
- * any clock (anchors: Percolator's and TiDB's timestamp oracle; Spanner's MinNextTS).
+/* oracle.h: the timestamps of one shard: microseconds near the wall clock, strictly growing
+ * across leaders, with no trust in any clock (anchors: Percolator's and TiDB's timestamp oracle;
+ * Spanner's MinNextTS).
  *
- * Rules. 1. No timestamp is given to a commit that is at or below one given or promised before. 2. A read timestamp T is
- * promised only up to `limit`, a bound that a decided log entry carries; a new leader begins above the greatest limit of
- * the log. So what a dead leader promised is never written under. 3. `limit` moves by log entries alone: each carries the bound
+ * Rules. 1. No timestamp is given to a commit that is at or below one given or promised before.
+ * 2. A read timestamp T is promised only up to `limit`, a bound that a decided log entry
+ * carries; a new leader begins above the greatest limit of the log. So what a dead leader
+ * promised is never written under. 3. `limit` moves by log entries alone: each carries the bound
  * of note at its making (txn__oracle_entry_limit), and counts when decided.
  *
- * The clock is the wall's at the start of the leader's term, then the monotonic one, bent slowly towards the wall: a wall
- * clock that jumps moves nothing at once. Pure: the clocks' readings are arguments. */
+ * The clock is the wall's at the start of the leader's term, then the monotonic one, bent slowly
+ * towards the wall: a wall clock that jumps moves nothing at once. Pure: the clocks' readings
+ * are arguments. */
 #ifndef TXLAYER_ORACLE_H
 #define TXLAYER_ORACLE_H
 
@@ -16,7 +19,8 @@
 
 enum {
     TXN__LIMIT_AHEAD_US = 3000000, /* how far beyond now an entry's limit is */
-    TXN__SLEW_DIVISOR = 100,       /* of the time that passed, how much the clock may bend towards the wall */
+    TXN__SLEW_DIVISOR =
+        100, /* of the time that passed, how much the clock may bend towards the wall */
     TXN__FUTURE_MAX_US = 10000000, /* a read timestamp further ahead than this is refused */
 };
 
@@ -36,7 +40,8 @@ uint64_t txn__oracle_commit(struct txn__oracle *oracle, uint64_t now);
 /* For the entry made now; not below any timestamp given so far. */
 uint64_t txn__oracle_entry_limit(const struct txn__oracle *oracle, uint64_t now);
 void txn__oracle_decided(struct txn__oracle *oracle, uint64_t limit);
-/* No commit from now on gets a timestamp <= `timestamp`; false (nothing promised) when that is beyond the limit. */
+/* No commit from now on gets a timestamp <= `timestamp`; false (nothing promised) when that is
+ * beyond the limit. */
 bool txn__oracle_promise(struct txn__oracle *oracle, uint64_t timestamp);
 
 #endif

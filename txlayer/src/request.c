@@ -1,12 +1,15 @@
 /* request.c: see request.h. */
 #include "request.h"
 
-#define MESSAGE(arena, Type, prefix) CH_MESSAGE(arena, Google__Bigtable__V2__##Type, google__bigtable__v2__##prefix)
+#define MESSAGE(arena, Type, prefix) \
+    CH_MESSAGE(arena, Google__Bigtable__V2__##Type, google__bigtable__v2__##prefix)
 
-Google__Bigtable__V2__Mutation *txn__set_cell(struct base_arena *arena, const char *family, struct base_bytes qualifier,
-                                              int64_t timestamp, struct base_bytes value)
+Google__Bigtable__V2__Mutation *txn__set_cell(struct base_arena *arena, const char *family,
+                                              struct base_bytes qualifier, int64_t timestamp,
+                                              struct base_bytes value)
 {
-    Google__Bigtable__V2__Mutation__SetCell *set = MESSAGE(arena, Mutation__SetCell, mutation__set_cell);
+    Google__Bigtable__V2__Mutation__SetCell *set =
+        MESSAGE(arena, Mutation__SetCell, mutation__set_cell);
     set->family_name = ch_data_str(family);
     set->column_qualifier = ch_data_of(qualifier);
     set->timestamp_micros = timestamp;
@@ -25,12 +28,13 @@ Google__Bigtable__V2__Mutation *txn__delete_row(struct base_arena *arena)
     return mutation;
 }
 
-Google__Bigtable__V2__Mutation *txn__delete_versions(struct base_arena *arena, const char *family, struct base_bytes qualifier,
-                                                     int64_t end)
+Google__Bigtable__V2__Mutation *txn__delete_versions(struct base_arena *arena, const char *family,
+                                                     struct base_bytes qualifier, int64_t end)
 {
     Google__Bigtable__V2__TimestampRange *range = MESSAGE(arena, TimestampRange, timestamp_range);
     range->end_timestamp_micros = end;
-    Google__Bigtable__V2__Mutation__DeleteFromColumn *gone = MESSAGE(arena, Mutation__DeleteFromColumn, mutation__delete_from_column);
+    Google__Bigtable__V2__Mutation__DeleteFromColumn *gone =
+        MESSAGE(arena, Mutation__DeleteFromColumn, mutation__delete_from_column);
     gone->family_name = ch_data_str(family);
     gone->column_qualifier = ch_data_of(qualifier);
     gone->time_range = range;
@@ -48,11 +52,14 @@ Google__Bigtable__V2__RowFilter *txn__filter_family(struct base_arena *arena, co
     return filter;
 }
 
-Google__Bigtable__V2__RowFilter *txn__filter_columns_from(struct base_arena *arena, const char *family, struct base_bytes start)
+Google__Bigtable__V2__RowFilter *txn__filter_columns_from(struct base_arena *arena,
+                                                          const char *family,
+                                                          struct base_bytes start)
 {
     Google__Bigtable__V2__ColumnRange *range = MESSAGE(arena, ColumnRange, column_range);
     range->family_name = ch_data_str(family);
-    range->start_qualifier_case = GOOGLE__BIGTABLE__V2__COLUMN_RANGE__START_QUALIFIER_START_QUALIFIER_CLOSED;
+    range->start_qualifier_case =
+        GOOGLE__BIGTABLE__V2__COLUMN_RANGE__START_QUALIFIER_START_QUALIFIER_CLOSED;
     range->start_qualifier_closed = ch_data_of(start);
     Google__Bigtable__V2__RowFilter *filter = MESSAGE(arena, RowFilter, row_filter);
     filter->filter_case = GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_COLUMN_RANGE_FILTER;
@@ -86,9 +93,12 @@ Google__Bigtable__V2__RowFilter *txn__filter_strip(struct base_arena *arena)
     return filter;
 }
 
-Google__Bigtable__V2__RowFilter *txn__filter_chain(struct base_arena *arena, Google__Bigtable__V2__RowFilter **filters, size_t count)
+Google__Bigtable__V2__RowFilter *txn__filter_chain(struct base_arena *arena,
+                                                   Google__Bigtable__V2__RowFilter **filters,
+                                                   size_t count)
 {
-    Google__Bigtable__V2__RowFilter__Chain *chain = MESSAGE(arena, RowFilter__Chain, row_filter__chain);
+    Google__Bigtable__V2__RowFilter__Chain *chain =
+        MESSAGE(arena, RowFilter__Chain, row_filter__chain);
     chain->n_filters = count;
     chain->filters = base_arena_memdup(arena, filters, count * sizeof(*filters));
     Google__Bigtable__V2__RowFilter *filter = MESSAGE(arena, RowFilter, row_filter);
@@ -97,16 +107,18 @@ Google__Bigtable__V2__RowFilter *txn__filter_chain(struct base_arena *arena, Goo
     return filter;
 }
 
-Google__Bigtable__V2__ReadRowsRequest *txn__read_request(struct base_arena *arena, struct base_bytes table)
+Google__Bigtable__V2__ReadRowsRequest *txn__read_request(struct base_arena *arena,
+                                                         struct base_bytes table)
 {
-    Google__Bigtable__V2__ReadRowsRequest *request = MESSAGE(arena, ReadRowsRequest, read_rows_request);
+    Google__Bigtable__V2__ReadRowsRequest *request =
+        MESSAGE(arena, ReadRowsRequest, read_rows_request);
     request->table_name = ch_data_of(table);
     request->rows = MESSAGE(arena, RowSet, row_set);
     return request;
 }
 
-void txn__read_range(struct base_arena *arena, Google__Bigtable__V2__ReadRowsRequest *request, struct base_bytes start,
-                     struct base_bytes end, bool closed)
+void txn__read_range(struct base_arena *arena, Google__Bigtable__V2__ReadRowsRequest *request,
+                     struct base_bytes start, struct base_bytes end, bool closed)
 {
     Google__Bigtable__V2__RowRange *range = MESSAGE(arena, RowRange, row_range);
     range->start_key_case = GOOGLE__BIGTABLE__V2__ROW_RANGE__START_KEY_START_KEY_CLOSED;
@@ -122,15 +134,18 @@ void txn__read_range(struct base_arena *arena, Google__Bigtable__V2__ReadRowsReq
     request->rows->n_row_ranges = 1;
 }
 
-void txn__mutate_init(struct txn__mutate *mutate, struct base_arena *arena, struct base_bytes table, size_t cap)
+void txn__mutate_init(struct txn__mutate *mutate, struct base_arena *arena, struct base_bytes table,
+                      size_t cap)
 {
     *mutate = (struct txn__mutate){ .arena = arena, .cap = cap };
     mutate->request = MESSAGE(arena, MutateRowsRequest, mutate_rows_request);
     mutate->request->table_name = ch_data_of(table);
-    mutate->request->entries = BASE_NEW_ARRAY(arena, Google__Bigtable__V2__MutateRowsRequest__Entry *, cap);
+    mutate->request->entries =
+        BASE_NEW_ARRAY(arena, Google__Bigtable__V2__MutateRowsRequest__Entry *, cap);
 }
 
-void txn__mutate_add(struct txn__mutate *mutate, struct base_bytes row, Google__Bigtable__V2__Mutation *mutation)
+void txn__mutate_add(struct txn__mutate *mutate, struct base_bytes row,
+                     Google__Bigtable__V2__Mutation *mutation)
 {
     Google__Bigtable__V2__MutateRowsRequest__Entry *entry =
         MESSAGE(mutate->arena, MutateRowsRequest__Entry, mutate_rows_request__entry);

@@ -1,5 +1,5 @@
-/* rows.c: see rows.h. A red-black tree of rows; rows whose versions are all applied are on a list by last use, from whose
- * old end they are evicted. */
+/* rows.c: see rows.h. A red-black tree of rows; rows whose versions are all applied are on a
+ * list by last use, from whose old end they are evicted. */
 #include "rows.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <bsd/sys/tree.h>
 
 enum {
-    VERSIONS_KEPT = 4,   /* applied ones a row keeps for reads a little in the past */
+    VERSIONS_KEPT = 4,    /* applied ones a row keeps for reads a little in the past */
     EVICT_LOOKS_MAX = 64, /* pinned rows passed over before eviction waits for the pins to go */
 };
 
@@ -55,7 +55,8 @@ static int row_cmp(struct row *a, struct row *b)
 RB_GENERATE_INTERNAL(row_tree, row, tree, row_cmp, __attribute__((unused)) static)
 
 /* The row with the key; or, without one, NULL. *at_or_after and *before may be asked for. */
-static struct row *find(const struct txn__rows *rows, struct base_bytes key, struct row **at_or_after, struct row **before)
+static struct row *find(const struct txn__rows *rows, struct base_bytes key,
+                        struct row **at_or_after, struct row **before)
 {
     struct row *at = RB_ROOT(&rows->tree), *up = NULL, *down = NULL, *same = NULL;
     while (at) {
@@ -133,12 +134,15 @@ static struct row *row_new(struct txn__rows *rows, struct base_bytes key)
     return row;
 }
 
-static struct txn__version *version_new(struct txn__rows *rows, struct row *row, uint64_t timestamp, bool is_delete,
-                                        struct base_bytes value)
+static struct txn__version *version_new(struct txn__rows *rows, struct row *row, uint64_t timestamp,
+                                        bool is_delete, struct base_bytes value)
 {
     struct txn__version *version = malloc(sizeof(*version) + value.len);
     BASE_ASSERT(version);
-    *version = (struct txn__version){ .older = row->newest, .row = row, .timestamp = timestamp, .is_delete = is_delete,
+    *version = (struct txn__version){ .older = row->newest,
+                                      .row = row,
+                                      .timestamp = timestamp,
+                                      .is_delete = is_delete,
                                       .len = value.len };
     if (value.len)
         memcpy(version->value, value.data, value.len);
@@ -154,7 +158,8 @@ static uint64_t evictable_group(const struct txn__rows *rows)
     return rows->pins.after == &rows->pins ? UINT64_MAX : rows->pins.after->group;
 }
 
-/* Drops the oldest versions of a row that is hot, down to VERSIONS_KEPT, while they are applied and unpinned. */
+/* Drops the oldest versions of a row that is hot, down to VERSIONS_KEPT, while they are applied
+ * and unpinned. */
 static void row_shorten(struct txn__rows *rows, struct row *row)
 {
     uint64_t group = evictable_group(rows);
@@ -175,8 +180,8 @@ static void row_shorten(struct txn__rows *rows, struct row *row)
     keep->older = NULL;
 }
 
-struct txn__version *txn__rows_put(struct txn__rows *rows, struct base_bytes key, uint64_t timestamp, bool is_delete,
-                                   struct base_bytes value)
+struct txn__version *txn__rows_put(struct txn__rows *rows, struct base_bytes key,
+                                   uint64_t timestamp, bool is_delete, struct base_bytes value)
 {
     struct row *row = find(rows, key, NULL, NULL);
     if (!row)
@@ -237,12 +242,14 @@ static bool seen_at(const struct row *row, uint64_t timestamp, struct txn__seen 
         version = version->older;
     if (!version)
         return false;
-    *seen = (struct txn__seen){ .found = !version->is_delete, .timestamp = version->timestamp,
+    *seen = (struct txn__seen){ .found = !version->is_delete,
+                                .timestamp = version->timestamp,
                                 .value = base_bytes(version->value, version->len) };
     return true;
 }
 
-bool txn__rows_get(struct txn__rows *rows, struct base_bytes key, uint64_t timestamp, struct txn__seen *seen)
+bool txn__rows_get(struct txn__rows *rows, struct base_bytes key, uint64_t timestamp,
+                   struct txn__seen *seen)
 {
     struct row *row = find(rows, key, NULL, NULL);
     if (!row || !seen_at(row, timestamp, seen))
@@ -254,12 +261,14 @@ bool txn__rows_get(struct txn__rows *rows, struct base_bytes key, uint64_t times
     return true;
 }
 
-void txn__rows_fill(struct txn__rows *rows, struct base_bytes key, uint64_t timestamp, const struct txn__seen *seen)
+void txn__rows_fill(struct txn__rows *rows, struct base_bytes key, uint64_t timestamp,
+                    const struct txn__seen *seen)
 {
     if (timestamp < rows->evicted || seen->timestamp > timestamp || find(rows, key, NULL, NULL))
         return;
     struct row *row = row_new(rows, key);
-    struct txn__version *version = version_new(rows, row, seen->timestamp, !seen->found, seen->value);
+    struct txn__version *version =
+        version_new(rows, row, seen->timestamp, !seen->found, seen->value);
     version->applied = true;
     TAILQ_INSERT_HEAD(&rows->uses, row, use);
     row->on_list = true;
@@ -282,8 +291,9 @@ void txn__rows_unpin(struct txn__rows *rows, struct txn__pin *pin)
     evict(rows);
 }
 
-bool txn__rows_next(struct txn__rows *rows, bool descending, struct base_bytes from, struct base_bytes to, uint64_t timestamp,
-                    struct base_bytes *key, struct txn__seen *seen)
+bool txn__rows_next(struct txn__rows *rows, bool descending, struct base_bytes from,
+                    struct base_bytes to, uint64_t timestamp, struct base_bytes *key,
+                    struct txn__seen *seen)
 {
     struct row *at, *before;
     find(rows, from, &at, descending ? &before : NULL);
@@ -320,7 +330,8 @@ void txn__rows_check(const struct txn__rows *rows)
 {
     size_t bytes = 0, unapplied_bytes = 0, count = 0;
     struct row *row, *last = NULL;
-    RB_FOREACH (row, row_tree, (struct row_tree *)&rows->tree) {
+    RB_FOREACH(row, row_tree, (struct row_tree *)&rows->tree)
+    {
         size_t versions = 0, unapplied = 0;
         BASE_ASSERT(row->newest && (!last || row_cmp(last, row) < 0));
         for (struct txn__version *version = row->newest; version; version = version->older) {
@@ -330,10 +341,12 @@ void txn__rows_check(const struct txn__rows *rows)
             unapplied += !version->applied;
             unapplied_bytes += version->applied ? 0 : version_bytes(version) + row->len;
         }
-        BASE_ASSERT(versions == row->version_count && unapplied == row->unapplied && row->on_list == (unapplied == 0));
+        BASE_ASSERT(versions == row->version_count && unapplied == row->unapplied &&
+                    row->on_list == (unapplied == 0));
         bytes += sizeof(*row) + row->len;
         count++;
         last = row;
     }
-    BASE_ASSERT(bytes == rows->bytes && count == rows->count && unapplied_bytes == rows->unapplied_bytes);
+    BASE_ASSERT(bytes == rows->bytes && count == rows->count &&
+                unapplied_bytes == rows->unapplied_bytes);
 }

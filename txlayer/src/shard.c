@@ -6,12 +6,14 @@ struct base_status txn__database_check(struct base_bytes database)
     if (database.len == 0)
         return base_status_make(BASE_INVALID_ARGUMENT, "the database's name is empty");
     if (database.len > TXN__DATABASE_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT, "the database's name has %zu bytes: the limit is %d", database.len,
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "the database's name has %zu bytes: the limit is %d", database.len,
                                 TXN__DATABASE_MAX);
     for (size_t i = 0; i < database.len; i++)
         if (database.data[i] <= 0x20 || database.data[i] >= 0x7f)
             return base_status_make(BASE_INVALID_ARGUMENT,
-                                    "the database's name has byte 0x%02x at %zu: printable ASCII without spaces is allowed",
+                                    "the database's name has byte 0x%02x at %zu: printable ASCII "
+                                    "without spaces is allowed",
                                     database.data[i], i);
     return BASE_STATUS_OK;
 }

@@ -8,7 +8,8 @@ void txn__full_key(struct base_bytes database, struct base_bytes key, struct bas
     base_buf_put_bytes(out, key);
 }
 
-static struct base_bytes joined(struct base_arena *arena, struct base_bytes database, uint8_t between, struct base_bytes key)
+static struct base_bytes joined(struct base_arena *arena, struct base_bytes database,
+                                uint8_t between, struct base_bytes key)
 {
     uint8_t *full = base_arena_alloc(arena, database.len + 1 + key.len);
     memcpy(full, database.data, database.len);
@@ -18,12 +19,14 @@ static struct base_bytes joined(struct base_arena *arena, struct base_bytes data
     return base_bytes(full, database.len + 1 + key.len);
 }
 
-struct base_bytes txn__full_key_in(struct base_arena *arena, struct base_bytes database, struct base_bytes key)
+struct base_bytes txn__full_key_in(struct base_arena *arena, struct base_bytes database,
+                                   struct base_bytes key)
 {
     return joined(arena, database, 0, key);
 }
 
-struct base_bytes txn__full_end_in(struct base_arena *arena, struct base_bytes database, struct base_bytes end)
+struct base_bytes txn__full_end_in(struct base_arena *arena, struct base_bytes database,
+                                   struct base_bytes end)
 {
     return end.len ? joined(arena, database, 0, end) : joined(arena, database, 1, end);
 }
@@ -42,16 +45,18 @@ static const char *table_id(struct base_arena *arena, struct base_bytes name)
     return slash ? slash + 1 : text;
 }
 
-struct base_status txn__tables_ensure(struct txn__tables *tables, const char *instance, ch_time deadline)
+struct base_status txn__tables_ensure(struct txn__tables *tables, const char *instance,
+                                      ch_time deadline)
 {
     static const struct tab_family_def log_families[] = { { "e", 0 }, { "c", 1 }, { "i", 1 } };
     static const struct tab_family_def data_families[] = { { "d", 0 } };
     struct base_arena arena;
     base_arena_init(&arena);
-    struct base_status status =
-        tab_ensure_table(tables->client, instance, table_id(&arena, tables->log_name), log_families, 3, deadline);
+    struct base_status status = tab_ensure_table(
+        tables->client, instance, table_id(&arena, tables->log_name), log_families, 3, deadline);
     if (!base_failed(status))
-        status = tab_ensure_table(tables->client, instance, table_id(&arena, tables->data_name), data_families, 1, deadline);
+        status = tab_ensure_table(tables->client, instance, table_id(&arena, tables->data_name),
+                                  data_families, 1, deadline);
     base_arena_free(&arena);
     return status;
 }

@@ -9,7 +9,8 @@
 #include "strata/clustermgr/v1/names.strata.h"
 
 #define PB(name) Strata__Clustermgr__V1__##name
-#define NEW(arena, Type, prefix) CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##prefix)
+#define NEW(arena, Type, prefix) \
+    CH_MESSAGE(arena, Strata__Clustermgr__V1__##Type, strata__clustermgr__v1__##prefix)
 
 struct session {
     TAILQ_ENTRY(session) link;
@@ -68,7 +69,8 @@ void names_double_free(struct names_double *names)
 static struct node *node_at(struct names_double *names, struct base_bytes path, bool make)
 {
     struct node *node;
-    TAILQ_FOREACH (node, &names->nodes, link) {
+    TAILQ_FOREACH(node, &names->nodes, link)
+    {
         int order = base_bytes_cmp(path, base_bytes_str(node->path));
         if (order == 0)
             return node;
@@ -97,9 +99,9 @@ static void touch(struct names_double *names, struct node *node)
 static struct session *session_of(struct names_double *names, uint64_t id)
 {
     struct session *session;
-    TAILQ_FOREACH (session, &names->sessions, link)
-        if (session->id == id)
-            return session;
+    TAILQ_FOREACH(session, &names->sessions, link)
+    if (session->id == id)
+        return session;
     return NULL;
 }
 
@@ -135,17 +137,20 @@ static void reap(void *arg)
     }
 }
 
-static void put_nodes(struct names_double *names, struct base_bytes prefix, struct base_arena *arena, PB(Node) *** out, size_t *count)
+static void put_nodes(struct names_double *names, struct base_bytes prefix,
+                      struct base_arena *arena, PB(Node) * **out, size_t *count)
 {
     struct node *node;
     *count = 0;
-    TAILQ_FOREACH (node, &names->nodes, link)
-        ++*count;
+    TAILQ_FOREACH(node, &names->nodes, link)
+    ++*count;
     *out = BASE_NEW_ARRAY(arena, PB(Node) *, *count);
     *count = 0;
-    TAILQ_FOREACH (node, &names->nodes, link) {
+    TAILQ_FOREACH(node, &names->nodes, link)
+    {
         struct base_bytes path = base_bytes_str(node->path);
-        if (!base_bytes_starts_with(path, prefix) || (path.len > prefix.len && path.data[prefix.len] != '/'))
+        if (!base_bytes_starts_with(path, prefix) ||
+            (path.len > prefix.len && path.data[prefix.len] != '/'))
             continue;
         PB(Node) *entry = NEW(arena, Node, node);
         entry->path = ch_data_str(base_arena_strdup(arena, node->path));
@@ -164,7 +169,8 @@ static struct base_status list(void *self, struct ch_call *call, const void *mes
     struct names_double *names = self;
     const PB(ListRequest) *request = message;
     PB(ListReply) *answer = NEW(ch_call_arena(call), ListReply, list_reply);
-    put_nodes(names, ch_bytes_of(request->prefix), ch_call_arena(call), &answer->nodes, &answer->n_nodes);
+    put_nodes(names, ch_bytes_of(request->prefix), ch_call_arena(call), &answer->nodes,
+              &answer->n_nodes);
     answer->version = names->version;
     *reply = answer;
     return BASE_STATUS_OK;
@@ -205,7 +211,8 @@ static struct base_status set(void *self, struct ch_call *call, const void *mess
     struct names_double *names = self;
     const PB(SetRequest) *request = message;
     struct node *node = node_at(names, ch_bytes_of(request->path), false);
-    if (request->expected_version >= 0 && (uint64_t)request->expected_version != (node ? node->version : 0))
+    if (request->expected_version >= 0 &&
+        (uint64_t)request->expected_version != (node ? node->version : 0))
         return base_status_make(BASE_FAILED_PRECONDITION, "version is another");
     node = node_at(names, ch_bytes_of(request->path), true);
     base_buf_clear(&node->value);
@@ -218,7 +225,8 @@ static struct base_status set(void *self, struct ch_call *call, const void *mess
     return BASE_STATUS_OK;
 }
 
-static struct base_status open_session(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status open_session(void *self, struct ch_call *call, const void *message,
+                                       void **reply)
 {
     struct names_double *names = self;
     const PB(OpenSessionRequest) *request = message;
@@ -234,7 +242,8 @@ static struct base_status open_session(void *self, struct ch_call *call, const v
     return BASE_STATUS_OK;
 }
 
-static struct base_status keep_alive(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status keep_alive(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
 {
     struct names_double *names = self;
     struct session *session = session_of(names, ((const PB(KeepAliveRequest) *)message)->session);
@@ -247,18 +256,22 @@ static struct base_status keep_alive(void *self, struct ch_call *call, const voi
     return BASE_STATUS_OK;
 }
 
-static struct base_status close_session(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status close_session(void *self, struct ch_call *call, const void *message,
+                                        void **reply)
 {
     struct names_double *names = self;
-    struct session *session = session_of(names, ((const PB(CloseSessionRequest) *)message)->session);
+    struct session *session =
+        session_of(names, ((const PB(CloseSessionRequest) *)message)->session);
     if (session)
         session_end(names, session);
     *reply = NEW(ch_call_arena(call), CloseSessionReply, close_session_reply);
     return BASE_STATUS_OK;
 }
 
-static struct base_status acquire(void *self, struct ch_call *call, const void *message, void **reply) CH_WAITS;
-static struct base_status acquire(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status acquire(void *self, struct ch_call *call, const void *message,
+                                  void **reply) CH_WAITS;
+static struct base_status acquire(void *self, struct ch_call *call, const void *message,
+                                  void **reply)
 {
     struct names_double *names = self;
     const PB(AcquireRequest) *request = message;
@@ -279,7 +292,8 @@ static struct base_status acquire(void *self, struct ch_call *call, const void *
             *reply = answer;
             return BASE_STATUS_OK;
         }
-        enum ch_outcome outcome = ch_cond_wait(&names->changed, ch_call_deadline(call) - 10 * CH_MS);
+        enum ch_outcome outcome =
+            ch_cond_wait(&names->changed, ch_call_deadline(call) - 10 * CH_MS);
         if (outcome != CH_OK)
             return ch_outcome_status(outcome, "the lock is held");
         if (names->stopping)
@@ -287,7 +301,8 @@ static struct base_status acquire(void *self, struct ch_call *call, const void *
     }
 }
 
-static struct base_status release(void *self, struct ch_call *call, const void *message, void **reply)
+static struct base_status release(void *self, struct ch_call *call, const void *message,
+                                  void **reply)
 {
     struct names_double *names = self;
     const PB(ReleaseRequest) *request = message;
@@ -300,7 +315,8 @@ static struct base_status release(void *self, struct ch_call *call, const void *
     return BASE_STATUS_OK;
 }
 
-struct base_status names_double_start(struct names_double *names, struct ch_env *env, const char *address)
+struct base_status names_double_start(struct names_double *names, struct ch_env *env,
+                                      const char *address)
 {
     const struct ch_method *methods = strata__clustermgr__v1__names__service.methods;
     struct ch_server_options options = { .address = address };
@@ -312,13 +328,19 @@ struct base_status names_double_start(struct names_double *names, struct ch_env 
         return status;
     ch_server_add_service(names->server, &strata__clustermgr__v1__names__service);
     ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__LIST], list, names);
-    ch_server_handle_stream(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__WATCH], watch, names);
+    ch_server_handle_stream(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__WATCH], watch,
+                            names);
     ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__SET], set, names);
-    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__OPEN_SESSION], open_session, names);
-    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__KEEP_ALIVE], keep_alive, names);
-    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__CLOSE_SESSION], close_session, names);
-    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__ACQUIRE], acquire, names);
-    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__RELEASE], release, names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__OPEN_SESSION],
+                     open_session, names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__KEEP_ALIVE], keep_alive,
+                     names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__CLOSE_SESSION],
+                     close_session, names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__ACQUIRE], acquire,
+                     names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__RELEASE], release,
+                     names);
     status = ch_server_start(names->server);
     if (!base_failed(status)) {
         ch_server_set_serving(names->server, true);
@@ -335,7 +357,8 @@ void names_double_stop(struct names_double *names)
     ch_gate_stop(&names->gate);
 }
 
-void names_double_publish(struct names_double *names, const char *path, const char *value, bool healthy)
+void names_double_publish(struct names_double *names, const char *path, const char *value,
+                          bool healthy)
 {
     struct node *node = node_at(names, base_bytes_str(path), true);
     base_buf_clear(&node->value);

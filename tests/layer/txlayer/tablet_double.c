@@ -126,9 +126,9 @@ static struct table *table_of(const struct tablet_double *tablet, struct base_by
         name.data++;
         name.len--;
     }
-    TAILQ_FOREACH (table, &tablet->tables, link)
-        if (base_bytes_eq_str(name, table->name))
-            return table;
+    TAILQ_FOREACH(table, &tablet->tables, link)
+    if (base_bytes_eq_str(name, table->name))
+        return table;
     if (!make)
         return NULL;
     table = calloc(1, sizeof(*table));
@@ -175,7 +175,8 @@ static struct base_bytes qualifier_of(const struct cell *cell)
     return base_bytes(cell->bytes + cell->family_len, cell->qualifier_len);
 }
 
-static int column_cmp(const struct cell *cell, struct base_bytes family, struct base_bytes qualifier)
+static int column_cmp(const struct cell *cell, struct base_bytes family,
+                      struct base_bytes qualifier)
 {
     int order = base_bytes_cmp(family_of(cell), family);
     return order ? order : base_bytes_cmp(qualifier_of(cell), qualifier);
@@ -183,7 +184,8 @@ static int column_cmp(const struct cell *cell, struct base_bytes family, struct 
 
 static void set_cell(struct row *row, const Google__Bigtable__V2__Mutation__SetCell *set)
 {
-    struct base_bytes family = ch_bytes_of(set->family_name), qualifier = ch_bytes_of(set->column_qualifier);
+    struct base_bytes family = ch_bytes_of(set->family_name),
+                      qualifier = ch_bytes_of(set->column_qualifier);
     struct cell **at = &row->cells;
     BASE_ASSERT(set->timestamp_micros % 1000 == 0);
     while (*at) {
@@ -193,14 +195,18 @@ static void set_cell(struct row *row, const Google__Bigtable__V2__Mutation__SetC
         at = &(*at)->next;
     }
     struct cell *next = *at;
-    if (next && column_cmp(next, family, qualifier) == 0 && next->timestamp == set->timestamp_micros) {
+    if (next && column_cmp(next, family, qualifier) == 0 &&
+        next->timestamp == set->timestamp_micros) {
         *at = next->next;
         free(next);
         next = *at;
     }
     struct cell *cell = calloc(1, sizeof(*cell) + family.len + qualifier.len + set->value.len);
-    *cell = (struct cell){ .next = next, .timestamp = set->timestamp_micros, .family_len = family.len,
-                           .qualifier_len = qualifier.len, .value_len = set->value.len };
+    *cell = (struct cell){ .next = next,
+                           .timestamp = set->timestamp_micros,
+                           .family_len = family.len,
+                           .qualifier_len = qualifier.len,
+                           .value_len = set->value.len };
     memcpy(cell->bytes, family.data, family.len);
     if (qualifier.len)
         memcpy(cell->bytes + family.len, qualifier.data, qualifier.len);
@@ -209,13 +215,16 @@ static void set_cell(struct row *row, const Google__Bigtable__V2__Mutation__SetC
     *at = cell;
 }
 
-static void delete_versions(struct row *row, const Google__Bigtable__V2__Mutation__DeleteFromColumn *gone)
+static void delete_versions(struct row *row,
+                            const Google__Bigtable__V2__Mutation__DeleteFromColumn *gone)
 {
     for (struct cell **at = &row->cells; *at;) {
         struct cell *cell = *at;
-        bool hit = column_cmp(cell, ch_bytes_of(gone->family_name), ch_bytes_of(gone->column_qualifier)) == 0 &&
+        bool hit = column_cmp(cell, ch_bytes_of(gone->family_name),
+                              ch_bytes_of(gone->column_qualifier)) == 0 &&
                    cell->timestamp >= gone->time_range->start_timestamp_micros &&
-                   (!gone->time_range->end_timestamp_micros || cell->timestamp < gone->time_range->end_timestamp_micros);
+                   (!gone->time_range->end_timestamp_micros ||
+                    cell->timestamp < gone->time_range->end_timestamp_micros);
         if (!hit) {
             at = &cell->next;
             continue;
@@ -267,15 +276,20 @@ static size_t filter_cells(const filter_t *filter, struct tab_cell *cells, size_
     for (size_t i = 0; i < count; i++) {
         struct tab_cell cell = cells[i];
         bool keep = true;
-        versions = i && base_bytes_eq(cell.qualifier, cells[i - 1].qualifier) && base_bytes_eq(cell.family, cells[i - 1].family)
-                       ? versions + 1 : 1;
+        versions = i && base_bytes_eq(cell.qualifier, cells[i - 1].qualifier) &&
+                           base_bytes_eq(cell.family, cells[i - 1].family)
+                       ? versions + 1
+                       : 1;
         switch (filter->filter_case) {
         case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_FAMILY_NAME_REGEX_FILTER:
             keep = base_bytes_eq(cell.family, ch_bytes_of(filter->family_name_regex_filter));
             break;
         case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_COLUMN_RANGE_FILTER:
-            keep = base_bytes_eq(cell.family, ch_bytes_of(filter->column_range_filter->family_name)) &&
-                   base_bytes_cmp(cell.qualifier, ch_bytes_of(filter->column_range_filter->start_qualifier_closed)) >= 0;
+            keep =
+                base_bytes_eq(cell.family, ch_bytes_of(filter->column_range_filter->family_name)) &&
+                base_bytes_cmp(cell.qualifier,
+                               ch_bytes_of(filter->column_range_filter->start_qualifier_closed)) >=
+                    0;
             break;
         case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_TIMESTAMP_RANGE_FILTER:
             BASE_ASSERT(filter->timestamp_range_filter->end_timestamp_micros % 1000 == 0);
@@ -300,7 +314,8 @@ static size_t filter_cells(const filter_t *filter, struct tab_cell *cells, size_
 }
 
 /* The row as the filter shows it, copied. */
-static bool show(const struct row *row, const filter_t *filter, struct base_arena *arena, struct tab_row *out)
+static bool show(const struct row *row, const filter_t *filter, struct base_arena *arena,
+                 struct tab_row *out)
 {
     size_t count = 0;
     for (const struct cell *cell = row->cells; cell; cell = cell->next)
@@ -308,9 +323,11 @@ static bool show(const struct row *row, const filter_t *filter, struct base_aren
     out->cells = BASE_NEW_ARRAY(arena, struct tab_cell, count);
     count = 0;
     for (const struct cell *cell = row->cells; cell; cell = cell->next)
-        out->cells[count++] = (struct tab_cell){ family_of(cell), qualifier_of(cell),
-                                                 base_bytes(cell->bytes + cell->family_len + cell->qualifier_len, cell->value_len),
-                                                 cell->timestamp };
+        out->cells[count++] =
+            (struct tab_cell){ family_of(cell), qualifier_of(cell),
+                               base_bytes(cell->bytes + cell->family_len + cell->qualifier_len,
+                                          cell->value_len),
+                               cell->timestamp };
     out->cell_count = filter_cells(filter, out->cells, count);
     for (size_t i = 0; i < out->cell_count; i++) {
         struct tab_cell *cell = &out->cells[i];
@@ -348,7 +365,8 @@ static struct base_status travel(struct tab_client *client, ch_time deadline) CH
 static struct base_status travel(struct tab_client *client, ch_time deadline)
 {
     const struct tablet_double_faults *faults = &client->tablet->faults;
-    ch_time spread = faults->delay_max - faults->delay_min, arrive = ch_now(client->env) + faults->delay_min;
+    ch_time spread = faults->delay_max - faults->delay_min,
+            arrive = ch_now(client->env) + faults->delay_min;
     if (ch_cancelled())
         return base_status_make(BASE_CANCELLED, "tablet double: cancelled");
     if (spread > 0)
@@ -386,10 +404,12 @@ static void come_late(void *arg)
 
 /* A call with an effect. What its caller learns and what happened may differ. */
 static struct base_status effect(struct tab_client *client, const void *request, ch_time deadline,
-                                 void (*run)(struct tablet_double *tablet, const void *request, uint64_t seed, bool *matched),
+                                 void (*run)(struct tablet_double *tablet, const void *request,
+                                             uint64_t seed, bool *matched),
                                  bool *matched) CH_WAITS;
 static struct base_status effect(struct tab_client *client, const void *request, ch_time deadline,
-                                 void (*run)(struct tablet_double *tablet, const void *request, uint64_t seed, bool *matched),
+                                 void (*run)(struct tablet_double *tablet, const void *request,
+                                             uint64_t seed, bool *matched),
                                  bool *matched)
 {
     struct tablet_double *tablet = client->tablet;
@@ -401,7 +421,8 @@ static struct base_status effect(struct tab_client *client, const void *request,
         base_arena_init(&late->arena);
         late->request = ch_proto_copy(request, &late->arena);
         late->run = run;
-        late->when = ch_now(tablet->world) + (ch_time)dice(client, (uint64_t)tablet->faults.late_max + 1);
+        late->when =
+            ch_now(tablet->world) + (ch_time)dice(client, (uint64_t)tablet->faults.late_max + 1);
         tablet->counts.lates++;
         BASE_ASSERT(!base_failed(ch_gate_spawn(&tablet->gate, "late", come_late, late)));
     }
@@ -432,7 +453,8 @@ void tab_client_free(struct tab_client *client)
     free(client);
 }
 
-static void run_check(struct tablet_double *tablet, const void *message, uint64_t seed, bool *matched)
+static void run_check(struct tablet_double *tablet, const void *message, uint64_t seed,
+                      bool *matched)
 {
     const Google__Bigtable__V2__CheckAndMutateRowRequest *request = message;
     struct table *table = table_of(tablet, ch_bytes_of(request->table_name), false);
@@ -444,18 +466,21 @@ static void run_check(struct tablet_double *tablet, const void *message, uint64_
     base_arena_free(&arena);
     tablet->counts.refused += *matched;
     if (!*matched && request->n_false_mutations)
-        mutate(table, ch_bytes_of(request->row_key), request->false_mutations, request->n_false_mutations);
+        mutate(table, ch_bytes_of(request->row_key), request->false_mutations,
+               request->n_false_mutations);
 }
 
-struct base_status tab_check_and_mutate(struct tab_client *client, const Google__Bigtable__V2__CheckAndMutateRowRequest *request,
-                                        ch_time deadline, bool *matched)
+struct base_status tab_check_and_mutate(
+    struct tab_client *client, const Google__Bigtable__V2__CheckAndMutateRowRequest *request,
+    ch_time deadline, bool *matched)
 {
     client->tablet->counts.check_and_mutate++;
     return effect(client, request, deadline, run_check, matched);
 }
 
 /* With a seed, some of the entries only. */
-static void run_mutate_rows(struct tablet_double *tablet, const void *message, uint64_t seed, bool *matched)
+static void run_mutate_rows(struct tablet_double *tablet, const void *message, uint64_t seed,
+                            bool *matched)
 {
     const Google__Bigtable__V2__MutateRowsRequest *request = message;
     struct table *table = table_of(tablet, ch_bytes_of(request->table_name), false);
@@ -467,7 +492,9 @@ static void run_mutate_rows(struct tablet_double *tablet, const void *message, u
     }
 }
 
-struct base_status tab_mutate_rows(struct tab_client *client, const Google__Bigtable__V2__MutateRowsRequest *request, ch_time deadline)
+struct base_status tab_mutate_rows(struct tab_client *client,
+                                   const Google__Bigtable__V2__MutateRowsRequest *request,
+                                   ch_time deadline)
 {
     bool matched;
     BASE_ASSERT(request->n_entries && request->n_entries <= 100000);
@@ -507,7 +534,8 @@ static bool give(struct reader *reader, const struct row *row, bool *go_on)
         reader->shown++;
         reader->client->tablet->counts.rows_read++;
         *go_on = reader->fn(reader->self, &shown) &&
-                 !(reader->request->rows_limit && reader->shown >= (uint64_t)reader->request->rows_limit);
+                 !(reader->request->rows_limit &&
+                   reader->shown >= (uint64_t)reader->request->rows_limit);
     }
     base_arena_free(&arena);
     return *go_on;
@@ -526,7 +554,8 @@ static struct base_status read_range(struct reader *reader, struct table *table)
     else if (range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY__NOT_SET)
         base_buf_put(&at, "\xff\xff\xff\xff", 4);
     else
-        base_buf_put_bytes(&at, ch_bytes_of(range->end_key_open)); /* the same place in the union for closed */
+        base_buf_put_bytes(
+            &at, ch_bytes_of(range->end_key_open)); /* the same place in the union for closed */
     if (down && range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY_END_KEY_CLOSED)
         base_buf_put_u8(&at, 0);
     for (uint64_t n = 1; go_on && (row = seek(table, base_buf_bytes(&at), down)); n++) {
@@ -550,8 +579,9 @@ static struct base_status read_range(struct reader *reader, struct table *table)
     return status;
 }
 
-struct base_status tab_read_rows(struct tab_client *client, const Google__Bigtable__V2__ReadRowsRequest *request, ch_time deadline,
-                                 tab_row_fn *fn, void *self)
+struct base_status tab_read_rows(struct tab_client *client,
+                                 const Google__Bigtable__V2__ReadRowsRequest *request,
+                                 ch_time deadline, tab_row_fn *fn, void *self)
 {
     struct reader reader = { client, request, deadline, fn, self, 0 };
     struct table *table = table_of(client->tablet, ch_bytes_of(request->table_name), false);
@@ -587,7 +617,8 @@ static bool collect(void *arg, const struct tab_row *row)
 {
     struct collector *all = arg;
     if (all->count == all->cap) {
-        struct tab_row *rows = BASE_NEW_ARRAY(all->arena, struct tab_row, all->cap = all->cap * 2 + 8);
+        struct tab_row *rows =
+            BASE_NEW_ARRAY(all->arena, struct tab_row, all->cap = all->cap * 2 + 8);
         if (all->count)
             memcpy(rows, all->rows, all->count * sizeof(*rows));
         all->rows = rows;
@@ -599,12 +630,15 @@ static bool collect(void *arg, const struct tab_row *row)
     for (size_t i = 0; i < row->cell_count; i++)
         out->cells[i] = (struct tab_cell){ base_bytes_dup(all->arena, row->cells[i].family),
                                            base_bytes_dup(all->arena, row->cells[i].qualifier),
-                                           base_bytes_dup(all->arena, row->cells[i].value), row->cells[i].timestamp_us };
+                                           base_bytes_dup(all->arena, row->cells[i].value),
+                                           row->cells[i].timestamp_us };
     return true;
 }
 
-struct base_status tab_read_all(struct tab_client *client, const Google__Bigtable__V2__ReadRowsRequest *request, ch_time deadline,
-                                struct base_arena *arena, struct tab_row **rows, size_t *count)
+struct base_status tab_read_all(struct tab_client *client,
+                                const Google__Bigtable__V2__ReadRowsRequest *request,
+                                ch_time deadline, struct base_arena *arena, struct tab_row **rows,
+                                size_t *count)
 {
     struct collector all = { .arena = arena };
     struct base_status status = tab_read_rows(client, request, deadline, collect, &all);
@@ -613,8 +647,9 @@ struct base_status tab_read_all(struct tab_client *client, const Google__Bigtabl
     return status;
 }
 
-struct base_status tab_ensure_table(struct tab_client *client, const char *instance, const char *table,
-                                    const struct tab_family_def *families, size_t family_count, ch_time deadline)
+struct base_status tab_ensure_table(struct tab_client *client, const char *instance,
+                                    const char *table, const struct tab_family_def *families,
+                                    size_t family_count, ch_time deadline)
 {
     struct base_status status = travel(client, deadline);
     if (!base_failed(status))
@@ -628,7 +663,8 @@ size_t tablet_double_rows(const struct tablet_double *tablet, const char *table)
     return t ? t->count : 0;
 }
 
-size_t tablet_double_cells(const struct tablet_double *tablet, const char *table, struct base_bytes row)
+size_t tablet_double_cells(const struct tablet_double *tablet, const char *table,
+                           struct base_bytes row)
 {
     struct table *t = table_of(tablet, base_bytes_str(table), false);
     struct row *r = t ? row_of(t, row, false) : NULL;

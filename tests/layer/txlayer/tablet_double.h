@@ -1,13 +1,14 @@
-/* tablet_double.h: a google.bigtable.v2-behaving store in memory behind the functions of tablet/tablet.h, with injected
- * delays and failures: lost before the effect, lost after it, an effect that comes late, reads that end half way. Its state
- * outlives every client. Linked in tests in place of the tablet client. One at a time is current. */
+/* tablet_double.h: a google.bigtable.v2-behaving store in memory behind the functions of
+ * tablet/tablet.h, with injected delays and failures: lost before the effect, lost after it, an
+ * effect that comes late, reads that end half way. Its state outlives every client. Linked in
+ * tests in place of the tablet client. One at a time is current. */
 #ifndef TESTS_TABLET_DOUBLE_H
 #define TESTS_TABLET_DOUBLE_H
 
 #include "tablet/tablet.h"
 
 struct tablet_double_faults {
-    ch_time delay_min, delay_max;   /* each way */
+    ch_time delay_min, delay_max;                      /* each way */
     uint32_t lose_before, lose_after, late, cut_reads; /* chances in 1000 */
     ch_time late_max;
 };
@@ -26,6 +27,7 @@ struct tablet_double_counts {
 struct tablet_double_counts tablet_double_counts(const struct tablet_double *tablet);
 /* Rows of a table, by the last part of its name; cells of one row. */
 size_t tablet_double_rows(const struct tablet_double *tablet, const char *table);
-size_t tablet_double_cells(const struct tablet_double *tablet, const char *table, struct base_bytes row);
+size_t tablet_double_cells(const struct tablet_double *tablet, const char *table,
+                           struct base_bytes row);
 
 #endif

@@ -1,4 +1,5 @@
-/* test_txlayer.c: one txlayer alone, in calm weather, on the doubles: what each call of txlayer.h promises. */
+/* test_txlayer.c: one txlayer alone, in calm weather, on the doubles: what each call of
+ * txlayer.h promises. */
 #include "test.h"
 #include "world.h"
 
@@ -31,16 +32,17 @@ static void end(void)
     ch_naming_free(naming);
 }
 
-#define OK(expr)                                                                          \
-    do {                                                                                  \
-        struct base_status ok_ = (expr);                                                  \
-        cr_assert(!base_failed(ok_), "%s: %s", #expr, base_status_text(&ok_));            \
+#define OK(expr)                                                               \
+    do {                                                                       \
+        struct base_status ok_ = (expr);                                       \
+        cr_assert(!base_failed(ok_), "%s: %s", #expr, base_status_text(&ok_)); \
     } while (0)
-#define FAILS(expected, expr)                                                                                 \
-    do {                                                                                                      \
-        struct base_status not_ok_ = (expr);                                                                  \
-        cr_assert(not_ok_.code == (expected), "%s: %d %s", #expr, not_ok_.code, base_status_text(&not_ok_));  \
-        base_status_free(&not_ok_);                                                                           \
+#define FAILS(expected, expr)                                                   \
+    do {                                                                        \
+        struct base_status not_ok_ = (expr);                                    \
+        cr_assert(not_ok_.code == (expected), "%s: %d %s", #expr, not_ok_.code, \
+                  base_status_text(&not_ok_));                                  \
+        base_status_free(&not_ok_);                                             \
     } while (0)
 
 static struct txn_key key_of(const char *text)
@@ -49,15 +51,22 @@ static struct txn_key key_of(const char *text)
 }
 
 /* One write, after having read `read` (may be NULL) at read_ts. NULL value: a delete. */
-static struct base_status put_id(uint64_t id, const char *read, uint64_t read_ts, const char *key, const char *value, uint64_t *ts)
-    CH_WAITS;
-static struct base_status put_id(uint64_t id, const char *read, uint64_t read_ts, const char *key, const char *value, uint64_t *ts)
+static struct base_status put_id(uint64_t id, const char *read, uint64_t read_ts, const char *key,
+                                 const char *value, uint64_t *ts) CH_WAITS;
+static struct base_status put_id(uint64_t id, const char *read, uint64_t read_ts, const char *key,
+                                 const char *value, uint64_t *ts)
 {
     uint64_t id_bytes[2] = { 7, id };
     struct txn_key read_key = key_of(read ? read : "");
-    struct txn_write write = { .key = key_of(key), .is_delete = !value, .value = base_bytes_str(value ? value : "") };
-    struct txn_commit commit = { .read_timestamp = read_ts, .read_keys = &read_key, .read_key_count = read ? 1 : 0,
-                                 .writes = &write, .write_count = 1, .idempotency_id = base_bytes(id_bytes, 16) };
+    struct txn_write write = { .key = key_of(key),
+                               .is_delete = !value,
+                               .value = base_bytes_str(value ? value : "") };
+    struct txn_commit commit = { .read_timestamp = read_ts,
+                                 .read_keys = &read_key,
+                                 .read_key_count = read ? 1 : 0,
+                                 .writes = &write,
+                                 .write_count = 1,
+                                 .idempotency_id = base_bytes(id_bytes, 16) };
     return txn_commit(client, "db", &commit, soon(), ts);
 }
 
@@ -77,14 +86,17 @@ static char *get_at(const char *key, uint64_t timestamp)
     struct txn_value value;
     base_arena_init(&arena);
     OK(txn_get(client, "db", timestamp, &k, 1, soon(), &arena, &value, NULL));
-    snprintf(text, sizeof(text), "%.*s", value.found ? (int)value.value.len : 1, value.found ? (const char *)value.value.data : "-");
+    snprintf(text, sizeof(text), "%.*s", value.found ? (int)value.value.len : 1,
+             value.found ? (const char *)value.value.data : "-");
     base_arena_free(&arena);
     return text;
 }
 
 /* A range as "k=v k=v", at most `limit` rows a page. */
-static char *scan_at(const char *start, const char *end_key, bool descending, size_t limit, uint64_t timestamp) CH_WAITS;
-static char *scan_at(const char *start, const char *end_key, bool descending, size_t limit, uint64_t timestamp)
+static char *scan_at(const char *start, const char *end_key, bool descending, size_t limit,
+                     uint64_t timestamp) CH_WAITS;
+static char *scan_at(const char *start, const char *end_key, bool descending, size_t limit,
+                     uint64_t timestamp)
 {
     static char text[4096];
     struct base_arena arena;
@@ -92,14 +104,18 @@ static char *scan_at(const char *start, const char *end_key, bool descending, si
     size_t count, at = 0;
     bool more;
     base_arena_init(&arena);
-    struct txn_scan scan = { .start = base_bytes_str(start), .end = base_bytes_str(end_key), .descending = descending, .limit = limit };
+    struct txn_scan scan = { .start = base_bytes_str(start),
+                             .end = base_bytes_str(end_key),
+                             .descending = descending,
+                             .limit = limit };
     text[0] = 0;
     do {
-        OK(txn_scan(client, "db", timestamp, &scan, soon(), &arena, &rows, &count, &more, &timestamp));
+        OK(txn_scan(client, "db", timestamp, &scan, soon(), &arena, &rows, &count, &more,
+                    &timestamp));
         cr_assert(!limit || count <= limit);
         for (size_t i = 0; i < count; i++)
-            at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%.*s=%.*s", at ? " " : "", BASE_FMT(rows[i].key),
-                                   BASE_FMT(rows[i].value));
+            at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%.*s=%.*s", at ? " " : "",
+                                   BASE_FMT(rows[i].key), BASE_FMT(rows[i].value));
         if (!more || !count)
             break;
         struct base_bytes last = rows[count - 1].key;
@@ -137,8 +153,8 @@ static void basics(void *arg)
 
 Test(txlayer, reads_see_the_past_as_it_was)
 {
-    /* A value is readable at every timestamp from its commit on until the next, and a strong read sees the last: the
-     * multi-version promise on which snapshots stand. */
+    /* A value is readable at every timestamp from its commit on until the next, and a strong
+     * read sees the last: the multi-version promise on which snapshots stand. */
     run(basics, 1, NULL);
 }
 
@@ -158,8 +174,12 @@ static void conflicts(void *arg)
     struct txn_range range = { base_bytes_str("p"), base_bytes_str("q") };
     uint64_t id[2] = { 9, 9 };
     struct txn_write write = { .key = key_of("w"), .value = base_bytes_str("w") };
-    struct txn_commit commit = { .read_timestamp = read, .read_ranges = &range, .read_range_count = 1, .writes = &write,
-                                 .write_count = 1, .idempotency_id = base_bytes(id, 16) };
+    struct txn_commit commit = { .read_timestamp = read,
+                                 .read_ranges = &range,
+                                 .read_range_count = 1,
+                                 .writes = &write,
+                                 .write_count = 1,
+                                 .idempotency_id = base_bytes(id, 16) };
     OK(put("px", "1", &t));
     FAILS(BASE_ABORTED, txn_commit(client, "db", &commit, soon(), &t));
     commit.read_timestamp = t = 0;
@@ -195,7 +215,8 @@ static void repeats(void *arg)
         size_t leader = world_leader(world, 0);
         for (unsigned shard = 0; shard < 4; shard++)
             leader = world_leader(world, shard) < SIZE_MAX ? world_leader(world, shard) : leader;
-        ch_sleep_until(ch_sim_tester_env(world->sim), ch_in(ch_sim_tester_env(world->sim), wait_s * CH_S));
+        ch_sleep_until(ch_sim_tester_env(world->sim),
+                       ch_in(ch_sim_tester_env(world->sim), wait_s * CH_S));
         for (size_t i = 0; i < 2; i++)
             ch_sim_crash(world->servers[i].node);
         for (size_t i = 0; i < 2; i++)
@@ -209,7 +230,8 @@ static void repeats(void *arg)
 
 Test(txlayer, a_repeated_commit_has_its_first_outcome)
 {
-    /* A client that lost the answer asks again with the same id: it must not happen twice, whoever leads by then. */
+    /* A client that lost the answer asks again with the same id: it must not happen twice,
+     * whoever leads by then. */
     run(repeats, 2, NULL);
 }
 
@@ -225,13 +247,17 @@ static void scans(void *arg)
     OK(txn_read_timestamp(client, "db", soon(), &before));
     OK(put("k3", NULL, &t));
     OK(put("k5", "five", &t));
-    for (int round = 0; round < 2; round++) { /* from memory and table mixed, then after a restart from the table */
-        cr_assert_str_eq(scan_at("", "", false, 0, 0), "k0=0 k1=1 k2=2 k4=4 k5=five k6=6 k7=7 k8=8");
+    for (int round = 0; round < 2;
+         round++) { /* from memory and table mixed, then after a restart from the table */
+        cr_assert_str_eq(scan_at("", "", false, 0, 0),
+                         "k0=0 k1=1 k2=2 k4=4 k5=five k6=6 k7=7 k8=8");
         cr_assert_str_eq(scan_at("k2", "k7", false, 2, 0), "k2=2 k4=4 k5=five k6=6");
         cr_assert_str_eq(scan_at("k2", "k7", true, 1, 0), "k6=6 k5=five k4=4 k2=2");
-        cr_assert_str_eq(scan_at("", "", true, 3, before), "k8=8 k7=7 k6=6 k5=5 k4=4 k3=3 k2=2 k1=1 k0=0");
+        cr_assert_str_eq(scan_at("", "", true, 3, before),
+                         "k8=8 k7=7 k6=6 k5=5 k4=4 k3=3 k2=2 k1=1 k0=0");
         cr_assert_str_eq(scan_at("k30", "k4", false, 0, 0), "");
-        ch_sleep_until(ch_sim_tester_env(world->sim), ch_in(ch_sim_tester_env(world->sim), 3 * CH_S));
+        ch_sleep_until(ch_sim_tester_env(world->sim),
+                       ch_in(ch_sim_tester_env(world->sim), 3 * CH_S));
         ch_sim_crash(world->servers[0].node);
         world_start(world, 0);
     }
@@ -240,7 +266,8 @@ static void scans(void *arg)
 
 Test(txlayer, scans_merge_memory_and_table)
 {
-    /* A range shows the newest state whether rows are applied or not, in both directions, a page at a time, and the past. */
+    /* A range shows the newest state whether rows are applied or not, in both directions, a page
+     * at a time, and the past. */
     run(scans, 1, NULL);
 }
 
@@ -264,14 +291,17 @@ static void long_keys(void *arg)
         for (int i = 0; i < 6; i++)
             cr_assert_str_eq(get_at(keys[i], 0), "v");
         for (int down = 0; down < 2; down++) {
-            struct txn_scan scan = { .start = base_bytes(keys[1], lens[1]), .end = base_bytes(keys[5], lens[5]), .descending = down,
+            struct txn_scan scan = { .start = base_bytes(keys[1], lens[1]),
+                                     .end = base_bytes(keys[5], lens[5]),
+                                     .descending = down,
                                      .limit = 100 };
             OK(txn_scan(client, "db", 0, &scan, soon(), &arena, &rows, &count, &more, NULL));
             cr_assert_eq(count, 4, "%zu rows", count);
             for (size_t i = 0; i < count; i++)
                 cr_assert_eq(rows[i].key.len, lens[down ? 4 - i : 1 + i]);
         }
-        ch_sleep_until(ch_sim_tester_env(world->sim), ch_in(ch_sim_tester_env(world->sim), 3 * CH_S));
+        ch_sleep_until(ch_sim_tester_env(world->sim),
+                       ch_in(ch_sim_tester_env(world->sim), 3 * CH_S));
         ch_sim_crash(world->servers[0].node);
         world_start(world, 0);
     }
@@ -281,7 +311,8 @@ static void long_keys(void *arg)
 
 Test(txlayer, keys_longer_than_a_bigtable_row_key)
 {
-    /* Row keys below end at 4 KiB, ours at 8: what is beyond lives in the column, in order all the same. */
+    /* Row keys below end at 4 KiB, ours at 8: what is beyond lives in the column, in order all
+     * the same. */
     run(long_keys, 1, NULL);
 }
 
@@ -295,8 +326,11 @@ static void big_commit(void *arg)
     uint8_t *value = base_arena_calloc(&arena, BYTES, 1);
     uint64_t id[2] = { 3, 3 }, t;
     for (int i = 0; i < ROWS; i++)
-        writes[i] = (struct txn_write){ .key = key_of(base_arena_printf(&arena, "big%d", i)), .value = base_bytes(value, BYTES) };
-    struct txn_commit commit = { .writes = writes, .write_count = ROWS, .idempotency_id = base_bytes(id, 16) };
+        writes[i] = (struct txn_write){ .key = key_of(base_arena_printf(&arena, "big%d", i)),
+                                        .value = base_bytes(value, BYTES) };
+    struct txn_commit commit = { .writes = writes,
+                                 .write_count = ROWS,
+                                 .idempotency_id = base_bytes(id, 16) };
     OK(txn_commit(client, "db", &commit, soon(), &t));
     ch_sim_crash(world->servers[0].node); /* before it is applied */
     world_start(world, 0);
@@ -311,7 +345,8 @@ static void big_commit(void *arg)
             cr_assert(rows[i].value.len == BYTES && rows[i].timestamp == t);
         total += count;
         if (count)
-            scan.start = base_bytes_str(base_arena_printf(&arena, "%.*s0", BASE_FMT(rows[count - 1].key)));
+            scan.start =
+                base_bytes_str(base_arena_printf(&arena, "%.*s0", BASE_FMT(rows[count - 1].key)));
     }
     cr_assert_eq(total, ROWS);
     base_arena_free(&arena);
@@ -320,7 +355,8 @@ static void big_commit(void *arg)
 
 Test(txlayer, a_commit_over_several_log_rows_is_one)
 {
-    /* Larger than a log row: its pieces count only together, also when they are all that a new leader finds. */
+    /* Larger than a log row: its pieces count only together, also when they are all that a new
+     * leader finds. */
     run(big_commit, 1, NULL);
 }
 
@@ -331,8 +367,11 @@ static void invalid(void *arg)
     base_arena_init(&arena);
     uint64_t id[2] = { 1, 1 }, t;
     char *huge = base_arena_calloc(&arena, TXN_VALUE_MAX + 2, 1);
-    struct txn_write writes[2] = { { .key = key_of("a"), .value = base_bytes_str("1") }, { .key = key_of("a"), .is_delete = true } };
-    struct txn_commit commit = { .writes = writes, .write_count = 2, .idempotency_id = base_bytes(id, 16) };
+    struct txn_write writes[2] = { { .key = key_of("a"), .value = base_bytes_str("1") },
+                                   { .key = key_of("a"), .is_delete = true } };
+    struct txn_commit commit = { .writes = writes,
+                                 .write_count = 2,
+                                 .idempotency_id = base_bytes(id, 16) };
     FAILS(BASE_INVALID_ARGUMENT, txn_commit(client, "db", &commit, soon(), &t));
     commit.write_count = 1;
     FAILS(BASE_INVALID_ARGUMENT, txn_commit(client, "d b", &commit, soon(), &t));
@@ -349,7 +388,8 @@ static void invalid(void *arg)
     struct txn_key key = key_of("a");
     struct txn_value value;
     OK(txn_read_timestamp(client, "db", soon(), &t));
-    FAILS(BASE_INVALID_ARGUMENT, txn_get(client, "db", t + 3600ULL * 1000000, &key, 1, soon(), &arena, &value, NULL));
+    FAILS(BASE_INVALID_ARGUMENT,
+          txn_get(client, "db", t + 3600ULL * 1000000, &key, 1, soon(), &arena, &value, NULL));
     FAILS(BASE_INVALID_ARGUMENT, txn_get(client, "db", 5, &key, 1, soon(), &arena, &value, NULL));
     /* A little in the future is waited for, and holds. */
     OK(txn_get(client, "db", t + 5000000, &key, 1, soon(), &arena, &value, NULL));
@@ -397,7 +437,8 @@ static void prune(void *arg)
 
 Test(txlayer, old_versions_go_and_the_newest_stays)
 {
-    /* What no read within the retention can need is removed; a row not written for long keeps its only version. */
+    /* What no read within the retention can need is removed; a row not written for long keeps
+     * its only version. */
     static const char *const extra[] = { "--retention", "100s", "--sweep-every", "5s", NULL };
     run(prune, 1, extra);
 }
@@ -410,9 +451,11 @@ static void drop_log(void *arg)
     for (int i = 0; i < 1500; i++)
         OK(put("k", "v", &t));
     ch_sleep_until(env, ch_in(env, 3 * CH_S));
-    cr_assert(tablet_double_rows(world->tablet, "txlog") < 700, "%zu", tablet_double_rows(world->tablet, "txlog"));
+    cr_assert(tablet_double_rows(world->tablet, "txlog") < 700, "%zu",
+              tablet_double_rows(world->tablet, "txlog"));
     ch_sleep_until(env, ch_in(env, 400 * CH_S)); /* ids too */
-    cr_assert(tablet_double_rows(world->tablet, "txlog") < 600, "%zu", tablet_double_rows(world->tablet, "txlog"));
+    cr_assert(tablet_double_rows(world->tablet, "txlog") < 600, "%zu",
+              tablet_double_rows(world->tablet, "txlog"));
     ch_sim_crash(world->servers[0].node);
     world_start(world, 0);
     cr_assert_str_eq(get_at("k", 0), "v");
@@ -421,6 +464,7 @@ static void drop_log(void *arg)
 
 Test(txlayer, the_log_does_not_grow_for_ever)
 {
-    /* Applied positions are dropped, ids forgotten after their time; a new leader finds its way all the same. */
+    /* Applied positions are dropped, ids forgotten after their time; a new leader finds its way
+     * all the same. */
     run(drop_log, 1, NULL);
 }

@@ -7,4 +7,7 @@ if(TARGET txlayer_core AND TARGET chassis)
   target_link_libraries(txlayer_doubles PUBLIC txlayer_core txlayer_client chassis proto_strata_clustermgr proto_bigtable_v2
     proto_bigtable_admin_v2)
   strata_test(test_txlayer SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_txlayer.c DEPS txlayer_doubles LABEL layer)
+  strata_test(test_txlayer_protocol SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_protocol.c DEPS txlayer_doubles LABEL layer
+    PRIVATE_OF txlayer)
+  target_include_directories(test_txlayer_protocol PRIVATE ${CMAKE_SOURCE_DIR}/tablet/include)
 endif()

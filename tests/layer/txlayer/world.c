@@ -26,7 +26,9 @@ static int server_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct world_server *server = arg;
-    struct ch_service_args args = { .def = &txn__service, .argc = server->argc, .argv = server->argv };
+    struct ch_service_args args = { .def = &txn__service,
+                                    .argc = server->argc,
+                                    .argv = server->argv };
     return ch_service_main(env, &args);
 }
 

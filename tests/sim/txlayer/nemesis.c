@@ -17,7 +17,9 @@ static uint64_t below(struct nemesis *nemesis, uint64_t bound)
 static void rest(struct nemesis *nemesis, ch_time min, ch_time max) CH_WAITS;
 static void rest(struct nemesis *nemesis, ch_time min, ch_time max)
 {
-    (void)!ch_sleep_until(env_of(nemesis), ch_in(env_of(nemesis), min + (ch_time)below(nemesis, (uint64_t)(max - min))));
+    (void)!ch_sleep_until(
+        env_of(nemesis),
+        ch_in(env_of(nemesis), min + (ch_time)below(nemesis, (uint64_t)(max - min))));
 }
 
 /* Usually one that leads something. */
@@ -94,7 +96,8 @@ static void act(struct nemesis *nemesis, unsigned kind)
         ch_sim_pause(server->node, false);
         break;
     case NEMESIS_STEAL:
-        names_double_steal(nemesis->world->names, below(nemesis, 2) ? "/local/locks/txshard/1" : "/local/locks/txshard/0");
+        names_double_steal(nemesis->world->names,
+                           below(nemesis, 2) ? "/local/locks/txshard/1" : "/local/locks/txshard/0");
         break;
     case NEMESIS_CUT_NAMES:
         cut_net(nemesis, server->host, NAMES_HOST);

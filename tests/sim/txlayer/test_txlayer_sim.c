@@ -1,5 +1,6 @@
-/* test_txlayer_sim.c: random transactions, random faults, one verdict: every acknowledged commit is there once, and all that
- * was read and written fits one order that respects real time and the timestamps. STRATA_SEED=n replays one. */
+/* test_txlayer_sim.c: random transactions, random faults, one verdict: every acknowledged commit
+ * is there once, and all that was read and written fits one order that respects real time and
+ * the timestamps. STRATA_SEED=n replays one. */
 #include "nemesis.h"
 #include "test.h"
 #include "workload.h"
@@ -26,8 +27,8 @@ static void run_world(void *arg)
     /* A few who think, or many in a hurry, so that several batches are always on their way. */
     bool busy = ch_random_below(env, 4) == 0;
     ch_time length = busy ? 15 * CH_S : 60 * CH_S;
-    work_start(&run->work, run->world, (busy ? 10 : 3) + ch_random_below(env, 5), length, busy ? 30 * CH_MS : 300 * CH_MS,
-               run->kinds & NEMESIS_STEAL);
+    work_start(&run->work, run->world, (busy ? 10 : 3) + ch_random_below(env, 5), length,
+               busy ? 30 * CH_MS : 300 * CH_MS, run->kinds & NEMESIS_STEAL);
     nemesis_start(&run->nemesis, run->world, run->kinds, length - 5 * CH_S);
     nemesis_join(&run->nemesis);
     work_join(&run->work);
@@ -43,17 +44,27 @@ static void run_world(void *arg)
 static void run_seed(uint64_t seed, unsigned kinds)
 {
     /* Small limits reach what takes hours otherwise. */
-    const char *const extra[] = { "--shards", "2", "--log-drop-min", seed % 3 ? "5" : "512", "--cache-bytes",
-                                  seed % 4 ? "3KiB" : "64MiB", NULL };
+    const char *const extra[] = { "--shards",
+                                  "2",
+                                  "--log-drop-min",
+                                  seed % 3 ? "5" : "512",
+                                  "--cache-bytes",
+                                  seed % 4 ? "3KiB" : "64MiB",
+                                  NULL };
     struct run run = { .kinds = kinds };
     run.world = world_new(seed, 2 + seed % 2, extra);
     ch_sim_do(run.world->sim, run_world, &run, 2000 * CH_S);
     if (getenv("STRATA_TEST_LOG"))
-        fprintf(stderr, "seed %llu: %zu ok, %zu aborted, %zu unknown (%zu had happened), %zu reads, %zu past, %zu faults, %.0f s\n",
-                (unsigned long long)seed, run.work.ok, run.work.failed, run.work.unknown, run.work.resolved, run.work.reads,
-                run.work.past_reads, run.nemesis.acts, (double)ch_sim_now(run.world->sim) / 1e9);
-    cr_assert(run.report.len == 0, "STRATA_SEED=%llu: %.*s", (unsigned long long)seed, (int)run.report.len, (char *)run.report.data);
-    cr_assert(run.work.ok > 20, "STRATA_SEED=%llu: only %zu commits", (unsigned long long)seed, run.work.ok);
+        fprintf(stderr,
+                "seed %llu: %zu ok, %zu aborted, %zu unknown (%zu had happened), %zu reads, %zu "
+                "past, %zu faults, %.0f s\n",
+                (unsigned long long)seed, run.work.ok, run.work.failed, run.work.unknown,
+                run.work.resolved, run.work.reads, run.work.past_reads, run.nemesis.acts,
+                (double)ch_sim_now(run.world->sim) / 1e9);
+    cr_assert(run.report.len == 0, "STRATA_SEED=%llu: %.*s", (unsigned long long)seed,
+              (int)run.report.len, (char *)run.report.data);
+    cr_assert(run.work.ok > 20, "STRATA_SEED=%llu: only %zu commits", (unsigned long long)seed,
+              run.work.ok);
     base_buf_free(&run.report);
     world_free(run.world);
 }
@@ -80,7 +91,8 @@ Test(txlayer_sim, in_fair_weather)
 
 Test(txlayer_sim, leaders_crash_and_pause)
 {
-    /* A leader that died, or slept through its successor's beginning, acknowledges nothing afterwards. */
+    /* A leader that died, or slept through its successor's beginning, acknowledges nothing
+     * afterwards. */
     run_seeds(100000, SEEDS / 3, NEMESIS_CRASH | NEMESIS_PAUSE);
 }
 
@@ -98,7 +110,8 @@ Test(txlayer_sim, everything_at_once)
 
 Test(txlayer_sim, locks_that_two_hold)
 {
-    /* Were the lock service to give a lock to a second server while the first still believes in it (a clock that runs wrong),
-     * reads may be stale, but no commit is lost or made twice: the log alone decides. */
+    /* Were the lock service to give a lock to a second server while the first still believes in
+     * it (a clock that runs wrong), reads may be stale, but no commit is lost or made twice: the
+     * log alone decides. */
     run_seeds(400000, SEEDS / 3, NEMESIS_STEAL | NEMESIS_PAUSE | NEMESIS_TABLET);
 }

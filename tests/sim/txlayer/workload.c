@@ -68,11 +68,13 @@ static void note_read(struct work_open *txn, size_t key, const struct list *list
     txn->mops[txn->mop_count].append = false;
     txn->mops[txn->mop_count].key = key;
     txn->mops[txn->mop_count].count = list->count;
-    txn->mops[txn->mop_count].elements = base_arena_memdup(&txn->arena, list->elements, list->count * sizeof(int64_t));
+    txn->mops[txn->mop_count].elements =
+        base_arena_memdup(&txn->arena, list->elements, list->count * sizeof(int64_t));
     txn->mop_count++;
 }
 
-static void to_history(struct workload *work, struct work_open *txn, enum check_type type, uint64_t timestamp)
+static void to_history(struct workload *work, struct work_open *txn, enum check_type type,
+                       uint64_t timestamp)
 {
     struct check_history *history = work->histories[txn->database];
     size_t index = check_begin(history, txn->process, txn->invoked);
@@ -80,7 +82,8 @@ static void to_history(struct workload *work, struct work_open *txn, enum check_
         if (txn->mops[i].append)
             check_append(history, index, key_name(txn->mops[i].key), txn->mops[i].element);
         else
-            check_read(history, index, key_name(txn->mops[i].key), txn->mops[i].elements, txn->mops[i].count);
+            check_read(history, index, key_name(txn->mops[i].key), txn->mops[i].elements,
+                       txn->mops[i].count);
     check_end(history, index, type, ch_now(work->env), timestamp);
 }
 
@@ -101,11 +104,14 @@ static void txn_free(struct work_open *txn)
     free(txn);
 }
 
-/* Reads all keys of [from, to) at once, or one key. The lists of this transaction are in `lists`. */
-static struct base_status read_some(struct workload *work, struct work_open *txn, size_t from, size_t to, bool scan, uint64_t timestamp,
-                                    struct list *lists, uint64_t *read_at) CH_WAITS;
-static struct base_status read_some(struct workload *work, struct work_open *txn, size_t from, size_t to, bool scan, uint64_t timestamp,
-                                    struct list *lists, uint64_t *read_at)
+/* Reads all keys of [from, to) at once, or one key. The lists of this transaction are in
+ * `lists`. */
+static struct base_status read_some(struct workload *work, struct work_open *txn, size_t from,
+                                    size_t to, bool scan, uint64_t timestamp, struct list *lists,
+                                    uint64_t *read_at) CH_WAITS;
+static struct base_status read_some(struct workload *work, struct work_open *txn, size_t from,
+                                    size_t to, bool scan, uint64_t timestamp, struct list *lists,
+                                    uint64_t *read_at)
 {
     struct txn_client *client = work->clients[txn->client];
     const char *database = databases[txn->database];
@@ -113,13 +119,16 @@ static struct base_status read_some(struct workload *work, struct work_open *txn
     for (size_t k = from; k < to; k++)
         lists[k].count = 0;
     if (scan) {
-        struct txn_scan range = { .start = base_bytes_str(key_name(from)), .end = base_bytes_str(key_name(to)),
-                                  .descending = ch_random_below(work->env, 2), .limit = 1 + ch_random_below(work->env, WORK_KEYS) };
+        struct txn_scan range = { .start = base_bytes_str(key_name(from)),
+                                  .end = base_bytes_str(key_name(to)),
+                                  .descending = ch_random_below(work->env, 2),
+                                  .limit = 1 + ch_random_below(work->env, WORK_KEYS) };
         struct txn_row *rows;
         size_t count;
         bool more = true;
         while (more) {
-            status = txn_scan(client, database, timestamp, &range, op_deadline(work), &txn->arena, &rows, &count, &more, read_at);
+            status = txn_scan(client, database, timestamp, &range, op_deadline(work), &txn->arena,
+                              &rows, &count, &more, read_at);
             if (base_failed(status))
                 return status;
             timestamp = *read_at;
@@ -131,7 +140,8 @@ static struct base_status read_some(struct workload *work, struct work_open *txn
             if (range.descending)
                 range.end = last;
             else
-                range.start = base_bytes_str(base_arena_printf(&txn->arena, "%.*s!", BASE_FMT(last)));
+                range.start =
+                    base_bytes_str(base_arena_printf(&txn->arena, "%.*s!", BASE_FMT(last)));
         }
         return BASE_STATUS_OK;
     }
@@ -139,7 +149,8 @@ static struct base_status read_some(struct workload *work, struct work_open *txn
     struct txn_value values[WORK_KEYS];
     for (size_t k = from; k < to; k++)
         keys[k - from] = (struct txn_key){ base_bytes_str("g"), base_bytes_str(key_name(k)) };
-    status = txn_get(client, database, timestamp, keys, to - from, op_deadline(work), &txn->arena, values, read_at);
+    status = txn_get(client, database, timestamp, keys, to - from, op_deadline(work), &txn->arena,
+                     values, read_at);
     for (size_t k = from; k < to && !base_failed(status); k++)
         if (values[k - from].found)
             decode_list(values[k - from].value, &lists[k]);
@@ -152,9 +163,11 @@ static void run_read_only(struct workload *work, int process)
 {
     struct work_open *txn = txn_new(work, process);
     struct list *lists = calloc(WORK_KEYS, sizeof(*lists));
-    size_t from = ch_random_below(work->env, WORK_KEYS), to = from + 1 + ch_random_below(work->env, WORK_KEYS - from);
+    size_t from = ch_random_below(work->env, WORK_KEYS),
+           to = from + 1 + ch_random_below(work->env, WORK_KEYS - from);
     uint64_t read_at = 0;
-    struct base_status status = read_some(work, txn, from, to, ch_random_below(work->env, 2), 0, lists, &read_at);
+    struct base_status status =
+        read_some(work, txn, from, to, ch_random_below(work->env, 2), 0, lists, &read_at);
     if (!base_failed(status)) {
         for (size_t k = from; k < to; k++)
             note_read(txn, k, &lists[k]);
@@ -173,10 +186,11 @@ static void run_past_read(struct workload *work, int process)
     struct work_open *txn = txn_new(work, process);
     struct list *lists = calloc(WORK_KEYS, sizeof(*lists));
     uint64_t now;
-    struct base_status status =
-        txn_read_timestamp(work->clients[txn->client], databases[txn->database], op_deadline(work), &now);
+    struct base_status status = txn_read_timestamp(
+        work->clients[txn->client], databases[txn->database], op_deadline(work), &now);
     if (!base_failed(status)) {
-        uint64_t at = now - ch_random_below(work->env, 20000000) + ch_random_below(work->env, 1000000);
+        uint64_t at =
+            now - ch_random_below(work->env, 20000000) + ch_random_below(work->env, 1000000);
         status = read_some(work, txn, 0, WORK_KEYS, ch_random_below(work->env, 2), at, lists, &now);
         for (size_t k = 0; k < WORK_KEYS && !base_failed(status); k++) {
             struct work_past *past = calloc(1, sizeof(*past) + lists[k].count * sizeof(int64_t));
@@ -203,7 +217,8 @@ static void append(struct workload *work, struct work_open *txn, size_t k, struc
     txn->mops[txn->mop_count++].element = element;
 }
 
-static struct base_status run_ops(struct workload *work, struct work_open *txn, struct list *lists) CH_WAITS;
+static struct base_status run_ops(struct workload *work, struct work_open *txn,
+                                  struct list *lists) CH_WAITS;
 static struct base_status run_ops(struct workload *work, struct work_open *txn, struct list *lists)
 {
     bool known[WORK_KEYS] = { 0 };
@@ -219,7 +234,8 @@ static struct base_status run_ops(struct workload *work, struct work_open *txn, 
         if (!fresh)
             continue;
         uint64_t read_at;
-        struct base_status status = read_some(work, txn, from, to, scan, txn->commit.read_timestamp, lists, &read_at);
+        struct base_status status =
+            read_some(work, txn, from, to, scan, txn->commit.read_timestamp, lists, &read_at);
         if (base_failed(status))
             return status;
         txn->commit.read_timestamp = read_at;
@@ -238,7 +254,9 @@ static struct base_status run_ops(struct workload *work, struct work_open *txn, 
         if (ch_random_below(work->env, 3) == 0)
             append(work, txn, from, &lists[from]);
         if (ch_random_below(work->env, 8) == 0)
-            (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, (uint64_t)work->think * 7)));
+            (void)!ch_sleep_until(
+                work->env,
+                ch_in(work->env, (ch_time)ch_random_below(work->env, (uint64_t)work->think * 7)));
     }
     return BASE_STATUS_OK;
 }
@@ -253,7 +271,9 @@ static void run_read_write(struct workload *work, int *process)
         if (lists[k].touched)
             txn->writes[txn->commit.write_count++] = (struct txn_write){
                 .key = { base_bytes_str("g"), base_bytes_str(key_name(k)) },
-                .value = base_bytes(base_arena_memdup(&txn->arena, lists[k].elements, lists[k].count * 8), lists[k].count * 8),
+                .value = base_bytes(
+                    base_arena_memdup(&txn->arena, lists[k].elements, lists[k].count * 8),
+                    lists[k].count * 8),
             };
     free(lists);
     if (base_failed(status) || !txn->commit.write_count) {
@@ -266,10 +286,13 @@ static void run_read_write(struct workload *work, int *process)
     txn->commit.read_ranges = txn->ranges;
     txn->commit.writes = txn->writes;
     txn->commit.idempotency_id = base_bytes(base_arena_memdup(&txn->arena, id, 16), 16);
-    status = txn_commit(work->clients[txn->client], databases[txn->database], &txn->commit, op_deadline(work), &timestamp);
-    if (!base_failed(status) || status.code == BASE_ABORTED || status.code == BASE_INVALID_ARGUMENT) {
-        BASE_ASSERT(status.code != BASE_INVALID_ARGUMENT || strstr(base_status_text(&status), "too old") ||
-                    work->no_strong_reads); /* a leader long succeeded does not know its successor's timestamps */
+    status = txn_commit(work->clients[txn->client], databases[txn->database], &txn->commit,
+                        op_deadline(work), &timestamp);
+    if (!base_failed(status) || status.code == BASE_ABORTED ||
+        status.code == BASE_INVALID_ARGUMENT) {
+        BASE_ASSERT(status.code != BASE_INVALID_ARGUMENT ||
+                    strstr(base_status_text(&status), "too old") ||
+                    work->no_strong_reads); /* one long succeeded does not know newer timestamps */
         to_history(work, txn, base_failed(status) ? CHECK_FAIL : CHECK_OK, timestamp);
         *(base_failed(status) ? &work->failed : &work->ok) += 1;
         txn_free(txn);
@@ -278,7 +301,8 @@ static void run_read_write(struct workload *work, int *process)
         txn->next = work->open;
         work->open = txn;
         if (getenv("STRATA_TEST_LOG"))
-            fprintf(stderr, "commit %llu of %s, read at %llu, unknown: %s\n", (unsigned long long)id[1], databases[txn->database],
+            fprintf(stderr, "commit %llu of %s, read at %llu, unknown: %s\n",
+                    (unsigned long long)id[1], databases[txn->database],
                     (unsigned long long)txn->commit.read_timestamp, base_status_text(&status));
         work->unknown++;
         *process = work->next_process++; /* the old one is for ever in this transaction */
@@ -299,14 +323,17 @@ static void run_client(void *arg)
             run_past_read(work, process);
         else
             run_read_write(work, &process);
-        (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(work->env, (uint64_t)work->think)));
+        (void)!ch_sleep_until(work->env, ch_in(work->env, (ch_time)ch_random_below(
+                                                              work->env, (uint64_t)work->think)));
     }
 }
 
-void work_start(struct workload *work, struct world *world, size_t clients, ch_time length, ch_time think,
-                bool no_strong_reads)
+void work_start(struct workload *work, struct world *world, size_t clients, ch_time length,
+                ch_time think, bool no_strong_reads)
 {
-    *work = (struct workload){ .world = world, .env = ch_sim_tester_env(world->sim), .think = think,
+    *work = (struct workload){ .world = world,
+                               .env = ch_sim_tester_env(world->sim),
+                               .think = think,
                                .no_strong_reads = no_strong_reads };
     work->naming = world_naming(world);
     work->until = ch_in(work->env, length);
@@ -337,13 +364,16 @@ static void resolve(struct workload *work)
         enum check_type type = CHECK_INFO;
         /* Some stay unknown for ever, as a client's that died. */
         if (ch_random_below(work->env, 4)) {
-            struct base_status status = txn_commit(work->clients[txn->client], databases[txn->database], &txn->commit,
-                                                   ch_in(work->env, 60 * CH_S), &timestamp);
+            struct base_status status =
+                txn_commit(work->clients[txn->client], databases[txn->database], &txn->commit,
+                           ch_in(work->env, 60 * CH_S), &timestamp);
             type = !base_failed(status) ? CHECK_OK : CHECK_FAIL;
-            BASE_ASSERT(!base_failed(status) || status.code == BASE_ABORTED || status.code == BASE_INVALID_ARGUMENT);
+            BASE_ASSERT(!base_failed(status) || status.code == BASE_ABORTED ||
+                        status.code == BASE_INVALID_ARGUMENT);
             work->resolved += !base_failed(status);
             if (base_failed(status) && getenv("STRATA_TEST_LOG"))
-                fprintf(stderr, "commit %llu, read at %llu: %s\n", (unsigned long long)((uint64_t *)txn->commit.idempotency_id.data)[1],
+                fprintf(stderr, "commit %llu, read at %llu: %s\n",
+                        (unsigned long long)((uint64_t *)txn->commit.idempotency_id.data)[1],
                         (unsigned long long)txn->commit.read_timestamp, base_status_text(&status));
             base_status_free(&status);
         }
@@ -371,25 +401,31 @@ static void read_all(struct workload *work, size_t database, struct list *lists)
     txn_free(txn);
 }
 
-/* What was read at T must be the last state's beginning, and its length must be what a read at T gives now. */
-static void judge_past(struct workload *work, struct list lists[WORK_DATABASES][WORK_KEYS], struct base_buf *report) CH_WAITS;
-static void judge_past(struct workload *work, struct list lists[WORK_DATABASES][WORK_KEYS], struct base_buf *report)
+/* What was read at T must be the last state's beginning, and its length must be what a read at T
+ * gives now. */
+static void judge_past(struct workload *work, struct list lists[WORK_DATABASES][WORK_KEYS],
+                       struct base_buf *report) CH_WAITS;
+static void judge_past(struct workload *work, struct list lists[WORK_DATABASES][WORK_KEYS],
+                       struct base_buf *report)
 {
     struct list *now = calloc(WORK_KEYS, sizeof(*now));
     for (struct work_past *past = work->past; past; past = past->next) {
         const struct list *list = &lists[past->database][past->key];
-        if (past->count > list->count || memcmp(past->elements, list->elements, past->count * sizeof(int64_t)) != 0)
-            base_buf_printf(report, "a read of %s at %llu is no prefix of the end\n", key_name(past->key),
-                            (unsigned long long)past->timestamp);
+        if (past->count > list->count ||
+            memcmp(past->elements, list->elements, past->count * sizeof(int64_t)) != 0)
+            base_buf_printf(report, "a read of %s at %llu is no prefix of the end\n",
+                            key_name(past->key), (unsigned long long)past->timestamp);
         if (ch_random_below(work->env, 8))
             continue;
         struct work_open *txn = txn_new(work, 0);
         uint64_t read_at;
         txn->database = past->database;
-        struct base_status status = read_some(work, txn, past->key, past->key + 1, false, past->timestamp, now, &read_at);
+        struct base_status status =
+            read_some(work, txn, past->key, past->key + 1, false, past->timestamp, now, &read_at);
         if (!base_failed(status) && now[past->key].count != past->count)
-            base_buf_printf(report, "a read of %s at %llu gave %zu elements, and now %zu\n", key_name(past->key),
-                            (unsigned long long)past->timestamp, past->count, now[past->key].count);
+            base_buf_printf(report, "a read of %s at %llu gave %zu elements, and now %zu\n",
+                            key_name(past->key), (unsigned long long)past->timestamp, past->count,
+                            now[past->key].count);
         base_status_free(&status);
         txn_free(txn);
     }

@@ -31,7 +31,8 @@ struct workload {
 void work_start(struct workload *work, struct world *world, size_t clients, ch_time length,
                 ch_time think, bool no_strong_reads) CH_WAITS;
 void work_join(struct workload *work) CH_WAITS;
-/* Asks again for every open commit, reads everything a last time, and judges: empty when all is well, else the report. */
+/* Asks again for every open commit, reads everything a last time, and judges: empty when all is
+ * well, else the report. */
 void work_judge(struct workload *work, struct base_buf *report) CH_WAITS;
 void work_free(struct workload *work) CH_WAITS;
 

@@ -1,4 +1,5 @@
-/* model.h: a small random source and keys for tests against models: the same numbers on every run. */
+/* model.h: a small random source and keys for tests against models: the same numbers on every
+ * run. */
 #ifndef TESTS_TXLAYER_MODEL_H
 #define TESTS_TXLAYER_MODEL_H
 
@@ -13,7 +14,8 @@ static inline uint64_t roll(struct dice *dice, uint64_t bound)
     return (dice->state >> 33) % bound;
 }
 
-/* Key i of some hundreds; their order is not that of i, some are prefixes of others, one is empty. */
+/* Key i of some hundreds; their order is not that of i, some are prefixes of others, one is
+ * empty. */
 static inline struct base_bytes model_key(size_t i)
 {
     static uint8_t keys[512][3];

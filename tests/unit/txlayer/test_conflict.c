@@ -10,13 +10,15 @@ struct model {
 };
 
 /* Keys of model_key may be equal for different i: the model goes by the bytes. */
-static uint64_t model_range(const struct model *model, struct base_bytes start, struct base_bytes end, bool one)
+static uint64_t model_range(const struct model *model, struct base_bytes start,
+                            struct base_bytes end, bool one)
 {
     uint64_t max = 0;
     for (size_t i = 0; i < KEYS; i++) {
         struct base_bytes key = model_key(i);
-        bool in = one ? base_bytes_eq(key, start)
-                      : base_bytes_cmp(key, start) >= 0 && (!end.len || base_bytes_cmp(key, end) < 0);
+        bool in =
+            one ? base_bytes_eq(key, start)
+                : base_bytes_cmp(key, start) >= 0 && (!end.len || base_bytes_cmp(key, end) < 0);
         if (in && model->last[i] > max)
             max = model->last[i];
     }
@@ -41,13 +43,17 @@ static void run(uint64_t seed, size_t keys_max)
         uint64_t floor = txn__conflict_floor(conflict), got, want;
         got = txn__conflict_key(conflict, model_key(i));
         want = model_range(&model, model_key(i), model_key(i), true);
-        cr_assert(got == want || (got <= floor && want <= floor), "seed %llu step %d: key %llu, model %llu, floor %llu",
-                  (unsigned long long)seed, step, (unsigned long long)got, (unsigned long long)want, (unsigned long long)floor);
+        cr_assert(got == want || (got <= floor && want <= floor),
+                  "seed %llu step %d: key %llu, model %llu, floor %llu", (unsigned long long)seed,
+                  step, (unsigned long long)got, (unsigned long long)want,
+                  (unsigned long long)floor);
         struct base_bytes end = roll(&dice, 8) ? model_key(j) : BASE_BYTES_EMPTY;
         got = txn__conflict_range(conflict, model_key(i), end);
         want = model_range(&model, model_key(i), end, false);
-        cr_assert(got == want || (got <= floor && want <= floor), "seed %llu step %d: range %llu, model %llu, floor %llu",
-                  (unsigned long long)seed, step, (unsigned long long)got, (unsigned long long)want, (unsigned long long)floor);
+        cr_assert(got == want || (got <= floor && want <= floor),
+                  "seed %llu step %d: range %llu, model %llu, floor %llu", (unsigned long long)seed,
+                  step, (unsigned long long)got, (unsigned long long)want,
+                  (unsigned long long)floor);
         cr_assert(txn__conflict_count(conflict) <= keys_max);
     }
     txn__conflict_free(conflict);
@@ -55,15 +61,16 @@ static void run(uint64_t seed, size_t keys_max)
 
 Test(conflict, answers_as_a_list_of_all_writes_would)
 {
-    /* Above the floor, the newest write of a key and of any range is what a naive model says: no conflict is missed and none
-     * is made up. Below the floor both must be below. */
+    /* Above the floor, the newest write of a key and of any range is what a naive model says: no
+     * conflict is missed and none is made up. Below the floor both must be below. */
     for (uint64_t seed = 1; seed <= 20; seed++)
         run(seed, SIZE_MAX);
 }
 
 Test(conflict, forgets_the_oldest_and_says_so)
 {
-    /* Bounded memory: what is forgotten raises the floor, so that it is refused and not overlooked. */
+    /* Bounded memory: what is forgotten raises the floor, so that it is refused and not
+     * overlooked. */
     for (uint64_t seed = 1; seed <= 20; seed++)
         run(seed, 20);
 }

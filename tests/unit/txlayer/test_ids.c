@@ -14,7 +14,8 @@ static struct base_bytes id_of(uint64_t i)
 
 Test(ids, remembers_the_newest_up_to_its_limit)
 {
-    /* Whatever was added, trimmed and pushed out: an id that should be known is, with its first timestamp; others are not. */
+    /* Whatever was added, trimmed and pushed out: an id that should be known is, with its first
+     * timestamp; others are not. */
     enum { MAX = 3000, ADDED = 20000 };
     struct txn__ids *ids = txn__ids_new(MAX);
     struct dice dice = { 9 };
@@ -31,8 +32,8 @@ Test(ids, remembers_the_newest_up_to_its_limit)
         }
         uint64_t probe = 1 + roll(&dice, i + 5);
         bool known = txn__ids_find(ids, id_of(probe), &ts);
-        cr_assert_eq(known, probe >= oldest && probe <= i, "%llu of %llu, oldest %llu", (unsigned long long)probe,
-                     (unsigned long long)i, (unsigned long long)oldest);
+        cr_assert_eq(known, probe >= oldest && probe <= i, "%llu of %llu, oldest %llu",
+                     (unsigned long long)probe, (unsigned long long)i, (unsigned long long)oldest);
         cr_assert(!known || ts == probe * 10);
         cr_assert_eq(txn__ids_count(ids), i - oldest + 1);
     }

@@ -6,8 +6,9 @@
 
 Test(oracle, timestamps_grow_whatever_the_clocks_say)
 {
-    /* Over many leaders with wall clocks that jump by hours: no commit at or below anything given or promised before, by this
-     * leader or one before it, as long as the log's greatest limit is handed on. */
+    /* Over many leaders with wall clocks that jump by hours: no commit at or below anything
+     * given or promised before, by this leader or one before it, as long as the log's greatest
+     * limit is handed on. */
     struct dice dice = { 3 };
     uint64_t top = 0, logged = 0;
     int64_t wall = 1000000000, mono = 0;
@@ -18,10 +19,12 @@ Test(oracle, timestamps_grow_whatever_the_clocks_say)
         for (int step = 0; step < 100; step++) {
             int64_t passed = (int64_t)roll(&dice, 100000000);
             mono += passed;
-            wall += passed / 1000 + (roll(&dice, 20) ? 0 : (int64_t)roll(&dice, 7200000000ULL) - 3600000000LL);
+            wall += passed / 1000 +
+                    (roll(&dice, 20) ? 0 : (int64_t)roll(&dice, 7200000000ULL) - 3600000000LL);
             uint64_t now = txn__oracle_now(&oracle, wall, mono);
             if (roll(&dice, 2)) {
-                uint64_t ts = txn__oracle_commit(&oracle, now), limit = txn__oracle_entry_limit(&oracle, now);
+                uint64_t ts = txn__oracle_commit(&oracle, now),
+                         limit = txn__oracle_entry_limit(&oracle, now);
                 cr_assert(ts > top && limit >= ts);
                 top = ts;
                 if (roll(&dice, 4)) { /* else the leader dies before it is decided, or is slow */
@@ -47,7 +50,8 @@ Test(oracle, timestamps_grow_whatever_the_clocks_say)
 
 Test(oracle, it_stays_near_the_wall_and_does_not_jump)
 {
-    /* A jump of the wall clock by an hour moves it by one percent of the time that passes, not at once. */
+    /* A jump of the wall clock by an hour moves it by one percent of the time that passes, not
+     * at once. */
     struct txn__oracle oracle;
     txn__oracle_init(&oracle, 0, 5000000, 0);
     cr_assert_eq(txn__oracle_now(&oracle, 6000000, 1000000000), 6000000);
@@ -62,7 +66,8 @@ Test(oracle, it_stays_near_the_wall_and_does_not_jump)
 
 Test(oracle, ages_count_by_the_monotonic_clock)
 {
-    /* Only what is surely old is called old: nothing from before the term's first minutes, nothing because timestamps jumped. */
+    /* Only what is surely old is called old: nothing from before the term's first minutes,
+     * nothing because timestamps jumped. */
     struct txn__ages ages = { 0 };
     uint64_t ts = 1000;
     for (int64_t s = 0; s < 2000; s++) {
