@@ -18,7 +18,7 @@
 #include "transport_grpc_int.h"
 
 enum { CALLS_MAX_DEFAULT = 4096 };
-static const ch_time LINGER_QUIET = 20 * CH_MS, LINGER_MOST = 200 * CH_MS;
+static const ch_time LINGER_QUIET = 50 * CH_MS, LINGER_MOST = CH_S;
 static const ch_time CUT_AFTER =
     500 * CH_MS; /* from cancelling the fibers to cutting their connections' calls */
 

@@ -26,7 +26,7 @@ enum {
     KEEPALIVE_MS = 30000,
     KEEPALIVE_TIMEOUT_MS = 20000,
     HANDSHAKE_MS = 10000,
-    GOAWAY_MS = 250, /* for clients to take note of a server's end */
+    GOAWAY_MS = 1500, /* for clients, busy ones too, to take note of a server's end */
     FRAME_BYTES_MAX = 1 << 20,
 };
 
