@@ -135,6 +135,9 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     if (!block || !block->sealed || copying_block(master, id))
         return false;
     size_t n = view_block(master, block, views), candidate_count;
+    bool good = false;
+    for (size_t i = 0; i < n; i++)
+        good = good || views[i].standing == BLK_GOOD;
     struct copy_job *job = calloc(1, sizeof *job);
     BASE_ASSERT(job);
     job->master = master;
@@ -144,12 +147,15 @@ static bool start_copy(struct blk__master *master, uint64_t id)
     job->request.sources = BASE_NEW_ARRAY(&job->arena, ProtobufCBinaryData, n);
     for (size_t i = 0; i < n; i++) {
         const struct blk__server *s = blk__state_server(&master->state, views[i].server);
-        if (views[i].standing == BLK_GOOD && s)
+        enum blk__standing source = good ? BLK_GOOD : BLK_BROKEN;
+        if (views[i].standing == source && s)
             job->request.sources[job->request.n_sources++] =
                 ch_data_str(base_arena_strdup(&job->arena, s->address));
         for (size_t k = 0; k < candidate_count; k++)
             if (candidates[k].server == views[i].server && views[i].standing != BLK_BROKEN)
                 candidates[k].taken = true;
+            else if (candidates[k].server == views[i].server && !good)
+                candidates[k].avoid = 1; /* it may be needed as it is */
     }
     uint64_t target;
     if (job->request.n_sources == 0 ||

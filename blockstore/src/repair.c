@@ -2,7 +2,8 @@
  *
  * Invariants:
  * 1. A replica is only removed while `wanted` good ones remain without it.
- * 2. Nothing is copied while a replica that may be good has not spoken yet, if with it there are
+ * 2. With no good replica left, a copy is tried from the broken ones: each chunk from any that has it.
+ * 3. Nothing is copied while a replica that may be good has not spoken yet, if with it there are
  * enough. */
 #include "repair.h"
 
@@ -10,12 +11,15 @@ struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views,
                                            size_t wanted)
 {
     struct blk__repair_step step = { BLK_REPAIR_NONE, 0, 0, false };
-    size_t waiting = 0;
+    size_t waiting = 0, broken = 0;
     for (size_t i = 0; i < count; i++) {
         step.good += views[i].standing == BLK_GOOD;
         waiting += views[i].standing == BLK_WAIT;
+        broken += views[i].standing == BLK_BROKEN;
     }
     step.lost = step.good == 0 && waiting == 0;
+    if (step.good == 0 && waiting == 0 && broken > 0)
+        step.kind = BLK_REPAIR_ADD; /* a whole one may be pieced together from the broken ones */
     if (step.good == 0)
         return step;
     if (step.good + waiting < wanted) {

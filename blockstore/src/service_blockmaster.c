@@ -34,6 +34,8 @@ static struct base_status start(const struct ch_service_start *s, void **self)
 {
     const struct config *config = s->config;
     char dir[512];
+    if (!s->common->data_dir[0])
+        return base_status_make(BASE_INVALID_ARGUMENT, "--data-dir must be given");
     if (config->block_bytes < 64 * 1024)
         return base_status_make(BASE_INVALID_ARGUMENT, "--block-bytes must be at least 64KiB");
     snprintf(dir, sizeof dir, "%s/log", s->common->data_dir);

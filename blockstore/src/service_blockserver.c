@@ -44,6 +44,8 @@ static struct base_status start(const struct ch_service_start *s, void **self)
 {
     const struct config *config = s->config;
     char target[300];
+    if (!s->common->data_dir[0])
+        return base_status_make(BASE_INVALID_ARGUMENT, "--data-dir must be given");
     if (!config->masters[0] && !s->naming)
         return base_status_make(BASE_INVALID_ARGUMENT,
                                 "--masters or --names must say where the blockmaster is");

@@ -215,7 +215,8 @@ void blk__state_add_name(struct blk__state *state, struct blk__file *file, struc
     BASE_ASSERT(name);
     name->file = file;
     name->len = path.len;
-    memcpy(name->path, path.data, path.len);
+    if (path.len)
+        memcpy(name->path, path.data, path.len);
     name->path[path.len] = 0;
     BASE_ASSERT(!RB_INSERT(blk__names, &state->names, name));
     TAILQ_INSERT_TAIL(&file->names, name, of_file);

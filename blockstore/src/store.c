@@ -139,29 +139,45 @@ static void close_one(struct blk__store *store)
     }
 }
 
-struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *r,
+/* Opens the replica's file; it may have got its final name, or gone, when that is done. */
+static struct base_status open_file(struct blk__store *store, struct blk__replica *r, bool create,
+                                    struct ch_file **opened) CH_WAITS BASE_MUST_CHECK;
+static struct base_status open_file(struct blk__store *store, struct blk__replica *r, bool create,
+                                    struct ch_file **opened)
+{
+    struct base_status status = BASE_STATUS_OK;
+    bool finished;
+    do {
+        base_status_free(&status);
+        finished = r->finished;
+        char *path = blk__replica_path(store, r->block, finished);
+        int flags = CH_FILE_READ | CH_FILE_WRITE | (create && !finished ? CH_FILE_CREATE : 0);
+        status = ch_file_open(store->env, path, flags, opened);
+        free(path);
+    } while (status.code == BASE_NOT_FOUND && r->finished != finished);
+    if (create && !finished)
+        store->names_unsynced = true;
+    return status;
+}
+
+struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *r, bool create,
                                      struct ch_file **file)
 {
-    if (r->gone)
-        return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
     if (!r->file) {
         if (store->open_files >= OPEN_FILES_MAX)
             close_one(store);
-        bool finished = r->finished;
-        char *path = blk__replica_path(store, r->block, finished);
-        struct ch_file *opened;
-        struct base_status status =
-            ch_file_open(store->env, path,
-                         CH_FILE_READ | CH_FILE_WRITE | (finished ? 0 : CH_FILE_CREATE), &opened);
-        free(path);
+        struct ch_file *opened = 0;
+        struct base_status status = BASE_STATUS_OK;
+        if (r->gone || r->tomb)
+            status = base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
+        else
+            status = open_file(store, r, create, &opened);
         if (base_failed(status))
             return status;
-        if (!finished)
-            store->names_unsynced = true;
-        if (r->file || r->gone) { /* another fiber was quicker, or it went meanwhile */
+        if (r->file) { /* another fiber was quicker */
+            r->file_users++;
             ch_file_close(opened);
-            if (!r->file)
-                return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
+            r->file_users--;
         } else {
             r->file = opened;
             store->open_files++;
@@ -172,7 +188,16 @@ struct base_status blk__replica_file(struct blk__store *store, struct blk__repli
     TAILQ_INSERT_TAIL(&store->files, r, file_link);
     r->file_users++;
     *file = r->file;
-    return BASE_STATUS_OK;
+    if (!r->gone && !r->tomb)
+        return BASE_STATUS_OK;
+    /* It went while this waited: what was opened must not bring its name back. */
+    blk__replica_file_release(store, r);
+    if (create && !r->finished) {
+        char *path = blk__replica_path(store, r->block, false);
+        base_status_drop(ch_file_remove(store->env, path));
+        free(path);
+    }
+    return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
 }
 
 void blk__replica_file_release(struct blk__store *store, struct blk__replica *r)
@@ -317,7 +342,9 @@ struct base_status blk__store_append(struct blk__store *store, const struct blk_
                                     .len = a->data.len };
     memcpy(extent->data, a->data.data, a->data.len);
     extent->entry.done = append_done;
-    extent->large = store->options.direct_bytes && a->data.len >= store->options.direct_bytes;
+    /* The first bytes of a block are journaled, so that no file is without a record. */
+    extent->large = store->options.direct_bytes && a->data.len >= store->options.direct_bytes &&
+                    r->oldest_seq != 0;
     extent->crc = a->crc;
     extent->entry.record =
         (struct blk__record){ .type = extent->large ? BLK_RECORD_DIRECT : BLK_RECORD_APPEND,
@@ -514,6 +541,7 @@ struct base_status blk__store_open(struct ch_env *env, const struct blk__store_o
     TAILQ_INIT(&store->unwritten);
     TAILQ_INIT(&store->reports);
     TAILQ_INIT(&store->files);
+    LIST_INIT(&store->removals);
     ch_cond_init(&store->room);
     ch_cond_init(&store->work);
     ch_mutex_init(&store->names);

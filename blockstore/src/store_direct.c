@@ -73,7 +73,7 @@ static struct base_status write_large(struct blk__store *store, struct blk__repl
         parts[(*n)++] = base_bytes(extent->data, extent->len);
     }
     uint64_t offset = STAILQ_FIRST(&r->held)->offset;
-    struct base_status status = blk__replica_file(store, r, &file);
+    struct base_status status = blk__replica_file(store, r, true, &file);
     if (base_failed(status))
         return status;
     status = ch_file_write(file, offset, parts, *n, true);
@@ -154,7 +154,7 @@ struct base_status blk__replica_load(struct blk__store *store, struct blk__repli
     any = any || extent->unloaded;
     if (!any)
         return BASE_STATUS_OK;
-    struct base_status status = blk__replica_file(store, r, &file);
+    struct base_status status = blk__replica_file(store, r, true, &file);
     if (base_failed(status))
         return status;
     STAILQ_FOREACH(extent, &r->extents, link)

@@ -127,6 +127,27 @@ struct base_status blk__store_seal(struct blk__store *store, uint64_t block, uin
     return status;
 }
 
+/* After its record is durable: out of the table, or buried, and its file away. */
+static struct base_status take_away(struct blk__store *store,
+                                    struct blk__replica *r) CH_WAITS BASE_MUST_CHECK;
+static struct base_status take_away(struct blk__store *store, struct blk__replica *r)
+{
+    char *path = blk__replica_path(store, r->block, r->finished);
+    report_gone(store, r->block);
+    if (r->sealed) {
+        blk__replica_drop(store, r);
+    } else {
+        blk__replica_bury(store, r);
+        blk__replica_unwritten(store, r); /* the keeper throws its bytes away, closes the file */
+    }
+    struct base_status status = ch_file_remove(store->env, path);
+    store->names_unsynced = true;
+    if (status.code == BASE_NOT_FOUND)
+        base_status_free(&status);
+    free(path);
+    return status;
+}
+
 struct base_status blk__store_remove(struct blk__store *store, uint64_t block, uint64_t generation)
 {
     struct base_status status = blk__store_check(store);
@@ -137,31 +158,18 @@ struct base_status blk__store_remove(struct blk__store *store, uint64_t block, u
     r->fenced = true; /* no append comes behind the removal */
     blk__replica_settle(r);
     blk__replica_unref(r);
-    status = blk__store_record(
-        store,
-        &(struct blk__record){ .type = BLK_RECORD_REMOVE, .block = block, .extra = generation },
-        false, 0);
-    if (base_failed(status))
-        return status;
-    ch_mutex_lock_always(&store->names);
-    r = blk__replica_find(store, block);
-    if (r && r->generation == generation) {
-        char *path = blk__replica_path(store, block, r->finished);
-        report_gone(store, block);
-        if (r->sealed) {
-            blk__replica_drop(store, r);
-        } else {
-            blk__replica_bury(store, r);
-            blk__replica_unwritten(store,
-                                   r); /* the keeper throws its bytes away and closes the file */
-        }
-        status = ch_file_remove(store->env, path);
-        store->names_unsynced = true;
-        if (status.code == BASE_NOT_FOUND)
-            base_status_free(&status);
-        free(path);
+    struct blk__removal removal = { blk__journal_seq(store->journal), { 0 } };
+    LIST_INSERT_HEAD(&store->removals, &removal, link);
+    struct blk__record record = { .type = BLK_RECORD_REMOVE, .block = block, .extra = generation };
+    status = blk__store_record(store, &record, false, 0);
+    if (!base_failed(status)) {
+        ch_mutex_lock_always(&store->names);
+        r = blk__replica_find(store, block);
+        if (r && r->generation == generation && !r->tomb)
+            status = take_away(store, r);
+        ch_mutex_unlock(&store->names);
     }
-    ch_mutex_unlock(&store->names);
+    LIST_REMOVE(&removal, link);
     return status;
 }
 

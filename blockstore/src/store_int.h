@@ -65,6 +65,10 @@ struct blk__replica {
     UT_hash_handle hh;
 };
 TAILQ_HEAD(blk__replica_list, blk__replica);
+struct blk__removal { /* in flight: its record is needed until the file is gone */
+    uint64_t seq;
+    LIST_ENTRY(blk__removal) link;
+};
 
 struct blk__store {
     struct ch_env *env;
@@ -80,6 +84,7 @@ struct blk__store {
     uint64_t space_available; /* as last asked */
     uint64_t space_promised;  /* bytes accepted since */
     struct blk__replica_list unwritten, reports, files;
+    LIST_HEAD(, blk__removal) removals;
     size_t open_files;
     uint64_t *gone;
     size_t gone_count, gone_cap;
@@ -106,9 +111,9 @@ void blk__extent_free(struct blk__extent *extent);
 void blk__replica_report(struct blk__store *store, struct blk__replica *replica);
 void blk__replica_unwritten(struct blk__store *store, struct blk__replica *replica);
 char *blk__replica_path(const struct blk__store *store, uint64_t block, bool finished); /* given */
-/* The replica's file, opened when it is not; release it soon. */
+/* The replica's file, opened (or created) when it is not; release it soon. NOT_FOUND: it is gone. */
 struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *replica,
-                                     struct ch_file **file) CH_WAITS BASE_MUST_CHECK;
+                                     bool create, struct ch_file **file) CH_WAITS BASE_MUST_CHECK;
 void blk__replica_file_release(struct blk__store *store, struct blk__replica *replica) CH_WAITS;
 void blk__replica_file_close(struct blk__store *store, struct blk__replica *replica) CH_WAITS;
 void blk__store_fail(struct blk__store *store, struct base_status why);

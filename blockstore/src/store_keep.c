@@ -170,8 +170,9 @@ static struct base_status write_out(struct blk__store *store, struct blk__replic
         return BASE_STATUS_OK;
     if (STAILQ_EMPTY(&r->extents) && !r->sealed)
         return BASE_STATUS_OK;
-    struct base_status status = blk__replica_file(store, r, &file);
-    if (status.code == BASE_NOT_FOUND && r->gone) {
+    struct base_status status = blk__replica_file(store, r, true, &file);
+    if (status.code == BASE_NOT_FOUND && (r->gone || r->tomb)) {
+        throw_extents(r, 0);
         base_status_free(&status);
         return BASE_STATUS_OK;
     }
@@ -203,12 +204,15 @@ static struct base_status settle(struct blk__store *store, struct blk__replica *
     struct base_status status = BASE_STATUS_OK;
     if (r->unsynced) {
         struct ch_file *file;
-        status = judge(store, blk__replica_file(store, r, &file));
-        if (base_failed(status))
-            return status;
-        status = judge(store, ch_file_sync(file));
-        r->unsynced = base_failed(status);
-        blk__replica_file_release(store, r);
+        status = blk__replica_file(store, r, true, &file);
+        if (status.code == BASE_NOT_FOUND && (r->gone || r->tomb)) {
+            base_status_free(&status); /* a tomb still needs its record, below */
+        } else if (!base_failed(status)) {
+            status = ch_file_sync(file);
+            r->unsynced = base_failed(status);
+            blk__replica_file_release(store, r);
+        }
+        status = judge(store, status);
     }
     if (!base_failed(status) && store->names_unsynced) {
         store->names_unsynced = false;
@@ -260,6 +264,9 @@ struct base_status blk__store_checkpoint(struct blk__store *store)
         status = judge(store, ch_dir_sync(store->env, store->blocks_dir));
     }
     if (!base_failed(status)) {
+        const struct blk__removal *removal;
+        LIST_FOREACH(removal, &store->removals, link)
+        seq = removal->seq < seq ? removal->seq : seq;
         blk__journal_release(store->journal, seq);
         ch_count(store->checkpoints, 1);
     }

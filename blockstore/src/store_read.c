@@ -29,7 +29,7 @@ struct base_status blk__replica_sums(struct blk__store *store, struct blk__repli
     if (!r->finished || r->sums_loaded)
         return BASE_STATUS_OK;
     struct ch_file *file;
-    struct base_status status = blk__replica_file(store, r, &file);
+    struct base_status status = blk__replica_file(store, r, false, &file);
     if (base_failed(status))
         return status;
     size_t len = 4 * blk__sums_count(r->length), got = 0;
@@ -103,7 +103,7 @@ static struct base_status read_file(struct blk__store *store, struct blk__replic
     uint8_t *bytes = malloc(span.end - span.begin);
     BASE_ASSERT(bytes);
     size_t got = 0;
-    struct base_status status = blk__replica_file(store, r, &file);
+    struct base_status status = blk__replica_file(store, r, false, &file);
     if (!base_failed(status)) {
         status = ch_file_read(file, span.begin, bytes, span.end - span.begin, &got);
         blk__replica_file_release(store, r);

@@ -59,12 +59,11 @@ struct replay {
     bool damaged;                 /* any block may have lost records */
 };
 
+/* Records of it may be lost. Not of a sealed one: its length says whether all are there. */
 static void doubt(struct blk__store *store, struct blk__replica *r)
 {
     if (!r->finished && !r->sealed && !r->tomb)
         r->doubtful = true;
-    else if (!r->finished && !r->tomb)
-        r->bad = true;
 }
 
 /* ---- the first pass: the last STATE of each block ---- */
@@ -185,6 +184,7 @@ static void replay_record(void *self, const struct blk__record *record, uint64_t
             r->bad = true;
         } else {
             r->sealed = true;
+            r->doubtful = false;
             r->length = r->accepted = record->offset;
         }
     } else if (record->type != BLK_RECORD_SEAL) {
@@ -221,7 +221,7 @@ static struct base_status read_finished(struct blk__store *store, uint64_t block
     uint64_t size = 0;
     size_t got = 0;
     r->fenced = r->sealed = r->finished = true;
-    struct base_status status = blk__replica_file(store, r, &file);
+    struct base_status status = blk__replica_file(store, r, false, &file);
     if (base_failed(status))
         return status;
     status = ch_file_size(file, &size);

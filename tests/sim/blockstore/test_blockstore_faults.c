@@ -323,18 +323,33 @@ static void restart_dead(void)
             ch_sim_start(w.writers[i].node, writer_main, &w.writers[i]);
 }
 
-/* One flipped bit in a block file of the victim. */
+/* Where a file has something: a flipped bit where nothing is tests nothing. */
+static bool somewhere(const struct base_buf *bytes, uint64_t *at)
+{
+    for (int tries = 0; tries < 60 && bytes->len > 0; tries++) {
+        *at = below(bytes->len);
+        if (bytes->data[*at])
+            return true;
+    }
+    return false;
+}
+
+/* One flipped bit in a block file of the victim, or in its journal. */
 static void flip(void)
 {
     struct ch_sim_node *node = w.cluster.servers[w.victim].node;
     for (int tries = 0; tries < 20; tries++) {
         char path[64];
-        snprintf(path, sizeof path, "/data/blocks/%016llx.%s", (unsigned long long)(1 + below(80)),
-                 below(3) ? "blk" : "open");
         struct base_buf bytes = { 0 };
-        bool there = ch_sim_disk_peek(node, path, &bytes) && bytes.len > 0;
+        uint64_t at;
+        if (below(4) == 0)
+            snprintf(path, sizeof path, "/data/journal/%04u.journal", (unsigned)below(5));
+        else
+            snprintf(path, sizeof path, "/data/blocks/%016llx.%s",
+                     (unsigned long long)(1 + below(80)), below(3) ? "blk" : "open");
+        bool there = ch_sim_disk_peek(node, path, &bytes) && somewhere(&bytes, &at);
         if (there)
-            ch_sim_disk_flip(node, path, below(bytes.len), (uint8_t)(1u << below(8)));
+            ch_sim_disk_flip(node, path, at, (uint8_t)(1u << below(8)));
         base_buf_free(&bytes);
         if (there)
             return;
