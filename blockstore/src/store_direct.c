@@ -1,11 +1,11 @@
-/* store_direct.c: large appends go straight to the block file, synced, and the journal only says so:
- * to disk once, not twice.
+/* store_direct.c: large appends go straight to the block file, synced, and the journal only says
+ * so: to disk once, not twice.
  *
  * Invariants:
- * 1. The journal's records of one block are in the order of its bytes: what is accepted behind a large
- *    append is held back until that one's record is put.
- * 2. A DIRECT record is put only when its bytes, and the name of the file they are in, are on stable
- *    storage.
+ * 1. The journal's records of one block are in the order of its bytes: what is accepted behind a
+ * large append is held back until that one's record is put.
+ * 2. A DIRECT record is put only when its bytes, and the name of the file they are in, are on
+ * stable storage.
  * 3. The keeper counts them when it has written all before them (store_keep.c); till then they are
  *    read from memory.
  * Happy path: hold -> one write and sync of all large ones in a row -> their records -> durable.

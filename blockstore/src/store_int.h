@@ -111,7 +111,8 @@ void blk__extent_free(struct blk__extent *extent);
 void blk__replica_report(struct blk__store *store, struct blk__replica *replica);
 void blk__replica_unwritten(struct blk__store *store, struct blk__replica *replica);
 char *blk__replica_path(const struct blk__store *store, uint64_t block, bool finished); /* given */
-/* The replica's file, opened (or created) when it is not; release it soon. NOT_FOUND: it is gone. */
+/* The replica's file, opened (or created) when it is not; release it soon. NOT_FOUND: it is gone.
+ */
 struct base_status blk__replica_file(struct blk__store *store, struct blk__replica *replica,
                                      bool create, struct ch_file **file) CH_WAITS BASE_MUST_CHECK;
 void blk__replica_file_release(struct blk__store *store, struct blk__replica *replica) CH_WAITS;
