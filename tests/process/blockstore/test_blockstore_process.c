@@ -42,7 +42,7 @@ static void spawn(int i)
     const char *program = i == 0 ? "blockmaster" : "blockserver";
     char path[600];
     snprintf(path, sizeof path, "%s/%s", cell.bin, program);
-    char beat[] = "--heartbeat=100ms", block[] = "--block-bytes=1MiB", admin[] = "--admin=";
+    char beat[] = "--heartbeat=100ms", block[] = "--block-bytes=4MiB", admin[] = "--admin=";
     char *argv[] = { (char *)program,       listen, data, masters, port_file, admin,
                      i == 0 ? block : beat, 0 };
     cell.pids[i] = fork();
@@ -128,24 +128,31 @@ static uint8_t byte_at(uint64_t x)
     return (uint8_t)((x * 0x9e3779b97f4a7c15ULL) >> 40);
 }
 
+static void append_one(struct ch_env *env, struct blk_writer *writer, uint64_t *at,
+                       size_t max) CH_WAITS;
+static void append_one(struct ch_env *env, struct blk_writer *writer, uint64_t *at, size_t max)
+{
+    static uint8_t data[20000];
+    size_t len = 1 + ch_random_below(env, max < sizeof data ? max : sizeof data);
+    for (size_t i = 0; i < len; i++)
+        data[i] = byte_at(*at + i);
+    struct base_bytes part = base_bytes(data, len);
+    uint64_t offset;
+    OK(blk_append(writer, &part, 1, ch_in(env, 20 * CH_S), &offset));
+    cr_assert_eq(offset, *at);
+    *at += len;
+}
+
 /* Appends until `until`; returns the longest time one append took. */
 static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at,
                             ch_time until) CH_WAITS;
 static ch_time append_until(struct ch_env *env, struct blk_writer *writer, uint64_t *at,
                             ch_time until)
 {
-    static uint8_t data[20000];
     ch_time worst = 0;
     while (ch_now(env) < until) {
-        size_t len = 1 + ch_random_below(env, sizeof data);
-        for (size_t i = 0; i < len; i++)
-            data[i] = byte_at(*at + i);
-        struct base_bytes part = base_bytes(data, len);
-        uint64_t offset;
         ch_time begin = ch_now(env);
-        OK(blk_append(writer, &part, 1, ch_in(env, 20 * CH_S), &offset));
-        cr_assert_eq(offset, *at);
-        *at += len;
+        append_one(env, writer, at, 20000);
         if (ch_now(env) - begin > worst)
             worst = ch_now(env) - begin;
     }
@@ -191,8 +198,9 @@ static int survive(struct ch_env *env, void *arg)
         start_again(env, i);
         append_until(env, writer, &at, ch_in(env, 700 * CH_MS));
     }
-    kill_hard(0); /* appends need no master */
-    append_until(env, writer, &at, ch_in(env, 100 * CH_MS));
+    kill_hard(0); /* appends need no master while the block, or its spare, has room */
+    for (int i = 0; i < 5; i++)
+        append_one(env, writer, &at, 1000);
     start_again(env, 0);
     append_until(env, writer, &at, ch_in(env, 500 * CH_MS));
     check_file(env, client, "/survivor", at);
