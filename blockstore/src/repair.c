@@ -3,9 +3,9 @@
  * Invariants:
  * 1. A replica is only removed while `wanted` good ones remain without it.
  * 2. With no good replica left, a copy is tried from the broken ones: each chunk from any that has
- * it.
+ *    it.
  * 3. Nothing is copied while a replica that may be good has not spoken yet, if with it there are
- * enough. */
+ *    enough. */
 #include "repair.h"
 
 struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count,

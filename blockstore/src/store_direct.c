@@ -3,9 +3,9 @@
  *
  * Invariants:
  * 1. The journal's records of one block are in the order of its bytes: what is accepted behind a
- * large append is held back until that one's record is put.
+ *    large append is held back until that one's record is put.
  * 2. A DIRECT record is put only when its bytes, and the name of the file they are in, are on
- * stable storage.
+ *    stable storage. A block's first bytes are never direct: no file is without a record.
  * 3. The keeper counts them when it has written all before them (store_keep.c); till then they are
  *    read from memory.
  * Happy path: hold -> one write and sync of all large ones in a row -> their records -> durable.
