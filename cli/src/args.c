@@ -1,5 +1,7 @@
 /* args.c: flags and words of a subcommand. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -31,6 +33,24 @@ const char *cli_take_flag(int *argc, char **argv, const char *name)
         return value;
     }
     return NULL;
+}
+
+bool cli_take_number(int *argc, char **argv, const char *name, int min, int max, int *number)
+{
+    const char *text = cli_take_flag(argc, argv, name);
+    char *end;
+    long value;
+
+    if (!text)
+        return true;
+    errno = 0;
+    value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || value < min || value > max) {
+        fprintf(stderr, "strata: %s %s: must be a number from %d to %d\n", name, text, min, max);
+        return false;
+    }
+    *number = (int)value;
+    return true;
 }
 
 bool cli_take_switch(int *argc, char **argv, const char *name)

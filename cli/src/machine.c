@@ -197,7 +197,7 @@ int cli_machine_init(struct cli *cli, int argc, char **argv)
     const char *dir;
     struct base_status status = BASE_STATUS_OK;
 
-    if (argc != 2 || !cli_cell_need(cli))
+    if (!cli_args_end(argc, argv, 1, 1, "machine-init NAME") || !cli_cell_need(cli))
         return CLI_USAGE;
     machine = machine_find(cli, argv[1]);
     if (!machine) {

@@ -15,7 +15,8 @@ struct command {
 };
 static const struct command commands[] = {
     { "up", "[--machines N] [--datastore-port P] [--bigtable-port P]",
-      "start a cell on this computer, or what is missing of it", cli_up, NULL, false },
+      "start a cell on this computer, or what is missing of it (port 0: any that is free)", cli_up,
+      NULL, false },
     { "down", "[--kill]", "stop it; its data stays (--kill: at once, as a power cut)", cli_down,
       NULL, false },
     { "status", "", "machines, jobs, tasks, front doors", cli_status, NULL, false },

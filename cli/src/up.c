@@ -3,6 +3,7 @@
  * nothing. */
 #include <dirent.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +18,9 @@ enum {
     POLL_MS = 50,
     MASTER_PORT = 7340,
     JOBS_MAX = 64,
-    ASK_MS = 1000
+    ASK_MS = 1000,
+    PORT_ANY = -1, /* what --…-port 0 asks for */
+    PORT_MAX = 65535
 };
 
 struct up {
@@ -26,7 +29,7 @@ struct up {
     CLI_PB(JobSpec) * specs[JOBS_MAX];
     size_t spec_count;
     int wanted_machines;
-    int wanted_ports[CLI_FRONTS]; /* 0: not said */
+    int wanted_ports[CLI_FRONTS]; /* 0: not said; PORT_ANY */
     const char *jobs_dir;
 };
 
@@ -73,22 +76,25 @@ static struct base_status machines_plan(struct up *up)
     return BASE_STATUS_OK;
 }
 
-/* The port wanted, or when it is taken (and was not asked for by name) another. */
+/* The port wanted, or when it is taken (and was not asked for by name) another. "Any" is the one
+ * the cell had, while it is free: clients of an earlier `up` still find it. */
 static struct base_status port_plan(struct cli *cli, const char *what, int asked, int *port)
 {
-    int wanted = asked ? asked : *port;
+    bool any = asked == PORT_ANY;
+    int wanted = any ? (cli->cell_there ? *port : 0) : asked ? asked : *port;
 
-    if (cli_port_free(cli->cell.host, wanted)) {
+    if (wanted && cli_port_free(cli->cell.host, wanted)) {
         *port = wanted;
         return BASE_STATUS_OK;
     }
-    if (asked)
+    if (asked && !any)
         return base_status_make(BASE_UNAVAILABLE, "port %d for %s is taken by another program",
                                 asked, what);
     *port = cli_port_any(cli->cell.host);
     if (*port == 0)
         return base_status_make(BASE_UNAVAILABLE, "no port is free on %s", cli->cell.host);
-    fprintf(stderr, "port %d is taken: %s is at %d\n", wanted, what, *port);
+    if (!any)
+        fprintf(stderr, "port %d is taken: %s is at %d\n", wanted, what, *port);
     return BASE_STATUS_OK;
 }
 
@@ -112,7 +118,7 @@ static CH_WAITS struct base_status cell_plan(struct up *up)
 
         if (!running)
             status = port_plan(cli, front->name, up->wanted_ports[i], &front->port);
-        else if (up->wanted_ports[i] && up->wanted_ports[i] != front->port)
+        else if (up->wanted_ports[i] > 0 && up->wanted_ports[i] != front->port)
             status = base_status_make(BASE_FAILED_PRECONDITION,
                                       "the cell runs, with %s at port %d: strata down first",
                                       front->name, front->port);
@@ -340,24 +346,19 @@ static CH_WAITS struct base_status up_steps(struct up *up)
 static bool up_flags(struct up *up, int *argc, char **argv)
 {
     static const char *const port_flags[CLI_FRONTS] = { "--datastore-port", "--bigtable-port" };
-    const char *machines = cli_take_flag(argc, argv, "--machines"),
-               *wait = cli_take_flag(argc, argv, "--wait");
-    bool good = true;
+    int wait_s = 0;
+    bool good =
+        cli_take_number(argc, argv, "--machines", 1, CLI_MACHINES_MAX, &up->wanted_machines) &&
+        cli_take_number(argc, argv, "--wait", 1, INT_MAX / 1000, &wait_s);
 
-    if (machines) {
-        up->wanted_machines = atoi(machines);
-        good = up->wanted_machines > 0;
-    }
-    for (size_t i = 0; i < CLI_FRONTS; i++) {
-        const char *port = cli_take_flag(argc, argv, port_flags[i]);
+    for (size_t i = 0; i < CLI_FRONTS && good; i++) {
+        int port = -1;
 
-        if (!port)
-            continue;
-        up->wanted_ports[i] = atoi(port);
-        good = good && up->wanted_ports[i] > 0 && up->wanted_ports[i] < 65536;
+        good = cli_take_number(argc, argv, port_flags[i], 0, PORT_MAX, &port);
+        up->wanted_ports[i] = port == 0 ? PORT_ANY : port < 0 ? 0 : port;
     }
     up->jobs_dir = cli_take_flag(argc, argv, "--jobs");
-    up->deadline = ch_in(up->cli->env, wait ? atoi(wait) * CH_S : WAIT_MS * CH_MS);
+    up->deadline = ch_in(up->cli->env, wait_s ? wait_s * CH_S : WAIT_MS * CH_MS);
     return good && cli_args_end(*argc, argv, 0, 0,
                                 "up [--machines N] [--datastore-port P] [--bigtable-port P] "
                                 "[--jobs DIR] [--wait SECONDS]");
