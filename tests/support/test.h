@@ -28,7 +28,8 @@ struct shim_test {
     const struct shim_options *options;
     struct shim_test *next;
 };
-static struct shim_test *shim_tests;
+/* Weak: a program of several files that include this has one list and one main. */
+__attribute__((weak)) struct shim_test *shim_tests;
 
 #define Test(suite_, name_, ...)                                                            \
     static void suite_##_##name_(void);                                                     \
@@ -77,7 +78,7 @@ static inline void shim_fail(const char *file, int line, const char *what, const
 #define cr_log_info(...) fprintf(stderr, __VA_ARGS__)
 #define cr_skip_test(...) exit(0)
 
-int main(int argc, char **argv)
+__attribute__((weak)) int main(int argc, char **argv)
 {
     int passed = 0, failed = 0;
     for (struct shim_test *test = shim_tests; test; test = test->next) {
