@@ -1,0 +1,2 @@
+/* raft.c: see raft.h. */
+#include "raft.h"
