@@ -16,7 +16,7 @@
  * Happy path: con_log_propose queues a waiter on its stack and wakes the writer fiber; the writer
  * takes the whole queue, writes, syncs, applies in order, sets the waiters' completions.
  * Shutdown: con_log_close lets the writer empty the queue. */
-#include "consensus/log.h"
+#include "log_ops.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -25,12 +25,7 @@
 #include "chassis/log.h"
 #include "journal.h"
 
-enum {
-    SNAPSHOT_BYTES_MIN = 8 << 20,
-    COMMAND_BYTES_MAX = 1 << 20,
-    QUEUE_MAX = 4096,
-    QUEUE_BYTES_MAX = 32 << 20
-};
+enum { SNAPSHOT_BYTES_MIN = 8 << 20, QUEUE_MAX = 4096, QUEUE_BYTES_MAX = 32 << 20 };
 
 struct waiter {
     struct base_bytes command; /* the proposer's, which waits for us */
@@ -40,7 +35,8 @@ struct waiter {
     struct waiter *next;
 };
 
-struct con_log {
+struct local {
+    struct con_log base;
     struct ch_env *env;
     struct con_machine machine;
     struct con_journal journal;
@@ -59,18 +55,21 @@ struct con_log {
 static ch_fiber_fn writer_fiber, snapshot_fiber;
 static struct base_status replay_snapshot(void *self, uint64_t index, struct base_bytes state);
 static struct base_status replay_batch(void *self, const struct con_batch *batch);
-static CH_WAITS struct base_status term_begin(struct con_log *log);
+static CH_WAITS struct base_status term_begin(struct local *log);
 
-struct base_status con_log_open(struct ch_env *env, const struct con_log_options *options,
-                                const struct con_machine *machine, struct con_log **opened)
+static const struct con_log_ops ops;
+
+struct base_status con__group_open(struct ch_env *env, const struct con_log_options *options,
+                                   const struct con_machine *machine, struct con_log **opened)
 {
-    struct con_log *log = calloc(1, sizeof(*log));
+    struct local *log = calloc(1, sizeof(*log));
     struct con_journal_replay replay = { replay_snapshot, replay_batch, log };
     struct base_status status;
 
     if (!log)
         abort();
     *opened = NULL;
+    log->base.ops = &ops;
     log->env = env;
     log->machine = *machine;
     log->snapshot_bytes_min =
@@ -88,16 +87,18 @@ struct base_status con_log_open(struct ch_env *env, const struct con_log_options
     }
     if (base_failed(status)) {
         free(log);
-        return base_status_wrap(status, "open log");
+        return status;
     }
     if (log->machine.lead)
         log->machine.lead(log->machine.self, log->term);
-    *opened = log;
+    *opened = &log->base;
     return BASE_STATUS_OK;
 }
 
-void con_log_close(struct con_log *log)
+static CH_WAITS void local_close(struct con_log *self)
 {
+    struct local *log = (struct local *)self;
+
     log->closing = true;
     ch_cond_broadcast(&log->work);
     ch_gate_close(&log->gate);
@@ -111,7 +112,7 @@ void con_log_close(struct con_log *log)
 
 static struct base_status replay_snapshot(void *self, uint64_t index, struct base_bytes state)
 {
-    struct con_log *log = self;
+    struct local *log = self;
 
     log->applied = index;
     return base_status_wrap(log->machine.restore(log->machine.self, state),
@@ -120,7 +121,7 @@ static struct base_status replay_snapshot(void *self, uint64_t index, struct bas
 
 static struct base_status replay_batch(void *self, const struct con_batch *batch)
 {
-    struct con_log *log = self;
+    struct local *log = self;
     struct base_bytes records = batch->records, command;
     struct base_buf reply = { 0 };
     struct base_status status = BASE_STATUS_OK;
@@ -141,7 +142,7 @@ static struct base_status replay_batch(void *self, const struct con_batch *batch
     return status;
 }
 
-static struct base_status term_begin(struct con_log *log)
+static struct base_status term_begin(struct local *log)
 {
     static const uint8_t empty_record[1] = { 0 };
     struct con_batch batch = {
@@ -164,21 +165,13 @@ static struct base_status term_begin(struct con_log *log)
 
 /* ---- proposing ---- */
 
-struct base_status con_log_propose(struct con_log *log, struct base_bytes command, ch_time deadline,
-                                   struct base_buf *reply)
+static CH_WAITS struct base_status local_propose(struct con_log *self, struct base_bytes command,
+                                                 ch_time deadline, struct base_buf *reply)
 {
+    struct local *log = (struct local *)self;
     struct waiter waiter = { .command = command, .reply = reply };
 
     BASE_ASSERT(!log->closing);
-    if (command.len > COMMAND_BYTES_MAX)
-        return base_status_make(BASE_INVALID_ARGUMENT,
-                                "a command of %zu bytes is over the log's limit of %d", command.len,
-                                COMMAND_BYTES_MAX);
-    if (ch_cancelled())
-        return base_status_make(BASE_CANCELLED, "propose: cancelled before it was handed over");
-    if (deadline <= ch_now(log->env))
-        return base_status_make(BASE_DEADLINE_EXCEEDED,
-                                "propose: the deadline had passed before it was handed over");
     if (base_failed(log->broken))
         return base_status_make(BASE_FAILED_PRECONDITION, "not the leader; the log has failed: %s",
                                 base_status_text(&log->broken));
@@ -196,8 +189,10 @@ struct base_status con_log_propose(struct con_log *log, struct base_bytes comman
     return waiter.status;
 }
 
-struct base_status con_log_read_barrier(struct con_log *log, ch_time deadline)
+static CH_WAITS struct base_status local_read_barrier(struct con_log *self, ch_time deadline)
 {
+    struct local *log = (struct local *)self;
+
     /* One member, which holds the folder's lock: what was acknowledged was applied before it
      * was. */
     if (base_failed(log->broken))
@@ -206,20 +201,54 @@ struct base_status con_log_read_barrier(struct con_log *log, ch_time deadline)
     return BASE_STATUS_OK;
 }
 
-uint64_t con_log_term(const struct con_log *log)
+static uint64_t local_term(const struct con_log *self)
 {
-    return log->term;
+    return ((const struct local *)self)->term;
 }
 
-uint64_t con_log_applied(const struct con_log *log)
+static uint64_t local_applied(const struct con_log *self)
 {
-    return log->applied;
+    return ((const struct local *)self)->applied;
 }
+
+static const char *local_leader(const struct con_log *self)
+{
+    return "";
+}
+
+static CH_WAITS enum ch_outcome local_wait_lead(struct con_log *self, ch_time deadline,
+                                                uint64_t *term)
+{
+    struct local *log = (struct local *)self;
+
+    *term = log->term;
+    return log->term ? CH_OK : ch_sleep_until(log->env, deadline);
+}
+
+static void local_look(struct con_log *self, struct con_log_view *view)
+{
+    const struct local *log = (const struct local *)self;
+
+    *view = (struct con_log_view){
+        .term = log->term, .commit = log->applied, .applied = log->applied, .last = log->applied
+    };
+}
+
+static const struct con_log_ops ops = {
+    .propose = local_propose,
+    .read_barrier = local_read_barrier,
+    .term = local_term,
+    .applied = local_applied,
+    .leader = local_leader,
+    .wait_lead = local_wait_lead,
+    .close = local_close,
+    .look = local_look,
+};
 
 /* ---- the writer ---- */
 
 /* Takes waiters from the queue's front while their commands fit one batch. */
-static struct waiter *queue_take(struct con_log *log, struct base_buf *records, uint32_t *count)
+static struct waiter *queue_take(struct local *log, struct base_buf *records, uint32_t *count)
 {
     struct waiter *taken = log->first, **end = &taken;
 
@@ -252,7 +281,7 @@ static void waiters_fail(struct waiter *waiter, enum base_code code, const char 
     }
 }
 
-static void batch_apply(struct con_log *log, struct waiter *waiter)
+static void batch_apply(struct local *log, struct waiter *waiter)
 {
     struct base_buf unwanted = { 0 };
 
@@ -269,7 +298,7 @@ static void batch_apply(struct con_log *log, struct waiter *waiter)
 }
 
 /* Invariant 4. */
-static void log_break(struct con_log *log, struct base_status why)
+static void log_break(struct local *log, struct base_status why)
 {
     ch_error(log->env, "log failed: %s", base_status_text(&why));
     log->broken = why;
@@ -278,7 +307,7 @@ static void log_break(struct con_log *log, struct base_status why)
         log->machine.lead(log->machine.self, 0);
 }
 
-static CH_WAITS void batch_write(struct con_log *log, struct base_buf *records)
+static CH_WAITS void batch_write(struct local *log, struct base_buf *records)
 {
     struct con_batch batch = { .first_index = log->journal.next_index,
                                .term = log->journal.term,
@@ -312,12 +341,12 @@ static CH_WAITS void batch_write(struct con_log *log, struct base_buf *records)
 /* ---- snapshots ---- */
 
 struct snapshot_task {
-    struct con_log *log;
+    struct local *log;
     uint64_t index, term, bytes;
     struct base_buf state;
 };
 
-static void snapshot_maybe(struct con_log *log)
+static void snapshot_maybe(struct local *log)
 {
     uint64_t bytes = log->journal.bytes;
     uint64_t least = log->journal.snapshot_bytes > log->snapshot_bytes_min
@@ -349,7 +378,7 @@ static void snapshot_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
     struct snapshot_task *task = arg;
-    struct con_log *log = task->log;
+    struct local *log = task->log;
     struct base_status status = con__journal_snapshot(&log->journal, task->index, task->term,
                                                       task->bytes, base_buf_bytes(&task->state));
 
@@ -367,7 +396,7 @@ static void snapshot_fiber(void *arg)
 static void writer_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct con_log *log = arg;
+    struct local *log = arg;
     struct base_buf records = { 0 };
 
     while (!log->closing || log->first) {
