@@ -2,7 +2,7 @@
  *
  *   flags -> logs, faults, traces -> data dir -> naming -> server -> start() -> listen -> admin
  *   port -> serve() -> port file ... until SIGTERM, ch_service_fail or a failure on the way ...
- *   serve() cancelled -> NOT_SERVING -> server drained and gone -> stop() -> admin port, naming
+ *   serve() cancelled -> NOT_SERVING -> retire() -> server drained and gone -> stop() -> admin port, naming
  *   -> exit
  *
  * 1. What start() made is stopped exactly once, by stop(), whatever came after it.
@@ -220,6 +220,8 @@ static void down_fiber(void *arg)
     struct ch_env *env = service->env;
     if (service->server) {
         ch_server_set_serving(service->server, false);
+        if (service->up && service->def->retire)
+            service->def->retire(service->self);
         ch_server_stop(service->server, ch_in(env, CH_SERVICE_DRAIN_MS * CH_MS));
         service->server = NULL;
     }

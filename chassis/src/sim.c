@@ -272,7 +272,7 @@ static bool is_gone(void *node)
     return !ch_sim_running(node);
 }
 
-void ch_sim_stop(struct ch_sim_node *node)
+void ch_sim_stop_begin(struct ch_sim_node *node)
 {
     struct ch_sim *sim = node->sim;
     if (!node->inc)
@@ -284,6 +284,14 @@ void ch_sim_stop(struct ch_sim_node *node)
         sim->ending = node->inc;
     }
     ch_env_stop_main(&node->inc->env);
+}
+
+void ch_sim_stop(struct ch_sim_node *node)
+{
+    struct ch_sim *sim = node->sim;
+    if (!node->inc)
+        return;
+    ch_sim_stop_begin(node);
     if (!ch_sim_run(sim, is_gone, node, sim->now + STOP_TIME_MAX))
         give_up(sim, "does not stop:", node);
 }

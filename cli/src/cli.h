@@ -135,7 +135,7 @@ int cli_new_service(int argc, char **argv);
 /* ---- flags (args.c): "--name value" or "--name=value", taken out of argv ---- */
 /* The value or NULL; *argc and argv lose it. */
 const char *cli_take_flag(int *argc, char **argv, const char *name);
-/* True when the flag is absent (*number stays) or a number of min … max (*number is it, the flag is
+/* True when the flag is absent (*number stays) or is min to max (*number is it, the flag is
  * taken out); else false, with a word to stderr. */
 bool cli_take_number(int *argc, char **argv, const char *name, int min, int max, int *number);
 bool cli_take_switch(int *argc, char **argv, const char *name);

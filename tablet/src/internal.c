@@ -168,7 +168,7 @@ static struct base_status on_load(void *self, struct ch_call *call, const void *
         tab_tablet_unref(present);
         return BASE_STATUS_OK;
     }
-    if (!server->serving || server->stopping)
+    if (!server->serving || server->retiring || server->stopping)
         return base_status_make(BASE_UNAVAILABLE, "%s is not serving", server->store.server);
     if (is_loading(server, request->id))
         return base_status_make(BASE_UNAVAILABLE, "tablet %llx is being loaded",
@@ -285,6 +285,7 @@ static struct base_status on_report(void *self, struct ch_call *call, const void
     for (const struct tab_loading *l = server->loading; l; l = l->next)
         loading++;
     report->server = ch_data_str(base_arena_strdup(arena, server->store.server));
+    report->retiring = server->retiring;
     report->tablets =
         BASE_NEW_ARRAY(arena, Strata__Tablet__V1__TabletReport *, server->tablet_count + loading);
     for (size_t i = 0; i < server->tablet_count; i++) {

@@ -85,7 +85,7 @@ struct tab_live *tab_live_least(struct tab_live *live, size_t count)
 {
     struct tab_live *least = NULL;
     for (size_t i = 0; i < count; i++)
-        if (live[i].reported && (!least || live[i].assigned < least->assigned))
+        if (live[i].reported && !live[i].retiring && (!least || live[i].assigned < least->assigned))
             least = &live[i];
     return least;
 }

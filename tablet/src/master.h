@@ -17,6 +17,7 @@ struct tab_live { /* a tabletserver's lock, and who holds it */
     char server[TAB_SERVER_BYTES], address[TAB_ADDRESS_BYTES], name[64];
     uint64_t epoch;
     bool reported;     /* its tablets are known in this pass */
+    bool retiring;     /* it takes no tablets any more */
     uint64_t *tablets; /* ids it serves or loads */
     size_t tablet_count;
     size_t assigned; /* by METADATA, counted in this pass */

@@ -451,6 +451,7 @@ static void report_fiber(void *arg)
         for (size_t i = 0; i < reply->n_tablets; i++)
             job->live->tablets[job->live->tablet_count++] = reply->tablets[i]->id;
         job->live->reported = true;
+        job->live->retiring = reply->retiring;
     }
     base_status_free(&status);
 }

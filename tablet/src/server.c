@@ -2,8 +2,8 @@
  *
  * Start: register handlers. Serve: take the lock /<cell>/locks/tabletserver/<id> (its value is
  * this server's address), open the commit log under the lock's epoch, start upkeep; the master
- * sees the lock and gives tablets. Lock lost: the process ends (Bigtable 5.2). Stop: keep
- * writers out and flush every tablet, give it up in METADATA, close the log, release the lock. */
+ * sees the lock and gives tablets. Lock lost: the process ends (Bigtable 5.2). Retire: give
+ * every tablet up (retire.c). Stop: close the log, release the lock. */
 #include "server.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "strata/tablet/v1/tablet.strata.h"
 #include "upkeep.h"
 
-enum { LOCK_TIMEOUT_S = 600, STOP_TIMEOUT_S = 8, SCHEMAS_MAX = 10000 };
+enum { LOCK_TIMEOUT_S = 600, SCHEMAS_MAX = 10000 };
 
 /* ---- tablets ---- */
 
@@ -388,48 +388,6 @@ static struct base_status server_serve(void *self)
     return BASE_STATUS_OK;
 }
 
-static void give_up(void *arg)
-{
-    CH_FIBER_ENTRY();
-    struct tab_tablet *tablet = arg;
-    struct base_status status =
-        tab_tablet_unload(tablet, ch_in(tablet->store->env, STOP_TIMEOUT_S * CH_S));
-    if (base_failed(status))
-        ch_info(tablet->store->env, "%s: left to the master", base_status_text(&status));
-    base_status_free(&status);
-}
-
-static bool serves_metadata(const struct tab_server *server)
-{
-    for (size_t i = 0; i < server->tablet_count; i++)
-        if (server->tablets[i]->table == TAB_TABLE_METADATA)
-            return true;
-    return false;
-}
-
-/* True: all are given up. */
-static bool give_up_tablets(struct tab_server *server) CH_WAITS;
-static bool give_up_tablets(struct tab_server *server)
-{
-    bool all = true;
-    struct ch_gather gather;
-    ch_gather_init(&gather, "unload");
-    size_t count = server->tablet_count;
-    struct tab_tablet **tablets = calloc(count + 1, sizeof(*tablets));
-    BASE_ASSERT(tablets != NULL);
-    for (size_t i = 0; i < count; i++)
-        tablets[i] = tab_tablet_ref(server->tablets[i]);
-    for (size_t i = 0; i < count; i++)
-        ch_gather_add(&gather, give_up, tablets[i]);
-    ch_gather_wait(&gather);
-    for (size_t i = 0; i < count; i++) {
-        all &= tablets[i]->state == TAB_GONE;
-        tab_tablet_unref(tablets[i]);
-    }
-    free(tablets);
-    return all;
-}
-
 static void server_free(struct tab_server *server) CH_WAITS;
 static void server_free(struct tab_server *server)
 {
@@ -458,10 +416,9 @@ static void server_stop(void *self) CH_WAITS;
 static void server_stop(void *self)
 {
     struct tab_server *server = self;
-    /* A server of METADATA's tablets cannot write METADATA any more, its RPCs have drained: all
-     * is left to the master, as after a crash. */
-    bool clean = server->serving && tab_store_alive(&server->store) && !ch_cancelled() &&
-                 !serves_metadata(server) && give_up_tablets(server);
+    /* What retire() could not give up is left to the master, with its log, as after a crash. */
+    bool clean = server->serving && tab_store_alive(&server->store) && server->tablet_count == 0 &&
+                 !server->loading;
     server->stopping = true;
     ch_cond_broadcast(&server->store.work);
     ch_gate_stop(&server->gate);
@@ -494,5 +451,6 @@ const struct ch_service_def tab_tabletserver_def = {
     .config_size = sizeof(struct tab_server_config),
     .start = server_start,
     .serve = server_serve,
+    .retire = tab_server_retire,
     .stop = server_stop,
 };

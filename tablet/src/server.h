@@ -42,7 +42,7 @@ struct tab_server {
     struct ch_name_watch *master_watch;
     struct tab_passed *passed;
     size_t passed_count;
-    bool serving, stopping;
+    bool serving, retiring, stopping; /* retiring: takes no tablets any more */
     struct ch_gauge *tablets_served;
 };
 
@@ -89,6 +89,9 @@ bool tab_route_again(struct tab_server *server, const struct base_status *status
                      int attempt, ch_time deadline) CH_WAITS;
 struct ch_call_options tab_hop_options(ch_time deadline);
 struct base_status tab_table_name_check(struct base_bytes name) BASE_MUST_CHECK;
+
+/* ---- the end (retire.c) ---- */
+void tab_server_retire(void *self) CH_WAITS;
 
 /* ---- handlers ---- */
 void tab_register_data(struct tab_server *server);     /* google.bigtable.v2 */

@@ -50,6 +50,9 @@ struct ch_service_def {
     /* After the server listens: e.g. take the lock, recover, then ch_server_set_serving. May be
      * NULL: serving at once. A failed status stops the process. */
     struct base_status (*serve)(void *self) CH_WAITS_SLOT;
+    /* Asked to stop, while RPCs are still answered (NOT_SERVING by health): hand over what others
+     * can go on with. Bounds its own time; may be NULL. Called only when serve() returned OK. */
+    void (*retire)(void *self) CH_WAITS_SLOT;
     /* The RPC server has drained; stop and free everything. */
     void (*stop)(void *self) CH_WAITS_SLOT;
     bool http_on_main_port; /* set server options' http from http_handler */
@@ -57,8 +60,9 @@ struct ch_service_def {
 };
 
 /* The whole of main(). Exit values: 0 stopped as asked, 1 failed (a line on stderr and in the log
- * says why), 2 bad flags or file. SIGTERM: serve() is cancelled, the RPC server drains
- * (CH_SERVICE_DRAIN_MS), stop() runs on a fiber that is not cancelled. */
+ * says why), 2 bad flags or file. SIGTERM: serve() is cancelled, retire() hands over,
+ * the RPC server drains (CH_SERVICE_DRAIN_MS), stop() ends the rest; the two on a fiber that is not
+ * cancelled. */
 enum { CH_SERVICE_DRAIN_MS = 10000 };
 int ch_service_run(const struct ch_service_def *def, int argc, char **argv);
 /* The same on an env that is there already (a simulated node's main): argv-style flags, no

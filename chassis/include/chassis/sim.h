@@ -36,6 +36,8 @@ struct ch_env *ch_sim_start(struct ch_sim_node *node, ch_main_fn *main_fn, void 
 bool ch_sim_running(struct ch_sim_node *node);
 void ch_sim_stop(
     struct ch_sim_node *node); /* cancels main, as SIGTERM; runs the world until it is gone */
+/* The first half of it: several nodes can be told to stop together. From a fiber too. */
+void ch_sim_stop_begin(struct ch_sim_node *node);
 void ch_sim_crash(
     struct ch_sim_node *node); /* as kill -9 with power loss; runs its fibers out at once */
 void ch_sim_kill(
