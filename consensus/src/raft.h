@@ -125,6 +125,8 @@ struct con_raft_start {
 struct con_raft *con_raft_new(const struct con_raft_options *options,
                               const struct con_raft_start *start, int64_t now);
 void con_raft_free(struct con_raft *raft);
+/* A vote that the store holds, later than what `start` said. */
+void con_raft_load_vote(struct con_raft *raft, uint64_t term, uint64_t vote);
 /* An entry that the store holds; copied. One at or before the last replaces all from there on. */
 struct base_status con_raft_load(struct con_raft *raft,
                                  const struct con_entry *entry) BASE_MUST_CHECK;
