@@ -3,10 +3,10 @@
 #ifndef CHASSIS_NAMING_INT_H
 #define CHASSIS_NAMING_INT_H
 
+#include "chassis/leader.h"
 #include "chassis/log.h"
 #include "chassis/metrics.h"
 #include "chassis/naming.h"
-#include "chassis/rpc_client.h"
 #include "strata/clustermgr/v1/names.pb-c.h"
 #include "strata/clustermgr/v1/names.strata.h"
 
@@ -15,10 +15,6 @@
     (&strata__clustermgr__v1__names__service.methods[STRATA__CLUSTERMGR__V1__NAMES__##METHOD])
 
 enum {
-    CH__MEMBERS_MAX = 16,
-    CH__NAMING_ATTEMPT_MS = 2000, /* of one try of a call at one member */
-    CH__NAMING_BACKOFF_MS = 20,   /* after all members refused: doubles, full jitter */
-    CH__NAMING_BACKOFF_MAX_MS = 500,
     CH__ACQUIRE_ATTEMPT_MS = 3000, /* a waiting Acquire is repeated this often */
     CH__FAREWELL_MS = 1500,        /* releasing a lock or a session takes at most this */
     CH__WATCH_SILENCE_MS = 15000,  /* no event, not even a heartbeat: the stream is taken as dead */
@@ -31,15 +27,10 @@ struct ch_name_watch;
 
 struct ch_naming {
     struct ch_env *env;
-    char *masters, *owner; /* owner: NULL: nobody is named */
-    struct {
-        const char *address; /* in masters */
-        struct ch_client *client;
-    } members[CH__MEMBERS_MAX];
-    size_t member_count, leader; /* leader: whom to ask first */
-    size_t refusals;             /* since a call last succeeded */
-    struct ch_gate gate;         /* the session's keeper; cancelled to stop */
-    struct ch_gate farewells;    /* releases, undoing, closing: not cancelled, each bounded */
+    char *owner; /* NULL: nobody is named */
+    struct ch_leader *masters;
+    struct ch_gate gate;      /* the session's keeper; cancelled to stop */
+    struct ch_gate farewells; /* releases, undoing, closing: not cancelled, each bounded */
     bool closed;
     /* the session: 0: none */
     uint64_t session;
@@ -54,19 +45,12 @@ struct ch_naming {
 };
 
 /* ---- naming.c ---- */
-/* One call, at whatever member leads; refusals and unreachable members are followed by others
- * until the deadline. `repeatable`: may be sent again when its outcome is unknown. `attempt_ms`
- * bounds each try. */
+/* One call, at whatever member leads (leader.h). `repeatable`: may be sent again when its outcome is
+ * unknown. `attempt_ms` bounds each try; 0: none. *sent, when not NULL: when the last was sent. */
 struct base_status ch__naming_call(struct ch_naming *naming, const struct ch_method *method,
                                    const void *request, bool repeatable, uint32_t attempt_ms,
-                                   ch_time deadline, struct base_arena *arena,
-                                   void **reply) CH_WAITS BASE_MUST_CHECK;
-/* After a member refused or failed: whom to ask next ("it is at X" in the text is taken as a
- * hint). */
-void ch__naming_next(struct ch_naming *naming, size_t asked, const struct base_status *status);
-bool ch__naming_refused(const struct base_status *status); /* by a member that does not lead */
-/* Full jitter, doubling. */
-ch_time ch__naming_backoff(struct ch_naming *naming, unsigned round);
+                                   ch_time deadline, struct base_arena *arena, void **reply,
+                                   ch_time *sent) CH_WAITS BASE_MUST_CHECK;
 struct ch_name_entry ch__name_entry(const CH__PB(Node) * node, struct base_arena *arena);
 
 /* ---- naming_session.c ---- */

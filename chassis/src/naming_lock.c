@@ -106,7 +106,7 @@ static struct base_status acquire_call(struct ch_lock *lock, uint64_t session, u
     request.path = ch_data_str(lock->path);
     request.value = ch_data_of(base_buf_bytes(&lock->value));
     struct base_status status = ch__naming_call(lock->naming, CH__NAMES(ACQUIRE), &request, true,
-                                                attempt_ms, deadline, &arena, &reply);
+                                                attempt_ms, deadline, &arena, &reply, NULL);
     if (!base_failed(status))
         *epoch = ((const CH__PB(AcquireReply) *)reply)->epoch;
     base_arena_free(&arena);
@@ -126,7 +126,7 @@ static struct base_status release_call(struct ch_lock *lock)
     request.epoch = lock->epoch;
     struct base_status status =
         ch__naming_call(lock->naming, CH__NAMES(RELEASE), &request, true, CH__FAREWELL_MS / 2,
-                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply);
+                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply, NULL);
     base_arena_free(&arena);
     return status;
 }
@@ -142,7 +142,7 @@ static struct base_status granted_look(struct ch_lock *lock, bool *granted)
     request.prefix = ch_data_str(lock->path);
     struct base_status status =
         ch__naming_call(lock->naming, CH__NAMES(LIST), &request, true, CH__FAREWELL_MS / 2,
-                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply);
+                        ch_in(lock->naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply, NULL);
     const CH__PB(ListReply) *list = base_failed(status) ? NULL : reply;
     *granted = false;
     for (size_t i = 0; list && i < list->n_nodes; i++) {
@@ -313,8 +313,8 @@ struct base_status ch_lock_break(struct ch_naming *naming, const char *path, boo
     void *reply;
     request.path = ch_data_str(path);
     request.erase = erase;
-    struct base_status status = ch__naming_call(naming, CH__NAMES(BREAK), &request, false,
-                                                CH__NAMING_ATTEMPT_MS, deadline, &arena, &reply);
+    struct base_status status = ch__naming_call(naming, CH__NAMES(BREAK), &request, false, 0,
+                                                deadline, &arena, &reply, NULL);
     if (!base_failed(status) && epoch)
         *epoch = ((const CH__PB(BreakReply) *)reply)->epoch;
     base_arena_free(&arena);

@@ -8,8 +8,7 @@
  * 3. At most one is open; it is opened when first needed, and anew when needed after a loss. Its
  *    ephemeral nodes and locks are gone with it: their owners are told (locks) or must look
  *    (nodes).
- * The keeper sends every third of the lease; when a member does not answer in a quarter of it,
- * another is asked. */
+ * The keeper sends every third of the lease. */
 #include "naming_int.h"
 
 static void session_set(struct ch_naming *naming, uint64_t session, ch_time sent, uint32_t lease_ms)
@@ -54,15 +53,11 @@ static bool keep_once(struct ch_naming *naming)
     CH__PB(KeepAliveRequest) request = STRATA__CLUSTERMGR__V1__KEEP_ALIVE_REQUEST__INIT;
     struct base_arena arena = { 0 };
     void *reply = NULL;
-    size_t member = naming->leader;
-    ch_time sent = ch_now(naming->env), until = naming->session_until;
+    ch_time sent = 0, until = naming->session_until;
     uint64_t session = naming->session;
-    struct ch_call_options options = { .deadline = sent + naming->lease / 4, .no_retry = true };
-    if (options.deadline > until)
-        options.deadline = until;
     request.session = session;
-    struct base_status status = ch_client_call(
-        naming->members[member].client, CH__NAMES(KEEP_ALIVE), &request, &options, &arena, &reply);
+    struct base_status status = ch__naming_call(naming, CH__NAMES(KEEP_ALIVE), &request, true, 0,
+                                                until, &arena, &reply, &sent);
     bool kept = false;
     if (naming->session != session) {
         base_status_free(&status); /* ended meanwhile */
@@ -77,8 +72,6 @@ static bool keep_once(struct ch_naming *naming)
         session_lose(naming, base_status_text(&status));
         base_status_free(&status);
     } else {
-        ch_count(naming->calls_failed, 1);
-        ch__naming_next(naming, member, &status);
         base_status_free(&status);
     }
     base_arena_free(&arena);
@@ -104,9 +97,8 @@ static void keeper_fiber(void *arg)
             outcome = ch_cond_wait(&naming->changed, next);
         } else if (keep_once(naming)) {
             failures = 0;
-        } else if (naming->session && ++failures % naming->member_count == 0) {
-            ch_time pause = ch_in(
-                naming->env, ch__naming_backoff(naming, failures / (unsigned)naming->member_count));
+        } else if (naming->session) {
+            ch_time pause = ch_in(naming->env, ch_leader_backoff(naming->env, ++failures));
             outcome = ch_sleep_until(naming->env,
                                      pause < naming->session_until ? pause : naming->session_until);
         }
@@ -137,25 +129,11 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
     request.lease_ms = CH_SESSION_LEASE_MS;
     if (naming->owner)
         request.owner = ch_data_str(naming->owner);
-    /* The moment before the last try was sent is what counts; the call may try for long, so it is
-     * cut into short ones. */
-    struct base_status status;
-    ch_time sent, until;
-    deadline = ch_context_deadline(deadline);
-    do {
-        sent = ch_now(naming->env);
-        until = sent + CH_SESSION_LEASE_MS * CH_MS / 2;
-        /* An open whose answer was lost leaves a session behind that nobody keeps alive: it ends
-         * by itself. */
-        status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true,
-                                 CH__NAMING_ATTEMPT_MS / 2, until < deadline ? until : deadline,
-                                 &arena, &reply);
-        /* A call gives up when its next try would come too late, so maybe before its deadline: the
-         * last one is told by what it was given, not by the clock. */
-        if (status.code != BASE_DEADLINE_EXCEEDED || until >= deadline || ch_cancelled())
-            break;
-        base_status_free(&status);
-    } while (!naming->closed);
+    /* The moment before the last try was sent is what counts. An open whose answer was lost leaves a
+     * session behind that nobody keeps alive: it ends by itself. */
+    ch_time sent;
+    struct base_status status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true, 0,
+                                                deadline, &arena, &reply, &sent);
     if (!base_failed(status) && naming->closed)
         status = base_status_make(BASE_CANCELLED, "naming is being closed");
     if (!base_failed(status)) {
@@ -209,7 +187,7 @@ static void close_fiber(void *arg)
     request.session = naming->session;
     (void)base_status_drop(
         ch__naming_call(naming, CH__NAMES(CLOSE_SESSION), &request, true, CH__FAREWELL_MS / 2,
-                        ch_in(naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply));
+                        ch_in(naming->env, CH__FAREWELL_MS * CH_MS), &arena, &reply, NULL));
     base_arena_free(&arena);
 }
 

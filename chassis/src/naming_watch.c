@@ -160,20 +160,16 @@ static void event_apply(struct ch_name_watch *watch, const CH__PB(WatchEvent) * 
 /* ---- one stream ---- */
 
 static struct base_status stream_read(struct ch_name_watch *watch,
-                                      struct ch_client_stream *stream) CH_WAITS;
-static struct base_status stream_read(struct ch_name_watch *watch, struct ch_client_stream *stream)
+                                      struct ch_leader_stream *stream) CH_WAITS;
+static struct base_status stream_read(struct ch_name_watch *watch, struct ch_leader_stream *stream)
 {
-    CH__PB(WatchRequest) request = STRATA__CLUSTERMGR__V1__WATCH_REQUEST__INIT;
     struct base_arena arena = { 0 };
     bool full_seen = false;
-    request.prefix = ch_data_str(watch->prefix);
-    struct base_status status = ch_stream_send(stream, &request);
-    if (!base_failed(status))
-        status = ch_stream_close_send(stream);
+    struct base_status status = BASE_STATUS_OK;
     while (!base_failed(status)) {
         void *message = NULL;
         base_arena_reset(&arena);
-        status = ch_stream_recv(stream, &arena, &message);
+        status = ch_leader_recv(stream, &arena, &message);
         if (base_failed(status) || !message)
             break;
         const CH__PB(WatchEvent) *event = message;
@@ -192,17 +188,15 @@ static void reader_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_name_watch *watch = arg;
-    struct ch_naming *naming = watch->naming;
-    size_t member = naming->leader;
-    struct ch_client_stream *stream = NULL;
+    CH__PB(WatchRequest) request = STRATA__CLUSTERMGR__V1__WATCH_REQUEST__INIT;
+    struct ch_leader_stream *stream = NULL;
+    request.prefix = ch_data_str(watch->prefix);
     struct base_status status =
-        ch_client_open(naming->members[member].client, CH__NAMES(WATCH), NULL, &stream);
-    if (!base_failed(status))
+        ch_leader_open(watch->naming->masters, CH__NAMES(WATCH), &request, CH_NEVER, &stream);
+    if (!base_failed(status)) {
         status = stream_read(watch, stream);
-    if (stream)
-        ch_stream_free(stream);
-    if (status.code != BASE_CANCELLED || !ch_cancelled())
-        ch__naming_next(naming, member, &status);
+        ch_leader_close(stream);
+    }
     base_status_free(&status);
     watch->reading = false;
     ch_cond_signal(&watch->activity);
@@ -220,18 +214,14 @@ static void stream_run(struct ch_name_watch *watch)
     struct base_status status = ch_gate_spawn(&gate, "naming stream", reader_fiber, watch);
     watch->reading = !base_failed(status);
     base_status_free(&status);
-    size_t member = naming->leader;
     while (watch->reading) {
         enum ch_outcome outcome =
             ch_cond_wait(&watch->activity, watch->last_event + CH__WATCH_SILENCE_MS * CH_MS);
         if (outcome == CH_CANCELLED)
             break;
         if (watch->reading &&
-            ch_now(naming->env) >= watch->last_event + CH__WATCH_SILENCE_MS * CH_MS) {
-            if (naming->leader == member)
-                naming->leader = (member + 1) % naming->member_count;
+            ch_now(naming->env) >= watch->last_event + CH__WATCH_SILENCE_MS * CH_MS)
             break;
-        }
     }
     ch_gate_stop(&gate);
 }
@@ -241,15 +231,17 @@ static void watch_fiber(void *arg)
     CH_FIBER_ENTRY();
     struct ch_name_watch *watch = arg;
     struct ch_naming *naming = watch->naming;
-    for (unsigned failures = 0; !ch_cancelled() && naming->member_count > 0;) {
+    for (unsigned failures = 0; !ch_cancelled();) {
+        size_t members;
         stream_run(watch);
         failures = watch->stream_was_good ? 0 : failures + 1;
-        if (failures % naming->member_count ==
-            0) /* also after a good one: its member may be stopping */
+        members = ch_leader_members(naming->masters);
+        if (members == 0)
+            break;                   /* none are configured */
+        if (failures % members == 0) /* also after a good one: its member may be stopping */
             (void)ch_sleep_until(
                 naming->env,
-                ch_in(naming->env,
-                      ch__naming_backoff(naming, failures / (unsigned)naming->member_count)));
+                ch_in(naming->env, ch_leader_backoff(naming->env, failures / (unsigned)members)));
     }
 }
 
