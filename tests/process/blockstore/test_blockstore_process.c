@@ -81,9 +81,10 @@ static void wait_served(struct ch_env *env, int i, char *address, size_t size)
         base_buf_clear(&text);
         (void)ch_sleep_until(env, ch_in(env, 10 * CH_MS));
     }
-    if (address)
-        snprintf(address, size, "%.*s", (int)(strchr((char *)text.data, '\n') - (char *)text.data),
-                 text.data);
+    if (address) {
+        const uint8_t *end = memchr(text.data, '\n', text.len);
+        snprintf(address, size, "%.*s", (int)(end - text.data), (const char *)text.data);
+    }
     base_buf_free(&text);
 }
 

@@ -12,5 +12,5 @@ strata_test(test_proto_json SOURCES ${proto_tests}/test_proto_json.c DEPS chassi
 add_executable(fuzz_proto_decode ${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_proto_decode.c)
 target_link_libraries(fuzz_proto_decode PRIVATE
   chassis_proto proto_test proto_bigtable_v2 proto_datastore_v1)
-add_test(NAME fuzz_proto_decode COMMAND fuzz_proto_decode 10000 1)
+add_test(NAME fuzz_proto_decode COMMAND ${STRATA_TEST_PREFIX} $<TARGET_FILE:fuzz_proto_decode> 10000 1)
 set_tests_properties(fuzz_proto_decode PROPERTIES LABELS unit TIMEOUT 120)
