@@ -68,7 +68,7 @@ static struct base_status state_check(const char *state, struct base_bytes *endp
 
 struct base_status con__etcd_new(struct ch_env *env, const char *state, struct con_etcd **out)
 {
-    struct base_bytes endpoints, prefix;
+    struct base_bytes endpoints = { 0 }, prefix = { 0 };
     struct con_etcd *etcd;
     struct base_status status = state_check(state, &endpoints, &prefix);
 
