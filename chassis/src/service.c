@@ -130,6 +130,7 @@ static struct base_status server_make(struct ch__service *service)
         .address = *common->front
                        ? base_arena_printf(&service->arena, "%s,%s", common->listen, common->front)
                        : common->listen,
+        .message_bytes_max = service->def->message_bytes_max,
         .http = service->def->http_on_main_port ? &service->http : NULL,
     };
     if (*common->names) {

@@ -110,9 +110,10 @@ static struct base_status build_page(struct build *b, const struct qry_index *in
                                      struct base_buf *after)
 {
     struct qry_request request = b->request;
+    size_t limit = PAGE;
     for (int tries = 1;; tries++) {
         struct page page = { .prefix_len = prefix_len, .name_space = name_space };
-        struct txn_scan scan = { .start = start, .end = end, .keys_only = true, .limit = PAGE };
+        struct txn_scan scan = { .start = start, .end = end, .keys_only = true, .limit = limit };
         bool more;
         base_arena_reset(&b->page);
         request.arena = &b->page;
@@ -123,6 +124,14 @@ static struct base_status build_page(struct build *b, const struct qry_index *in
             status = write_page(&request, index, &page);
         if (status.code == BASE_ABORTED &&
             tries < PAGE_TRIES) { /* an entity of the page was written meanwhile */
+            base_status_free(&status);
+            continue;
+        }
+        bool too_much = status.code == BASE_RESOURCE_EXHAUSTED ||
+                        status.code == BASE_INVALID_ARGUMENT; /* to read, to write, at once */
+        if (too_much && limit > 1) {
+            limit /= 4;
+            limit += limit == 0;
             base_status_free(&status);
             continue;
         }

@@ -1,10 +1,12 @@
-/* lookup.c: Lookup, AllocateIds, ReserveIds. A lookup is one read of all its keys; entities go out
- * as they are stored. */
+/* lookup.c: Lookup, AllocateIds, ReserveIds. A lookup is one read of as many of its keys as fit a
+ * reply, the rest is deferred; entities go out as they are stored. */
 #include <stdlib.h>
 
 #include "reads.h"
 #include "rows.h"
 #include "stored.h"
+
+enum { REPLY_BYTES = 3 << 20 };
 
 struct txn_key qry_row_of(struct base_arena *arena, const qry_key *key)
 {
@@ -49,13 +51,16 @@ static struct base_status sort_out(struct qry_request *request, const qry_lookup
                                    const struct txn_value *values, uint64_t read_at,
                                    qry_lookup_reply *out)
 {
-    enum { REPLY_BYTES = 3 << 20 };
     size_t bytes = 0;
     out->found = BASE_NEW_ARRAY(request->arena, qry_result *, in->n_keys + 1);
     out->missing = BASE_NEW_ARRAY(request->arena, qry_result *, in->n_keys + 1);
     out->deferred = BASE_NEW_ARRAY(request->arena, qry_key *, in->n_keys + 1);
     for (size_t i = 0; i < in->n_keys; i++) {
         struct qry_stored stored;
+        if (values[i].unread) {
+            out->deferred[out->n_deferred++] = in->keys[i];
+            continue;
+        }
         struct base_status status = qry_stored_decode(&values[i], &stored);
         if (base_failed(status))
             return base_status_wrap(status, "entity %s", qry_key_show(request->arena, in->keys[i]));
@@ -106,7 +111,7 @@ static struct base_status look_up(struct qry_request *request, struct qry_read *
     struct txn_key *rows = BASE_NEW_ARRAY(request->arena, struct txn_key, in->n_keys + 1);
     struct txn_value *values = BASE_NEW_ARRAY(request->arena, struct txn_value, in->n_keys + 1);
     drop_repeated(request, in, rows);
-    struct base_status status = qry_read_get(request, read, rows, in->n_keys, values);
+    struct base_status status = qry_read_some(request, read, rows, in->n_keys, REPLY_BYTES, values);
     if (!base_failed(status))
         status = sort_out(request, in, values, read->timestamp, out);
     out->transaction = ch_data_of(read->begun);

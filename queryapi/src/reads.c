@@ -96,8 +96,9 @@ static void end_read(struct qry_read *read, bool first, bool failed, uint64_t re
         read->timestamp = read_at;
 }
 
-struct base_status qry_read_get(struct qry_request *request, struct qry_read *read,
-                                const struct txn_key *keys, size_t count, struct txn_value *values)
+struct base_status qry_read_some(struct qry_request *request, struct qry_read *read,
+                                 const struct txn_key *keys, size_t count, size_t bytes_max,
+                                 struct txn_value *values)
 {
     struct base_status status = BASE_STATUS_OK;
     uint64_t read_at = 0;
@@ -108,8 +109,8 @@ struct base_status qry_read_get(struct qry_request *request, struct qry_read *re
         status = begin_read(request, read, &first);
     if (base_failed(status))
         return status;
-    status = txn_get(request->server->txn, request->database, read->timestamp, keys, count,
-                     request->deadline, request->arena, values, &read_at);
+    status = txn_get_some(request->server->txn, request->database, read->timestamp, keys, count,
+                          bytes_max, request->deadline, request->arena, values, &read_at);
     end_read(read, first, base_failed(status), read_at);
     return status;
 }

@@ -18,9 +18,10 @@ struct base_status qry_read_open(struct qry_request *request, const qry_read_opt
                                  struct qry_read *read) CH_WAITS BASE_MUST_CHECK;
 void qry_read_close(struct qry_request *request, struct qry_read *read);
 
-struct base_status qry_read_get(struct qry_request *request, struct qry_read *read,
-                                const struct txn_key *keys, size_t count,
-                                struct txn_value *values) CH_WAITS BASE_MUST_CHECK;
+/* Values of about bytes_max bytes, at least one; the others are `unread`. */
+struct base_status qry_read_some(struct qry_request *request, struct qry_read *read,
+                                 const struct txn_key *keys, size_t count, size_t bytes_max,
+                                 struct txn_value *values) CH_WAITS BASE_MUST_CHECK;
 /* Rows live in `arena`. What is recorded is what was seen: up to the last row when there may be
  * more. */
 struct base_status qry_read_scan(struct qry_request *request, struct qry_read *read,

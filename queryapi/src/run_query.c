@@ -188,13 +188,19 @@ static struct base_status add_entities(struct running *r)
         struct txn_value *values = BASE_NEW_ARRAY(arena, struct txn_value, count);
         for (size_t i = 0; i < count; i++)
             keys[i] = entity_row(r, r->positions[from + i].path);
-        struct base_status status = qry_read_get(r->request, &r->read, keys, count, values);
+        struct base_status status =
+            qry_read_some(r->request, &r->read, keys, count, 2 * QRY_BATCH_BYTES, values);
+        size_t got = 0;
+        while (!base_failed(status) && got < count && !values[got].unread)
+            got++;
+        if (!base_failed(status) && got == 0) /* others of them were: at least one is, of one */
+            status = qry_read_some(r->request, &r->read, keys, got = 1, 1, values);
         if (!base_failed(status))
-            status = add_fetched(r, values, from, count);
+            status = add_fetched(r, values, from, got);
         if (base_failed(status))
             return status;
-        weigh(r->request->server, values, count);
-        from += count;
+        weigh(r->request->server, values, got);
+        from += got;
     }
     r->cut = r->cut || cut;
     return BASE_STATUS_OK;

@@ -157,9 +157,10 @@ static Strata__Txlayer__V1__Key **keys_of(struct base_arena *arena, const struct
     return out;
 }
 
-struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
-                           const struct txn_key *keys, size_t count, ch_time deadline,
-                           struct base_arena *arena, struct txn_value *values, uint64_t *read_at)
+struct base_status txn_get_some(struct txn_client *client, const char *database, uint64_t timestamp,
+                                const struct txn_key *keys, size_t count, size_t bytes_max,
+                                ch_time deadline, struct base_arena *arena,
+                                struct txn_value *values, uint64_t *read_at)
 {
     struct attempt attempt;
     struct base_status trip;
@@ -171,6 +172,7 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
     op->timestamp = timestamp;
     op->keys = keys_of(arena, keys, count, &bytes);
     op->n_keys = count;
+    op->bytes_max = bytes_max;
     attempt_init(&attempt, client, database, deadline);
     do {
         void *raw = NULL;
@@ -187,10 +189,81 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
     for (size_t i = 0; i < count; i++)
         values[i] = (struct txn_value){ .found = result->values[i]->found,
                                         .value = ch_bytes_of(result->values[i]->value),
-                                        .timestamp = result->values[i]->timestamp };
+                                        .timestamp = result->values[i]->timestamp,
+                                        .unread = result->values[i]->unread };
     if (read_at)
         *read_at = result->read_at;
     return BASE_STATUS_OK;
+}
+
+/* What txn_get has not read yet. */
+struct rest {
+    struct txn_key *keys;
+    struct txn_value *values;
+    size_t *places; /* in the caller's arrays */
+    size_t count;
+};
+
+static struct rest rest_new(struct base_arena *arena, const struct txn_key *keys, size_t count)
+{
+    struct rest rest = { BASE_NEW_ARRAY(arena, struct txn_key, count),
+                         BASE_NEW_ARRAY(arena, struct txn_value, count),
+                         BASE_NEW_ARRAY(arena, size_t, count), count };
+    for (size_t i = 0; i < count; i++) {
+        rest.keys[i] = keys[i];
+        rest.places[i] = i;
+    }
+    return rest;
+}
+
+/* Hands out what was read, keeps the rest. Returns the bytes of what was. */
+static size_t rest_shrink(struct rest *rest, struct txn_value *values)
+{
+    size_t kept = 0, bytes = 0;
+    for (size_t i = 0; i < rest->count; i++) {
+        if (!rest->values[i].unread) {
+            values[rest->places[i]] = rest->values[i];
+            bytes += rest->values[i].value.len;
+            continue;
+        }
+        rest->keys[kept] = rest->keys[i];
+        rest->places[kept++] = rest->places[i];
+    }
+    rest->count = kept;
+    return bytes;
+}
+
+struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
+                           const struct txn_key *keys, size_t count, ch_time deadline,
+                           struct base_arena *arena, struct txn_value *values, uint64_t *read_at)
+{
+    uint64_t at = 0;
+    struct base_status status = txn_get_some(client, database, timestamp, keys, count,
+                                             TXN__GET_PAGE_BYTES, deadline, arena, values, &at);
+    size_t unread = 0, bytes = 0;
+    for (size_t i = 0; i < count && !base_failed(status); i++) {
+        unread += values[i].unread;
+        bytes += values[i].value.len;
+    }
+    struct rest rest = unread ? rest_new(arena, keys, count) : (struct rest){ 0 };
+    if (unread) {
+        memcpy(rest.values, values, count * sizeof(*values));
+        rest_shrink(&rest, values);
+    }
+    while (rest.count > 0 && bytes <= TXN_GET_MAX && !base_failed(status)) {
+        status = txn_get_some(client, database, at, rest.keys, rest.count, TXN__GET_PAGE_BYTES,
+                              deadline, arena, rest.values, NULL);
+        if (!base_failed(status))
+            bytes += rest_shrink(&rest, values);
+    }
+    if (!base_failed(status) && bytes > TXN_GET_MAX)
+        status = base_status_make(BASE_RESOURCE_EXHAUSTED,
+                                  "get in database %s: the values of %zu keys have more than %d "
+                                  "bytes: ask for fewer",
+                                  database, count, TXN_GET_MAX);
+    if (read_at)
+        *read_at = at;
+    return status;
 }
 
 /* A read of nothing: it shares messages with other reads. */

@@ -14,8 +14,9 @@ enum {
         3, /* messages of a kind under way to a leader before operations wait to share one */
     TXN__COMBINE_OPS_MAX = 256,
     TXN__COMBINE_BYTES_MAX = 2 << 20,
-    TXN__WAITING_MAX = 20000,  /* operations waiting for a message */
-    TXN__DATABASES_MAX = 4096, /* whose leaders are remembered */
+    TXN__GET_PAGE_BYTES = 16 << 20, /* a get asks for so much at once */
+    TXN__WAITING_MAX = 20000,       /* operations waiting for a message */
+    TXN__DATABASES_MAX = 4096,      /* whose leaders are remembered */
     TXN__ATTEMPT_MS = 4000,
     TXN__CLIENT_RETRY_MS_MIN = 4,
     TXN__CLIENT_RETRY_MS_MAX = 400,

@@ -78,6 +78,7 @@ struct getter {
     const struct base_bytes *keys;
     struct txn__seen *seen;
     size_t count, at, bytes, bytes_max;
+    bool full;
 };
 
 /* Both sides ascend. */
@@ -94,9 +95,10 @@ static bool on_get_row(void *arg, const struct tab_row *row)
             return false;
         if (!base_bytes_eq(getter->keys[getter->at], full))
             continue;
-        getter->bytes += cell->value.len;
-        if (getter->bytes > getter->bytes_max)
+        getter->full = getter->bytes && getter->bytes + cell->value.len > getter->bytes_max;
+        if (getter->full)
             return false;
+        getter->bytes += cell->value.len;
         struct txn__seen *seen = &getter->seen[getter->at];
         *seen = seen_of(cell);
         seen->value = base_bytes_dup(getter->arena, seen->value);
@@ -106,7 +108,8 @@ static bool on_get_row(void *arg, const struct tab_row *row)
 
 struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp,
                                  const struct base_bytes *keys, size_t count, size_t bytes_max,
-                                 ch_time deadline, struct base_arena *arena, struct txn__seen *seen)
+                                 ch_time deadline, struct base_arena *arena, struct txn__seen *seen,
+                                 size_t *got)
 {
     struct getter getter = {
         .arena = arena, .keys = keys, .seen = seen, .count = count, .bytes_max = bytes_max
@@ -124,10 +127,7 @@ struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp,
     request->filter = snapshot(arena, timestamp, 1);
     struct base_status status =
         tab_read_rows(tables->client, request, deadline, on_get_row, &getter);
-    if (!base_failed(status) && getter.bytes > bytes_max)
-        status =
-            base_status_make(BASE_RESOURCE_EXHAUSTED,
-                             "their values have more than %zu bytes: ask for fewer", bytes_max);
+    *got = getter.full ? getter.at : count; /* both sides ascend: what is before `at` is settled */
     return base_status_wrap(status, "read %zu rows", count);
 }
 

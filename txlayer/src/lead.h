@@ -179,6 +179,8 @@ void txn__id_pages_free(struct txn__id_pages *pages);
 void txn__id_pages_add(struct txn__id_pages *pages, uint64_t position, uint64_t timestamp);
 
 /* ---- read.c ---- */
+/* Why a read that happened may not be believed. */
+struct base_status txn__not_sure(struct txn__lead *lead) BASE_MUST_CHECK;
 /* The timestamp of a strong read. */
 struct base_status txn__read_now(struct txn__lead *lead, ch_time deadline,
                                  uint64_t *timestamp) CH_WAITS BASE_MUST_CHECK;
@@ -189,13 +191,14 @@ struct base_status txn__read_scan(struct txn__lead *lead,
                                   const Strata__Txlayer__V1__ScanRequest *request, ch_time deadline,
                                   struct base_arena *arena,
                                   Strata__Txlayer__V1__ScanReply *reply) CH_WAITS BASE_MUST_CHECK;
+/* ---- get.c ---- */
 /* The operations of a Get that are this lead's; values of all are in `arena`. */
 struct txn__get {
     const Strata__Txlayer__V1__GetOp *op;
     Strata__Txlayer__V1__GetResult *result;
     struct base_status status;
     uint64_t timestamp;
-    size_t missing;
+    size_t read, bytes; /* values so far */
 };
 void txn__read_get(struct txn__lead *lead, struct txn__get *gets, size_t count, ch_time deadline,
                    struct base_arena *arena) CH_WAITS;

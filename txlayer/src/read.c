@@ -34,7 +34,7 @@ static struct base_status wait_change(struct txn__lead *lead, ch_time deadline, 
     return lead->closed ? txn__lead_gone(lead) : ch_outcome_status(outcome, what);
 }
 
-static struct base_status not_sure(struct txn__lead *lead)
+struct base_status txn__not_sure(struct txn__lead *lead)
 {
     if (lead->closed)
         return txn__lead_gone(lead);
@@ -45,7 +45,7 @@ static struct base_status not_sure(struct txn__lead *lead)
 struct base_status txn__read_now(struct txn__lead *lead, ch_time deadline, uint64_t *timestamp)
 {
     if (!txn__lead_sure(lead))
-        return not_sure(lead);
+        return txn__not_sure(lead);
     for (;;) {
         *timestamp = settled(lead);
         if (*timestamp < lead->oracle.limit || *timestamp + TXN__STALE_US >= txn__lead_now(lead))
@@ -213,197 +213,11 @@ struct base_status txn__read_scan(struct txn__lead *lead,
     if (base_bytes_cmp(scan.low, scan.high) < 0)
         status = scan_parts(&scan);
     if (!base_failed(status) && !txn__lead_sure(lead))
-        status = not_sure(lead);
+        status = txn__not_sure(lead);
     if (base_failed(status))
         return status;
     reply->read_at = scan.timestamp;
     reply->more = txn__page_full(&scan.page);
     put_rows(&scan.page, reply);
     return status;
-}
-
-/* ---- get ---- */
-
-/* A key that memory does not know. */
-struct missing {
-    uint64_t timestamp;
-    struct base_bytes key; /* full */
-    struct txn__get *get;
-    Strata__Txlayer__V1__Value *value;
-};
-
-/* Missing keys of one timestamp: one trip. */
-struct trip {
-    struct txn__lead *lead;
-    struct base_arena arena; /* of its own: trips run side by side */
-    struct missing *missing;
-    size_t count;
-    ch_time deadline;
-    struct base_status status;
-};
-
-static void put_value(Strata__Txlayer__V1__Value *value, const struct txn__seen *seen,
-                      struct base_arena *arena)
-{
-    value->found = seen->found;
-    value->timestamp = seen->timestamp;
-    value->value = ch_data_of(seen->found ? base_bytes_dup(arena, seen->value) : BASE_BYTES_EMPTY);
-}
-
-static int order_missing(const void *a, const void *b)
-{
-    const struct missing *x = a, *y = b;
-    int order = (x->timestamp > y->timestamp) - (x->timestamp < y->timestamp);
-    return order ? order : base_bytes_cmp(x->key, y->key);
-}
-
-static void run_trip(void *arg)
-{
-    CH_FIBER_ENTRY();
-    struct trip *trip = arg;
-    uint64_t timestamp = trip->missing[0].timestamp;
-    struct base_bytes *keys = BASE_NEW_ARRAY(&trip->arena, struct base_bytes, trip->count);
-    struct txn__seen *seen = BASE_NEW_ARRAY(&trip->arena, struct txn__seen, trip->count);
-    size_t distinct = 0;
-    for (size_t i = 0; i < trip->count; i++)
-        if (!distinct || !base_bytes_eq(keys[distinct - 1], trip->missing[i].key))
-            keys[distinct++] = trip->missing[i].key;
-    ch_count(trip->lead->metrics->table_reads, distinct);
-    trip->status = txn__data_get(trip->lead->tables, timestamp, keys, distinct, TXN__GET_BYTES_MAX,
-                                 trip->deadline, &trip->arena, seen);
-    if (base_failed(trip->status) || trip->lead->closed)
-        return;
-    for (size_t i = 0, k = 0; i < trip->count; i++) {
-        while (!base_bytes_eq(keys[k], trip->missing[i].key))
-            k++;
-        trip->missing[i].value->found = seen[k].found;
-        trip->missing[i].value->timestamp = seen[k].timestamp;
-        trip->missing[i].value->value =
-            ch_data_of(seen[k].value); /* moved to the call's arena below */
-    }
-    for (size_t k = 0; k < distinct; k++)
-        txn__rows_fill(trip->lead->rows, keys[k], timestamp, &seen[k]);
-}
-
-static void run_trips(struct txn__lead *lead, struct missing *missing, size_t count,
-                      ch_time deadline, struct base_arena *arena) CH_WAITS;
-static void run_trips(struct txn__lead *lead, struct missing *missing, size_t count,
-                      ch_time deadline, struct base_arena *arena)
-{
-    struct trip *trips = BASE_NEW_ARRAY(arena, struct trip, count);
-    size_t n = 0;
-    qsort(missing, count, sizeof(*missing), order_missing);
-    for (size_t i = 0; i < count; i++) {
-        if (!i || missing[i].timestamp != missing[i - 1].timestamp)
-            trips[n++] =
-                (struct trip){ .lead = lead, .missing = &missing[i], .deadline = deadline };
-        trips[n - 1].count++;
-    }
-    if (n == 1) {
-        run_trip(&trips[0]);
-    } else {
-        struct ch_gather gather;
-        ch_gather_init(&gather, "txn reads");
-        for (size_t i = 0; i < n; i++)
-            ch_gather_add(&gather, run_trip, &trips[i]);
-        ch_gather_wait(&gather);
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct trip *trip = &trips[i];
-        for (size_t m = 0; m < trip->count; m++) {
-            struct txn__get *get = trip->missing[m].get;
-            if (!base_failed(trip->status))
-                trip->missing[m].value->value =
-                    ch_data_of(base_bytes_dup(arena, ch_bytes_of(trip->missing[m].value->value)));
-            else if (!base_failed(get->status))
-                get->status = base_status_copy(&trip->status);
-        }
-        base_status_free(&trip->status);
-        base_arena_free(&trip->arena);
-    }
-}
-
-/* From memory what it knows; the rest is added to `missing`. */
-static void get_from_memory(struct txn__lead *lead, struct txn__get *get, struct base_arena *arena,
-                            struct missing *missing, size_t *count)
-{
-    struct base_bytes database = ch_bytes_of(get->op->database);
-    Strata__Txlayer__V1__Value *values =
-        BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Value, get->op->n_keys);
-    struct base_buf key = { 0 };
-    get->result->values = BASE_NEW_ARRAY(arena, Strata__Txlayer__V1__Value *, get->op->n_keys);
-    get->result->n_values = get->op->n_keys;
-    get->result->read_at = get->timestamp;
-    for (size_t i = 0; i < get->op->n_keys; i++) {
-        struct txn__seen seen;
-        strata__txlayer__v1__value__init(&values[i]);
-        get->result->values[i] = &values[i];
-        base_buf_clear(&key);
-        txn__full_key(database, ch_bytes_of(get->op->keys[i]->key), &key);
-        if (txn__rows_get(lead->rows, base_buf_bytes(&key), get->timestamp, &seen)) {
-            put_value(&values[i], &seen, arena);
-            ch_count(lead->metrics->memory_hits, 1);
-            continue;
-        }
-        missing[(*count)++] =
-            (struct missing){ .timestamp = get->timestamp,
-                              .get = get,
-                              .value = &values[i],
-                              .key = base_bytes_dup(arena, base_buf_bytes(&key)) };
-    }
-    base_buf_free(&key);
-}
-
-static struct base_status check_get(const Strata__Txlayer__V1__GetOp *op)
-{
-    for (size_t i = 0; i < op->n_keys; i++)
-        if (op->keys[i]->key.len == 0 || op->keys[i]->key.len > TXN_KEY_MAX)
-            return base_status_make(BASE_INVALID_ARGUMENT,
-                                    "key %zu has %zu bytes: 1 to %d are allowed", i,
-                                    op->keys[i]->key.len, TXN_KEY_MAX);
-    return BASE_STATUS_OK;
-}
-
-/* The sizes of replies are bounded: beyond, operations fail, in order. */
-static void limit_bytes(struct txn__get *gets, size_t count)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        for (size_t v = 0; !base_failed(gets[i].status) && v < gets[i].result->n_values; v++)
-            bytes += gets[i].result->values[v]->value.len;
-        if (bytes > TXN__GET_BYTES_MAX && !base_failed(gets[i].status))
-            gets[i].status = base_status_make(BASE_RESOURCE_EXHAUSTED,
-                                              "the values have more than %d bytes: ask for fewer",
-                                              TXN__GET_BYTES_MAX);
-    }
-}
-
-void txn__read_get(struct txn__lead *lead, struct txn__get *gets, size_t count, ch_time deadline,
-                   struct base_arena *arena)
-{
-    uint64_t strong = 0;
-    size_t keys = 0, missing_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct txn__get *get = &gets[i];
-        keys += get->op->n_keys;
-        get->status = check_get(get->op);
-        get->timestamp = get->op->timestamp ? get->op->timestamp : strong;
-        if (!base_failed(get->status) && !get->timestamp) {
-            get->status = txn__read_now(lead, deadline, &strong);
-            get->timestamp = strong;
-        } else if (!base_failed(get->status) && get->op->timestamp) {
-            get->status = txn__read_at(lead, get->timestamp, deadline);
-        }
-    }
-    struct missing *missing = BASE_NEW_ARRAY(arena, struct missing, keys);
-    for (size_t i = 0; i < count && !lead->closed; i++)
-        if (!base_failed(gets[i].status))
-            get_from_memory(lead, &gets[i], arena, missing, &missing_count);
-    if (missing_count)
-        run_trips(lead, missing, missing_count, deadline, arena);
-    bool sure = txn__lead_sure(lead);
-    for (size_t i = 0; i < count; i++)
-        if (!sure && !base_failed(gets[i].status))
-            gets[i].status = not_sure(lead);
-    limit_bytes(gets, count);
 }

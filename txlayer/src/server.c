@@ -115,4 +115,6 @@ const struct ch_service_def txn__service = {
     .start = start,
     .serve = serve,
     .stop = stop,
+    /* A commit counts keys and values; what frames many small ones takes as much again. */
+    .message_bytes_max = 2 * TXN_COMMIT_MAX,
 };

@@ -96,12 +96,12 @@ struct txn__cell_write {
 };
 struct base_status txn__data_put(struct txn__tables *tables, const struct txn__cell_write *writes,
                                  size_t count, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
-/* seen[i] for the sorted, distinct full keys[i] at a timestamp; values in `arena`.
- * RESOURCE_EXHAUSTED when the values have more than bytes_max bytes. */
+/* seen[i] for the sorted, distinct full keys[i] at a timestamp, i < *got; values in `arena`. Ends
+ * early when the values would have more than bytes_max bytes, not before the first. */
 struct base_status txn__data_get(struct txn__tables *tables, uint64_t timestamp,
                                  const struct base_bytes *keys, size_t count, size_t bytes_max,
-                                 ch_time deadline, struct base_arena *arena,
-                                 struct txn__seen *seen) CH_WAITS BASE_MUST_CHECK;
+                                 ch_time deadline, struct base_arena *arena, struct txn__seen *seen,
+                                 size_t *got) CH_WAITS BASE_MUST_CHECK;
 /* The first rows of the table, deletes too, of [from, to) of full keys at a timestamp in the
  * order of the scan: at least one table row, about `rows_max` of them or `bytes_max` bytes.
  * *complete: the range has no more. Else everything from the range's beginning through the last

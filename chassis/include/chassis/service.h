@@ -55,7 +55,8 @@ struct ch_service_def {
     void (*retire)(void *self) CH_WAITS_SLOT;
     /* The RPC server has drained; stop and free everything. */
     void (*stop)(void *self) CH_WAITS_SLOT;
-    bool http_on_main_port; /* set server options' http from http_handler */
+    size_t message_bytes_max; /* received by its RPC server; 0: the server's default */
+    bool http_on_main_port;   /* set server options' http from http_handler */
     struct ch_http_handler (*http_handler)(void *self); /* with http_on_main_port */
 };
 

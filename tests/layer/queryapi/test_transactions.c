@@ -382,6 +382,47 @@ BED_TEST(batches)
               "{'query':{'kind':[{'name':'C'}],'startCursor':'%s'}}", cursor);
 }
 
+/* A lookup of more than a reply holds: what is found comes in part, the other keys are deferred,
+ * and asking for those again ends with all of them, each once. */
+BED_TEST(large_lookups)
+{
+    enum { COUNT = 12 };
+    struct base_buf big = { 0 }, wanted = { 0 };
+    memset(base_buf_extend(&big, 700000), 'x', 700000);
+    base_buf_put_u8(&big, 0);
+    for (int i = 1; i <= COUNT; i++)
+        bed_call(
+            t, COMMIT,
+            "{'mode':'NON_TRANSACTIONAL','mutations':[{'upsert':{'key':{'path':[{'kind':'L','id':'%"
+            "d'}]},'properties':{'s':{'excludeFromIndexes':true,'stringValue':'%s'}}}}]}",
+            i, (char *)big.data);
+    bool seen[COUNT + 1] = { false };
+    for (int i = 1; i <= COUNT; i++)
+        base_buf_printf(&wanted, "%s{'path':[{'kind':'L','id':'%d'}]}", i > 1 ? "," : "", i);
+    int rounds = 0;
+    for (; wanted.len > 0; rounds++) {
+        base_buf_put_u8(&wanted, 0);
+        qry_lookup_reply *reply = bed_call(t, LOOKUP, "{'keys':[%s]}", (char *)wanted.data);
+        cr_assert_lt(ch_proto_size(&reply->base), (size_t)4 << 20);
+        cr_assert_gt(reply->n_found, 0u);
+        cr_assert_eq(reply->n_missing, 0u);
+        for (size_t i = 0; i < reply->n_found; i++) {
+            int64_t id = reply->found[i]->entity->key->path[0]->id;
+            cr_assert(id >= 1 && id <= COUNT && !seen[id]);
+            seen[id] = true;
+        }
+        base_buf_clear(&wanted);
+        for (size_t i = 0; i < reply->n_deferred; i++)
+            base_buf_printf(&wanted, "%s{'path':[{'kind':'L','id':'%lld'}]}", i ? "," : "",
+                            (long long)reply->deferred[i]->path[0]->id);
+    }
+    for (int i = 1; i <= COUNT; i++)
+        cr_assert(seen[i], "%d was never found", i);
+    cr_assert_eq(rounds, 3);
+    base_buf_free(&big);
+    base_buf_free(&wanted);
+}
+
 static const char *rest(struct bed *t, const char *method, const char *path, const char *type,
                         const char *query, struct base_bytes body, int code) CH_WAITS;
 static const char *rest(struct bed *t, const char *method, const char *path, const char *type,

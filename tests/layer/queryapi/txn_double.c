@@ -172,9 +172,10 @@ struct base_status txn_read_timestamp(struct txn_client *client, const char *dat
     return status;
 }
 
-struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
-                           const struct txn_key *keys, size_t count, ch_time deadline,
-                           struct base_arena *arena, struct txn_value *values, uint64_t *at)
+struct base_status txn_get_some(struct txn_client *client, const char *database, uint64_t timestamp,
+                                const struct txn_key *keys, size_t count, size_t bytes_max,
+                                ch_time deadline, struct base_arena *arena,
+                                struct txn_value *values, uint64_t *at)
 {
     struct double_store *store = client->store;
     struct base_status status = dawdle(client);
@@ -183,17 +184,31 @@ struct base_status txn_get(struct txn_client *client, const char *database, uint
     *at = read_at(store, timestamp);
     store->gets++;
     store->keys += count;
-    for (size_t i = 0; i < count; i++) {
+    size_t bytes = 0;
+    for (size_t n = 0; n < count; n++) { /* from the last on: in no order, says the interface */
+        size_t i = count - 1 - n;
         const struct version *version = version_at(find(store, database, keys[i].key), *at);
         values[i] = (struct txn_value){ 0 };
         if (!version)
             continue;
+        values[i].unread = bytes > 0 && bytes + version->len > bytes_max;
+        if (values[i].unread)
+            continue;
+        bytes += version->len;
         values[i] =
             (struct txn_value){ version->found,
                                 base_bytes_dup(arena, base_bytes(version->data, version->len)),
                                 version->timestamp };
     }
     return dawdle(client);
+}
+
+struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
+                           const struct txn_key *keys, size_t count, ch_time deadline,
+                           struct base_arena *arena, struct txn_value *values, uint64_t *at)
+{
+    return txn_get_some(client, database, timestamp, keys, count, SIZE_MAX, deadline, arena, values,
+                        at);
 }
 
 enum { PAGE_BYTES = 1 << 20 };

@@ -468,3 +468,115 @@ Test(txlayer, the_log_does_not_grow_for_ever)
      * all the same. */
     run(drop_log, 1, NULL);
 }
+
+/* One commit of `count` values of `len` bytes each, under keys big00, big01, ... from `first` on. */
+static struct base_status put_big(size_t first, size_t count, size_t len) CH_WAITS;
+static struct base_status put_big(size_t first, size_t count, size_t len)
+{
+    struct base_arena arena;
+    uint64_t id[2] = { 9, ++next_id }, t;
+    base_arena_init(&arena);
+    struct txn_write *writes = BASE_NEW_ARRAY(&arena, struct txn_write, count);
+    uint8_t *value = base_arena_calloc(&arena, len, 1);
+    for (size_t i = 0; i < count; i++) {
+        char *key = base_arena_printf(&arena, "big%02zu", first + i);
+        writes[i] = (struct txn_write){ .key = key_of(key), .value = base_bytes(value, len) };
+    }
+    struct txn_commit commit = { .writes = writes,
+                                 .write_count = count,
+                                 .idempotency_id = base_bytes(id, 16) };
+    struct base_status status = txn_commit(client, "db", &commit, soon(), &t);
+    base_arena_free(&arena);
+    return status;
+}
+
+static void large_commits(void *arg)
+{
+    CH_FIBER_ENTRY();
+    OK(put_big(0, 6, TXN_VALUE_MAX - 100)); /* 600 bytes below TXN_COMMIT_MAX, frames and all */
+    OK(put_big(10, 40, 256 << 10));
+    struct base_status status = put_big(0, 6, TXN_VALUE_MAX);
+    cr_assert_eq(status.code, BASE_INVALID_ARGUMENT, "%s", base_status_text(&status));
+    cr_assert(strstr(base_status_text(&status), "the limit is"), "%s", base_status_text(&status));
+    base_status_free(&status);
+    end();
+}
+
+Test(txlayer, commits_up_to_the_limit_pass)
+{
+    /* TXN_COMMIT_MAX is what users are promised: no message limit on the way is lower, and what is
+     * above is refused in words that name the limit. */
+    run(large_commits, 1, NULL);
+}
+
+/* Reads `count` of the big keys; returns how many txn_get_some read in one trip. */
+static size_t some_of(size_t count, size_t bytes_max, size_t len) CH_WAITS;
+static size_t some_of(size_t count, size_t bytes_max, size_t len)
+{
+    struct base_arena arena;
+    size_t read = 0;
+    uint64_t at;
+    base_arena_init(&arena);
+    struct txn_key *keys = BASE_NEW_ARRAY(&arena, struct txn_key, count);
+    struct txn_value *values = BASE_NEW_ARRAY(&arena, struct txn_value, count);
+    for (size_t i = 0; i < count; i++)
+        keys[i] = key_of(base_arena_printf(&arena, "big%02zu", i));
+    OK(txn_get_some(client, "db", 0, keys, count, bytes_max, soon(), &arena, values, &at));
+    for (size_t i = 0; i < count; i++) {
+        cr_assert(values[i].unread || (values[i].found && values[i].value.len == len));
+        read += !values[i].unread;
+    }
+    base_arena_free(&arena);
+    return read;
+}
+
+static struct base_status all_of(size_t count, size_t len) CH_WAITS;
+static struct base_status all_of(size_t count, size_t len)
+{
+    struct base_arena arena;
+    uint64_t at;
+    base_arena_init(&arena);
+    struct txn_key *keys = BASE_NEW_ARRAY(&arena, struct txn_key, count);
+    struct txn_value *values = BASE_NEW_ARRAY(&arena, struct txn_value, count);
+    for (size_t i = 0; i < count; i++)
+        keys[i] = key_of(base_arena_printf(&arena, "big%02zu", count - 1 - i));
+    struct base_status status = txn_get(client, "db", 0, keys, count, soon(), &arena, values, &at);
+    for (size_t i = 0; i < count && !base_failed(status); i++)
+        cr_assert(!values[i].unread && values[i].found && values[i].value.len == len, "%zu", i);
+    base_arena_free(&arena);
+    return status;
+}
+
+static void large_gets(void *arg)
+{
+    CH_FIBER_ENTRY();
+    enum { LEN = 1 << 20, COUNT = 70 };
+    struct ch_env *env = ch_sim_tester_env(world->sim);
+    for (size_t i = 0; i < COUNT; i += 10)
+        OK(put_big(i, 10, LEN));
+    for (int cold = 0; cold < 2; cold++) {
+        size_t some = some_of(COUNT, 3 * LEN, LEN);
+        cr_assert(some >= 2 && some <= 4, "%zu", some);
+        cr_assert_eq(some_of(COUNT, 1, LEN), 1, "at least one");
+        OK(all_of(60, LEN));
+        ch_time begun = ch_now(env);
+        struct base_status status = all_of(COUNT, LEN);
+        cr_assert_eq(status.code, BASE_RESOURCE_EXHAUSTED, "%d %s", cold,
+                     base_status_text(&status));
+        cr_assert(ch_now(env) - begun < 10 * CH_S, "%d: said after %lld ms", cold,
+                  (long long)((ch_now(env) - begun) / CH_MS));
+        base_status_free(&status);
+        ch_sleep_until(env, ch_in(env, 5 * CH_S)); /* applied; a new leader knows nothing of it */
+        ch_sim_crash(world->servers[0].node);
+        world_start(world, 0);
+    }
+    end();
+}
+
+Test(txlayer, gets_of_much_come_in_parts)
+{
+    /* However large the values, a get ends: in parts up to TXN_GET_MAX, from memory and from the
+     * table alike, and beyond it with an error at once. One trip never brings much more than was
+     * asked for: that is what keeps a Lookup of a thousand large entities from filling a server. */
+    run(large_gets, 1, NULL);
+}

@@ -27,6 +27,7 @@ enum {
     TXN_KEY_MAX = 8 << 10,     /* bytes of a row key */
     TXN_VALUE_MAX = 2 << 20,   /* bytes of a value */
     TXN_COMMIT_MAX = 12 << 20, /* bytes of a commit */
+    TXN_GET_MAX = 64 << 20,    /* bytes of all values of a txn_get */
     TXN_DURATION_S = 270,      /* the oldest read timestamp a commit may validate against */
 };
 
@@ -44,13 +45,23 @@ struct txn_value {
     bool found;
     struct base_bytes value; /* in the read's arena */
     uint64_t timestamp; /* of the commit that wrote it; of the delete, when known, if not found */
+    bool unread;        /* by txn_get_some: not looked at */
 };
 /* values[i] for keys[i], at `timestamp` (0: a strong read now; *read_at is set to what was
- * used). One trip for all keys. */
+ * used). One trip for all keys unless they are large; RESOURCE_EXHAUSTED, at once, when they have
+ * more than TXN_GET_MAX bytes. */
 struct base_status txn_get(struct txn_client *client, const char *database, uint64_t timestamp,
                            const struct txn_key *keys, size_t count, ch_time deadline,
                            struct base_arena *arena, struct txn_value *values,
                            uint64_t *read_at) CH_WAITS BASE_MUST_CHECK;
+
+/* The same in one trip always: values of about `bytes_max` bytes together, at least one; the others
+ * are `unread`, in no order. */
+struct base_status txn_get_some(struct txn_client *client, const char *database, uint64_t timestamp,
+                                const struct txn_key *keys, size_t count, size_t bytes_max,
+                                ch_time deadline, struct base_arena *arena,
+                                struct txn_value *values,
+                                uint64_t *read_at) CH_WAITS BASE_MUST_CHECK;
 
 /* Rows with start <= key < end (empty end: no end), ascending or descending, at a timestamp (0:
  * strong now). A page ends at `limit` rows or about 1 MiB; *more says that rows may remain: go
