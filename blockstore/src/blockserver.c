@@ -159,8 +159,7 @@ struct base_status blk__blockserver_open(struct ch_env *env,
         return status;
     }
     self->peers = blk__peers_new(env);
-    self->master = ch_client_new(env, self->options.masters,
-                                 &(struct ch_client_options){ .naming = options->naming });
+    self->master = ch_leader_new(env, self->options.masters, options->naming);
     ch_gate_init(&self->gate, env, "blockserver");
     ch_server_add_service(server, &strata__blockstore__v1__block_server__service);
     ch_server_handle_stream(server, BLK_SERVER(APPEND), blk__serve_append, self);
@@ -184,7 +183,7 @@ struct base_status blk__blockserver_serve(struct blk__blockserver *self)
 void blk__blockserver_close(struct blk__blockserver *self)
 {
     ch_gate_stop(&self->gate);
-    ch_client_free(self->master);
+    ch_leader_free(self->master);
     blk__peers_free(self->peers);
     blk__store_close(self->store);
     base_arena_free(&self->arena);

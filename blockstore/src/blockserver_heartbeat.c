@@ -99,11 +99,11 @@ static struct base_status beat(struct blk__blockserver *self)
         ch_time patience = 2 * self->options.heartbeat > CALL_MS_MIN * CH_MS
                                ? 2 * self->options.heartbeat
                                : CALL_MS_MIN * CH_MS;
-        struct ch_call_options options = { .deadline = ch_in(self->env, patience) };
+        struct ch_leader_options options = { .deadline = ch_in(self->env, patience) };
         void *reply;
         more = request->more;
         status =
-            ch_client_call(self->master, BLK_MASTER(HEARTBEAT), request, &options, &arena, &reply);
+            ch_leader_call(self->master, BLK_MASTER(HEARTBEAT), request, &options, &arena, &reply);
         if (!base_failed(status)) {
             const BLK_PB(HeartbeatReply) *answer = reply;
             self->report_all = self->report_all || answer->want_full;

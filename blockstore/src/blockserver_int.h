@@ -4,6 +4,7 @@
 
 #include "blk_int.h"
 #include "blockserver.h"
+#include "chassis/leader.h"
 #include "chassis/log.h"
 #include "peers.h"
 
@@ -14,7 +15,7 @@ struct blk__blockserver {
     struct blk__store *store;
     struct ch_server *server; /* borrowed */
     struct blk__peers *peers;
-    struct ch_client *master;
+    struct ch_leader *master;
     struct ch_gate gate;
     uint64_t id;
     uint32_t streams; /* appends open */

@@ -13,8 +13,7 @@ struct blk_client *blk_client_new(struct ch_env *env, const struct blk_client_op
                              ? options->masters
                              : base_arena_printf(&arena, "/%s/blockmaster", options->cell);
     client->env = env;
-    client->master =
-        ch_client_new(env, target, &(struct ch_client_options){ .naming = options->naming });
+    client->master = ch_leader_new(env, target, options->naming);
     client->peers = blk__peers_new(env);
     client->switches = ch_counter(env, "blockstore_block_switches", "",
                                   "times a writer left a block because of a replica");
@@ -28,7 +27,7 @@ struct blk_client *blk_client_new(struct ch_env *env, const struct blk_client_op
 
 void blk_client_free(struct blk_client *client)
 {
-    ch_client_free(client->master);
+    ch_leader_free(client->master);
     blk__peers_free(client->peers);
     free(client);
 }
@@ -37,8 +36,8 @@ struct base_status blk__call_master(struct blk_client *client, const struct ch_m
                                     const void *request, ch_time deadline, struct base_arena *arena,
                                     void **reply)
 {
-    struct ch_call_options options = { .deadline = deadline, .wait_for_ready = true };
-    return ch_client_call(client->master, method, request, &options, arena, reply);
+    struct ch_leader_options options = { .deadline = deadline };
+    return ch_leader_call(client->master, method, request, &options, arena, reply);
 }
 
 static void stat_of(struct blk_stat *out, const BLK_PB(FileStat) * in, struct base_arena *arena)

@@ -4,13 +4,14 @@
 
 #include "blk_int.h"
 #include "blockstore/blockstore.h"
+#include "chassis/leader.h"
 #include "chassis/log.h"
 #include "chassis/metrics.h"
 #include "peers.h"
 
 struct blk_client {
     struct ch_env *env;
-    struct ch_client *master;
+    struct ch_leader *master;
     struct blk__peers *peers;
     struct ch_counter *switches, *read_failovers;
     struct ch_histogram *append_ns;

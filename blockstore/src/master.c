@@ -5,7 +5,7 @@
  * is durable and applied.
  * 2. An answer from the state is given only after a read barrier that began after the call came.
  * 3. Nothing is kept across a wait but ids: the state is looked up again.
- * Its parts: master_open.c (opening, extending), master_recover.c (fencing and sealing),
+ * Its parts: master_lead.c (which member of the group it is that answers), master_open.c (opening, extending), master_recover.c (fencing and sealing),
  * master_servers.c (heartbeats, status), master_repair.c (replacing replicas, garbage). */
 #include "master.h"
 
@@ -13,7 +13,7 @@
 
 #include "master_int.h"
 
-enum { CALL_MS = 10000 };
+enum { CALL_MS = 10000, RETIRE_MS = 1000 };
 
 /* ---- the log ---- */
 
@@ -57,11 +57,6 @@ struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Comman
     base_buf_free(&bytes);
     base_buf_free(&reply);
     return status;
-}
-
-struct base_status blk__master_barrier(struct blk__master *master, ch_time deadline)
-{
-    return con_log_read_barrier(master->log, deadline);
 }
 
 ch_time blk__master_deadline(struct blk__master *master, struct ch_call *call)
@@ -333,28 +328,42 @@ struct base_status blk__master_open(struct ch_env *env, const struct blk__master
     master->at_risk = ch_gauge(env, "blockmaster_bytes_at_risk", "",
                                "bytes of sealed blocks with fewer good replicas than wanted");
     master->blocks_gauge = ch_gauge(env, "blockmaster_blocks", "", "blocks of all files");
+    master->leads = ch_gauge(env, "blockmaster_leads", "", "1: this member leads");
+    master->soft.dead_after = options->dead_after;
     struct con_log_options log_options = { .dir = master->dir,
-                                           .snapshot_bytes_min = options->snapshot_bytes_min };
-    struct con_machine machine = { machine_apply, machine_snapshot, machine_restore, 0, master };
+                                           .snapshot_bytes_min = options->snapshot_bytes_min,
+                                           .node = options->node,
+                                           .group = "blockmaster",
+                                           .self = options->self,
+                                           .peers = options->peers,
+                                           .peer_count = options->peer_count,
+                                           .found = options->found };
+    struct con_machine machine = { machine_apply, machine_snapshot, machine_restore,
+                                   blk__master_lead, master };
     struct base_status status = con_log_open(env, &log_options, &machine, &master->log);
     if (base_failed(status)) {
         master_free(master);
         return status;
     }
-    master->soft.dead_after = options->dead_after;
-    master->soft.since = ch_now(env);
-    master->generation = con_log_term(master->log) << 32;
     master->peers = blk__peers_new(env);
-    blk__master_find_open(master);
     ch_gate_init(&master->gate, env, "blockmaster");
     register_handlers(master, server);
     status = ch_gate_spawn(&master->gate, "repair", blk__repair_main, master);
+    if (!base_failed(status) && options->found && options->founder_dir)
+        status = ch_gate_spawn(&master->gate, "founded", blk__founded_main, master);
     if (base_failed(status)) {
         blk__master_close(master);
         return status;
     }
     *out = master;
     return BASE_STATUS_OK;
+}
+
+void blk__master_retire(struct blk__master *master)
+{
+    /* Failing is well: alone, or all stop at once. */
+    if (master->options.node && master->term)
+        base_status_drop(con_log_transfer(master->log, 0, ch_in(master->env, RETIRE_MS * CH_MS)));
 }
 
 void blk__master_close(struct blk__master *master)

@@ -31,9 +31,11 @@ struct blk__master {
     struct blk__state state;
     struct blk__soft soft;
     struct con_log *log;
+    uint64_t term; /* this member leads, everything committed is applied; 0: it does not */
+    struct ch_gauge *leads;
     struct blk__peers *peers;
     struct ch_gate gate;
-    struct ch_cond sweep_soon;
+    struct ch_cond sweep_soon; /* also when it begins to lead, or ceases to */
     bool soon;
     struct blk__copying *copying;
     size_t copies_running;
@@ -52,7 +54,7 @@ struct blk__master {
 struct base_status blk__master_propose(struct blk__master *master, BLK_PB(Command) * command,
                                        ch_time deadline, struct base_arena *arena,
                                        BLK_PB(Result) * *result) CH_WAITS BASE_MUST_CHECK;
-/* May this member answer from its state. */
+/* May this member answer from its state: FAILED_PRECONDITION "not the leader; it is at X". */
 struct base_status blk__master_barrier(struct blk__master *master,
                                        ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 ch_time blk__master_deadline(struct blk__master *master, struct ch_call *call);
@@ -63,8 +65,12 @@ struct blk__candidate *blk__master_candidates(struct blk__master *master,
                                               const struct blk__block *block, const uint64_t *avoid,
                                               size_t avoid_count, struct base_arena *arena,
                                               size_t *count);
+struct base_status blk__master_not_leader(const struct blk__master *master) BASE_MUST_CHECK;
 void blk__master_sweep_soon(struct blk__master *master);
 
+/* master_lead.c */
+void blk__master_lead(void *self, uint64_t term);
+ch_fiber_fn blk__founded_main;
 /* master_open.c */
 struct base_status blk__serve_open_append(void *self, struct ch_call *call, const void *request,
                                           void **reply) CH_WAITS BASE_MUST_CHECK;

@@ -119,6 +119,10 @@ struct blk__candidate *blk__master_candidates(struct blk__master *master,
         *c = (struct blk__candidate){ .server = s->id, .machine = s->machine, .zone = s->zone };
         c->usable = blk__soft_health(&master->soft, s->id, now) == BLK_LIVE &&
                     heard->bytes_free > 2 * (block ? block->length : BLK_MESSAGE_BYTES);
+        /* A leader that has just begun has not heard of everybody: writers do not wait for that, and
+         * find out by themselves who does not answer. */
+        if (!block && blk__soft_health(&master->soft, s->id, now) == BLK_UNHEARD)
+            c->usable = true;
         c->bytes_free = heard ? heard->bytes_free : 0;
         c->bytes_total = heard ? heard->bytes_total : 0;
         c->load = heard ? heard->streams : 0;
@@ -145,9 +149,16 @@ struct base_status blk__serve_extend(void *self, struct ch_call *call, const voi
     struct blk__master *master = self;
     const BLK_PB(ExtendRequest) *request = message;
     struct base_arena *arena = ch_call_arena(call);
+    struct base_status status = BASE_STATUS_OK;
+    if (!blk__state_file(&master->state, request->file)) /* or it does not know of it yet */
+        status = blk__master_barrier(master, blk__master_deadline(master, call));
     const struct blk__file *file = blk__state_file(&master->state, request->file);
-    if (!file)
-        return base_status_make(BASE_NOT_FOUND, "no file %" PRIu64, request->file);
+    if (!base_failed(status) && !file)
+        status = base_status_make(BASE_NOT_FOUND, "no file %" PRIu64, request->file);
+    if (!base_failed(status) && master->term == 0)
+        status = blk__master_not_leader(master);
+    if (base_failed(status))
+        return status;
     BLK_PB(Command) *command = BLK_NEW(arena, Command, command);
     BLK_PB(ExtendFile) *extend = BLK_NEW(arena, ExtendFile, extend_file);
     BLK_PB(Result) * result;
@@ -167,7 +178,7 @@ struct base_status blk__serve_extend(void *self, struct ch_call *call, const voi
         extend->n_servers = blk__placement_choose(candidates, count, file->replicas, file->quorum,
                                                   ch_random(master->env), extend->servers);
     }
-    struct base_status status =
+    status =
         blk__master_propose(master, command, blk__master_deadline(master, call), arena, &result);
     if (base_failed(status))
         return status;

@@ -12,12 +12,18 @@
 
 #include "master_int.h"
 
-enum { COPY_MS = 120000, REMOVES_MAX = 200, ABSENT_BEATS = 2, RECHECK_MAX = 4000 };
+enum {
+    COPY_MS = 120000,
+    BARRIER_MS = 5000,
+    REMOVES_MAX = 200,
+    ABSENT_BEATS = 2,
+    RECHECK_MAX = 4000
+};
 
 void blk__master_sweep_soon(struct blk__master *master)
 {
     master->soon = true;
-    ch_cond_signal(&master->sweep_soon);
+    ch_cond_broadcast(&master->sweep_soon);
 }
 
 /* ---- copies in flight ---- */
@@ -48,6 +54,7 @@ struct copy_job {
     struct base_arena arena;
     BLK_PB(CopyRequest) request;
     struct base_bytes target;
+    uint64_t term; /* it was begun under */
 };
 
 static struct base_status list_replica(struct copy_job *job) CH_WAITS BASE_MUST_CHECK;
@@ -60,6 +67,8 @@ static struct base_status list_replica(struct copy_job *job)
     command->change_replicas->block = job->mark.block;
     command->change_replicas->add_server = job->mark.server;
     command->change_replicas->add_generation = job->request.generation;
+    if (job->master->term != job->term)
+        return blk__master_not_leader(job->master);
     return blk__master_propose(job->master, command, CH_NEVER, &job->arena, &result);
 }
 
@@ -70,9 +79,11 @@ static void copy_main(void *arg)
     struct blk__master *master = job->master;
     struct ch_call_options options = { .deadline = ch_in(master->env, COPY_MS * CH_MS) };
     void *reply;
-    struct base_status status =
-        ch_client_call(blk__peer(master->peers, job->target), BLK_SERVER(COPY), &job->request,
-                       &options, &job->arena, &reply);
+    /* A leader that was deposed while it was away begins nothing. */
+    struct base_status status = blk__master_barrier(master, ch_in(master->env, BARRIER_MS * CH_MS));
+    if (!base_failed(status))
+        status = ch_client_call(blk__peer(master->peers, job->target), BLK_SERVER(COPY),
+                                &job->request, &options, &job->arena, &reply);
     if (!base_failed(status))
         status = list_replica(job);
     if (base_failed(status)) {
@@ -170,6 +181,7 @@ static bool start_copy(struct blk__master *master, uint64_t id)
         start += block->file->blocks[i]->length;
     job->mark.block = job->request.block = id;
     job->mark.server = target;
+    job->term = master->term;
     job->request.epoch = block->epoch;
     job->request.start = start;
     job->request.length = block->length;
@@ -344,6 +356,7 @@ static void sweep_all(struct blk__master *master) CH_WAITS;
 static void sweep_all(struct blk__master *master)
 {
     struct sweep sweep = { 0 };
+    uint64_t term = master->term;
     size_t total = HASH_COUNT(master->state.blocks), servers = 0;
     master->sweeps++;
     sweep.ids = malloc((total + 1) * sizeof *sweep.ids);
@@ -351,26 +364,29 @@ static void sweep_all(struct blk__master *master)
     BASE_ASSERT(sweep.ids && sweep.copies);
     for (const struct blk__block *block = master->state.blocks; block; block = block->hh.next)
         sweep.ids[sweep.count++] = block->id;
-    for (size_t i = 0; i < sweep.count && !ch_cancelled(); i++) {
+    for (size_t i = 0; i < sweep.count && !ch_cancelled() && master->term == term; i++) {
         ch_yield_if_long();
         sweep_block(master, &sweep, sweep.ids[i]);
     }
     qsort(sweep.copies, sweep.copy_count, sizeof *sweep.copies, fewest_first);
-    for (size_t i = 0; i < sweep.copy_count &&
-                       master->copies_running < master->options.copies_max && !ch_cancelled();
+    for (size_t i = 0;
+         i < sweep.copy_count && master->copies_running < master->options.copies_max &&
+         !ch_cancelled() && master->term == term;
          i++)
         start_copy(master, sweep.copies[i].block);
     uint64_t ids[256];
     for (const struct blk__server *s = master->state.servers; s && servers < 256; s = s->hh.next)
         ids[servers++] = s->id;
-    for (size_t i = 0; i < servers; i++) {
+    for (size_t i = 0; i < servers && master->term == term; i++) {
         ch_yield_if_long();
         sweep_server(master, ids[i]);
     }
-    publish(master, &sweep);
-    blk__master_find_open(master);
-    forget_absences(master);
-    purge(master);
+    if (master->term == term) { /* else it says nothing */
+        publish(master, &sweep);
+        blk__master_find_open(master);
+        forget_absences(master);
+        purge(master);
+    }
     free(sweep.ids);
     free(sweep.copies);
 }
@@ -381,6 +397,11 @@ void blk__repair_main(void *arg)
     struct blk__master *master = arg;
     while (!ch_cancelled()) {
         ch_time next = ch_in(master->env, master->options.repair_every);
+        if (master->term == 0) {
+            if (ch_cond_wait(&master->sweep_soon, CH_NEVER) != CH_OK)
+                return;
+            continue;
+        }
         while (!ch_cancelled() && ch_now(master->env) < next) {
             if (ch_cond_wait(&master->sweep_soon, next) == CH_CANCELLED)
                 return;
@@ -388,6 +409,7 @@ void blk__repair_main(void *arg)
                 next = ch_in(master->env, master->options.repair_every / 10);
             master->soon = false;
         }
-        sweep_all(master);
+        if (master->term > 0)
+            sweep_all(master);
     }
 }

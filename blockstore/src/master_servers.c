@@ -131,6 +131,9 @@ struct base_status blk__serve_report_bad(void *self, struct ch_call *call, const
 {
     struct blk__master *master = self;
     const BLK_PB(ReportBadRequest) *request = message;
+    struct base_status status = blk__master_barrier(master, blk__master_deadline(master, call));
+    if (base_failed(status))
+        return status;
     ch_info(master->env, "block %" PRIu64 " on server %016" PRIx64 " is said to be bad: %.*s",
             request->block, request->server, BASE_FMT(ch_bytes_of(request->reason)));
     /* Its server found out by the same read, and tells by itself; a hint alone removes nothing. */

@@ -1,9 +1,14 @@
-/* service_blockmaster.c: the blockmaster daemon: its flags, and a master behind them. */
+/* service_blockmaster.c: the blockmaster daemon: its flags, and a master behind them, one of a group
+ * (found by name in a cell, by --members without one) or alone. */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "consensus/entry.h"
+#include "founding.h"
 #include "master.h"
 #include "services.h"
+#pragma weak con_node_new
+#pragma weak con_node_free
 #include "store.h"
 
 struct config {
@@ -11,7 +16,16 @@ struct config {
     ch_time dead_after, trash_keep, repair_every;
     int64_t copies_max;
     uint64_t snapshot_bytes;
+    char *members;
+    bool found;
 };
+
+struct service {
+    struct con_node *node; /* NULL: a master alone, for good */
+    struct blk__master *master;
+};
+
+enum { TASKS_MAX = CON_MEMBERS_MAX, MASTERS_USUAL_MAX = 5 };
 
 static const struct ch_config_key keys[] = {
     CH_CONFIG(config, block_bytes, "block-bytes", CH_CONFIG_SIZE, "64MiB",
@@ -26,7 +40,53 @@ static const struct ch_config_key keys[] = {
       "replicas being made at once", 1, 1000 },
     CH_CONFIG(config, snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB",
               "log bytes after which the state is saved whole"),
+    CH_CONFIG(config, members, "members", CH_CONFIG_STRING, "",
+              "without --names: the members of the group, host:port,..., this one's --listen among "
+              "them; empty: this one alone, for good"),
+    CH_CONFIG(config, found, "found", CH_CONFIG_BOOL, "false",
+              "with --members: an empty --data-dir begins the group, unless a member knows of one"),
 };
+
+struct group {
+    struct base_arena arena;
+    const char *self, *peers[TASKS_MAX];
+    size_t peer_count;
+    bool found;
+};
+
+/* By flags: addresses. */
+static void group_of_addresses(struct group *group, const struct ch_service_start *s,
+                               const struct config *config)
+{
+    char *at = base_arena_strdup(&group->arena, config->members), *item;
+    group->self = s->common->listen;
+    group->found = config->found;
+    while ((item = strsep(&at, ",")) && group->peer_count < TASKS_MAX)
+        if (*item)
+            group->peers[group->peer_count++] = item;
+}
+
+/* By the cell: the members are the tasks of this task's job, reached by their names. How many there
+ * are is the job's to say, and may change: those that are not there just do not answer. */
+static struct base_status group_of_tasks(struct group *group,
+                                         const struct ch_service_start *s) CH_WAITS BASE_MUST_CHECK;
+static struct base_status group_of_tasks(struct group *group, const struct ch_service_start *s)
+{
+    const char *cell = s->common->cell, *task = s->common->task, *slash = strrchr(task, '/');
+    struct blk__founding founding = { .dir = s->common->data_dir, .task = task };
+    if (!slash)
+        return base_status_make(BASE_INVALID_ARGUMENT, "--task %s: is not JOB/INDEX", task);
+    founding.node =
+        base_arena_printf(&group->arena, "/%s/groups/%.*s", cell, (int)(slash - task), task);
+    group->self = base_arena_printf(&group->arena, "/%s/%s", cell, task);
+    for (int i = 0; i < MASTERS_USUAL_MAX; i++) {
+        const char *peer =
+            base_arena_printf(&group->arena, "/%s/%.*s/%d", cell, (int)(slash - task), task, i);
+        if (strcmp(peer, group->self) != 0)
+            group->peers[group->peer_count++] = peer;
+    }
+    return blk__founding_decide(s->env, s->naming, &founding, &group->found);
+}
 
 static struct base_status start(const struct ch_service_start *s,
                                 void **self) CH_WAITS BASE_MUST_CHECK;
@@ -49,15 +109,52 @@ static struct base_status start(const struct ch_service_start *s, void **self)
     struct base_status status = blk__dir_make_durable(s->env, s->common->data_dir);
     if (!base_failed(status))
         status = blk__dir_make_durable(s->env, dir);
+    struct service *service = calloc(1, sizeof *service);
+    struct group group = { .self = "" };
+    BASE_ASSERT(service);
+    base_arena_init(&group.arena);
     if (base_failed(status))
-        return status;
-    return blk__master_open(s->env, &options, s->server, (struct blk__master **)self);
+        goto out;
+    if (config->members[0])
+        group_of_addresses(&group, s, config);
+    else if (s->naming && s->common->task[0])
+        status = group_of_tasks(&group, s);
+    if (!base_failed(status) && group.self[0])
+        status = con_node_new(s->env, s->server, s->naming, &service->node);
+    if (base_failed(status))
+        goto out;
+    options.node = service->node;
+    options.self = group.self;
+    options.peers = group.peers;
+    options.peer_count = group.peer_count;
+    options.found = group.found;
+    options.founder_dir = s->naming && !config->members[0] ? s->common->data_dir : NULL;
+    status = blk__master_open(s->env, &options, s->server, &service->master);
+    if (base_failed(status) && service->node)
+        con_node_free(service->node);
+out:
+    base_arena_free(&group.arena);
+    if (base_failed(status))
+        free(service);
+    else
+        *self = service;
+    return status;
+}
+
+static void retire(void *self) CH_WAITS;
+static void retire(void *self)
+{
+    blk__master_retire(((struct service *)self)->master);
 }
 
 static void stop(void *self) CH_WAITS;
 static void stop(void *self)
 {
-    blk__master_close(self);
+    struct service *service = self;
+    blk__master_close(service->master);
+    if (service->node)
+        con_node_free(service->node);
+    free(service);
 }
 
 const struct ch_service_def blk__blockmaster_service = {
@@ -66,5 +163,6 @@ const struct ch_service_def blk__blockmaster_service = {
     .config = { keys, sizeof keys / sizeof keys[0] },
     .config_size = sizeof(struct config),
     .start = start,
+    .retire = retire,
     .stop = stop,
 };

@@ -1,6 +1,7 @@
 /* store_copy.c: making a whole replica of a sealed block, from bytes that come from another server.
  *
- * Invariant: the copy takes its place (and a journal record of an older replica means nothing any
+ * Invariants: 1. A copy never replaces a sealed replica of a later generation: that one was made by a
+ * later leader, and may be listed. 2. The copy takes its place (and a journal record of an older replica means nothing any
  * more) only when data and footer are synced; until then it is a .tmp file, which a restart throws
  * away. */
 #include <inttypes.h>
@@ -89,7 +90,13 @@ static struct base_status put_in_place(struct blk__copy *copy)
     uint64_t block = copy->trailer.block;
     char *to = blk__replica_path(store, block, true),
          *open = blk__replica_path(store, block, false);
-    struct base_status status = ch_file_rename(store->env, copy->path, to);
+    const struct blk__replica *there = blk__replica_find(store, block);
+    struct base_status status = BASE_STATUS_OK;
+    if (there && there->sealed && there->generation > copy->trailer.generation)
+        status = base_status_make(BASE_FAILED_PRECONDITION,
+                                  "block %" PRIu64 " is here, of a later generation", block);
+    if (!base_failed(status))
+        status = ch_file_rename(store->env, copy->path, to);
     if (!base_failed(status))
         status = ch_dir_sync(store->env, store->blocks_dir);
     if (!base_failed(status)) {
@@ -130,7 +137,8 @@ struct base_status blk__copy_end(struct blk__copy *copy)
         status = put_in_place(copy);
         ch_mutex_unlock(&store->names);
     }
-    if (base_failed(status) && status.code != BASE_RESOURCE_EXHAUSTED)
+    if (base_failed(status) && status.code != BASE_RESOURCE_EXHAUSTED &&
+        status.code != BASE_FAILED_PRECONDITION)
         blk__store_fail(store, base_status_copy(&status));
     copy_free(copy, !base_failed(status));
     return status;

@@ -32,6 +32,7 @@ enum {
     PING_SUSPECT_MS = 300, /* one that failed before */
     PASSED_OVER_MS = 500,  /* after it did not say so */
     DEADLINE_DEFAULT_S = 60,
+    UNKNOWN_MAX = 5, /* tries of one call that some member may have acted on, and failed */
 };
 
 struct member {
@@ -476,11 +477,14 @@ static struct base_status attempt(struct ch_leader *leader, const struct ch_meth
 
 static struct base_status calls(struct ch_leader *leader, const struct ch_method *method,
                                 const void *request, struct ch_leader_options *options,
-                                struct base_arena *arena, void **reply) CH_WAITS;
+                                struct base_arena *arena, void **reply, bool *maybe) CH_WAITS;
+/* *maybe: some member may have acted on it. */
 static struct base_status calls(struct ch_leader *leader, const struct ch_method *method,
                                 const void *request, struct ch_leader_options *options,
-                                struct base_arena *arena, void **reply)
+                                struct base_arena *arena, void **reply, bool *maybe)
 {
+    unsigned unknown = 0;
+
     for (unsigned tries = 1;; tries++) {
         bool again = false;
         size_t count;
@@ -489,6 +493,11 @@ static struct base_status calls(struct ch_leader *leader, const struct ch_method
 
         if (!base_failed(status))
             status = attempt(leader, method, request, options, arena, reply, &again);
+        if (options->outcome_unknown && again) {
+            options->outcome_unknown = false;
+            *maybe = true;
+            again = ++unknown < UNKNOWN_MAX;
+        }
         if (!again)
             return status;
         count = ch_leader_members(leader);
@@ -520,13 +529,14 @@ struct base_status ch_leader_call(struct ch_leader *leader, const struct ch_meth
 {
     struct ch_leader_options own = { 0 };
     struct base_status status;
+    bool maybe = false;
 
     options = options ? options : &own;
     options->deadline = deadline_of(leader, options->deadline);
     options->outcome_unknown = false;
     leader->inside++;
-    status = calls(leader, method, request, options, arena, reply);
-    options->outcome_unknown = options->outcome_unknown && base_failed(status);
+    status = calls(leader, method, request, options, arena, reply, &maybe);
+    options->outcome_unknown = (options->outcome_unknown || maybe) && base_failed(status);
     leave(leader);
     return status;
 }

@@ -188,30 +188,25 @@ static void assignments_apply(struct clu_agent *agent, const CLU_PB(Assignments)
 /* One stream, till it ends. */
 static CH_WAITS struct base_status assignments_stream(struct clu_agent *agent)
 {
-    struct ch_call_options options = { .deadline = ch_in(agent->env, STREAM_MS * CH_MS),
-                                       .wait_for_ready = true };
     CLU_PB(WatchAssignmentsRequest) request;
-    struct ch_client_stream *stream = NULL;
+    struct ch_leader_stream *stream = NULL;
     struct base_arena arena;
-    struct base_status status =
-        ch_client_open(agent->master,
-                       &strata__clustermgr__v1__cell__service
-                            .methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS],
-                       &options, &stream);
+    struct base_status status;
 
+    strata__clustermgr__v1__watch_assignments_request__init(&request);
+    request.machine = ch_data_str(agent->config->machine);
+    status = ch_leader_open(agent->master,
+                            &strata__clustermgr__v1__cell__service
+                                 .methods[STRATA__CLUSTERMGR__V1__CELL__WATCH_ASSIGNMENTS],
+                            &request, ch_in(agent->env, STREAM_MS * CH_MS), &stream);
     if (base_failed(status))
         return status;
     base_arena_init(&arena);
-    strata__clustermgr__v1__watch_assignments_request__init(&request);
-    request.machine = ch_data_str(agent->config->machine);
-    status = ch_stream_send(stream, &request);
-    if (!base_failed(status))
-        status = ch_stream_close_send(stream);
     while (!base_failed(status)) {
         CLU_PB(Assignments) *event = NULL;
 
         base_arena_reset(&arena);
-        status = ch_stream_recv(stream, &arena, (void **)&event);
+        status = ch_leader_recv(stream, &arena, (void **)&event);
         if (base_failed(status) || !event)
             break;
         if (!event->full)
@@ -227,7 +222,7 @@ static CH_WAITS struct base_status assignments_stream(struct clu_agent *agent)
         assignments_apply(agent, event);
     }
     base_arena_free(&arena);
-    ch_stream_free(stream);
+    ch_leader_close(stream);
     return status;
 }
 
@@ -312,7 +307,7 @@ static void reports_fiber(void *arg)
 
     base_arena_init(&arena);
     while (!ch_cancelled()) {
-        struct ch_call_options options = { .no_retry = true };
+        struct ch_leader_options options = { 0 };
         CLU_PB(ReportReply) *reply = NULL;
         CLU_PB(ReportRequest) * request;
         struct base_status status;
@@ -331,7 +326,7 @@ static void reports_fiber(void *arg)
         heartbeat = ch_in(agent->env, HEARTBEAT_MS * CH_MS);
         options.deadline = ch_in(agent->env, REPORT_TIMEOUT_MS * CH_MS);
         request = report_message(agent, &arena);
-        status = ch_client_call(
+        status = ch_leader_call(
             agent->master,
             &strata__clustermgr__v1__cell__service.methods[STRATA__CLUSTERMGR__V1__CELL__REPORT],
             request, &options, &arena, (void **)&reply);
@@ -439,7 +434,7 @@ static CH_WAITS void agent_stop(void *self)
     while (!TAILQ_EMPTY(&agent->tasks))
         clu__agent_task_free(TAILQ_FIRST(&agent->tasks));
     if (agent->master)
-        ch_client_free(agent->master);
+        ch_leader_free(agent->master);
     free(agent->dir);
     free(agent->address);
     free(agent->bin_dir);
@@ -476,7 +471,7 @@ static CH_WAITS struct base_status agent_start(const struct ch_service_start *st
             BASE_INVALID_ARGUMENT,
             "--names, --data-dir and --bin-dir must be given, folders as whole paths");
     }
-    agent->master = ch_client_new(agent->env, start->common->names, NULL);
+    agent->master = ch_leader_new(agent->env, start->common->names, NULL);
     ch_server_add_service(start->server, &strata__clustermgr__v1__agent__service);
     ch_server_handle(
         start->server,

@@ -7,6 +7,7 @@
 
 #include "chassis/metrics.h"
 #include "chassis/process.h"
+#include "chassis/leader.h"
 #include "chassis/rpc_client.h"
 #include "chassis/rpc_server.h"
 #include "chassis/service.h"
@@ -71,7 +72,7 @@ struct clu_agent {
     char *dir, *address; /* data dir; host tasks listen on */
     char *bin_dir;
     struct ch_server *server;
-    struct ch_client *master;
+    struct ch_leader *master;
     struct ch_gate gate; /* every fiber of the agent */
     TAILQ_HEAD(, clu_agent_task) tasks;
     char *cell_id; /* "" before the first assignments */

@@ -107,7 +107,7 @@ static CH_WAITS struct base_status list_jobs(void *self, struct ch_call *call, c
     struct base_arena *arena = ch_call_arena(call);
     CLU_PB(ListJobsReply) *reply = CLU_NEW(arena, ListJobsReply, list_jobs_reply);
     struct clu_job *job;
-    struct base_status status = con_log_read_barrier(master->log, ch_call_deadline(call));
+    struct base_status status = clu__barrier(master, call);
 
     if (base_failed(status))
         return status;
@@ -170,7 +170,7 @@ static CH_WAITS struct base_status list_tasks(void *self, struct ch_call *call, 
     CLU_PB(ListTasksReply) *reply = CLU_NEW(arena, ListTasksReply, list_tasks_reply);
     struct clu_job *job;
     size_t count = 0;
-    struct base_status status = con_log_read_barrier(master->log, ch_call_deadline(call));
+    struct base_status status = clu__barrier(master, call);
 
     if (base_failed(status))
         return status;
@@ -199,7 +199,7 @@ static CH_WAITS struct base_status why(void *self, struct ch_call *call, const v
     struct clu_task *task;
     struct clu_view view;
     size_t subject = 0, count = 0;
-    struct base_status status = con_log_read_barrier(master->log, ch_call_deadline(call));
+    struct base_status status = clu__barrier(master, call);
 
     if (base_failed(status))
         return status;
@@ -264,7 +264,7 @@ static CH_WAITS struct base_status list_machines(void *self, struct ch_call *cal
     struct base_arena *arena = ch_call_arena(call);
     CLU_PB(ListMachinesReply) *reply = CLU_NEW(arena, ListMachinesReply, list_machines_reply);
     struct clu_machine *machine;
-    struct base_status status = con_log_read_barrier(master->log, ch_call_deadline(call));
+    struct base_status status = clu__barrier(master, call);
 
     if (base_failed(status))
         return status;
@@ -366,6 +366,8 @@ static CH_WAITS struct base_status report(void *self, struct ch_call *call, cons
     const char *name;
     struct base_status status = report_check(request);
 
+    if (!base_failed(status)) /* one that is deposed must not let machines think they are heard */
+        status = clu__barrier(master, call);
     if (base_failed(status))
         return status;
     name = clu_str(arena, request->machine->name);
@@ -449,7 +451,7 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
     CLU_PB(WatchAssignmentsRequest) *request = NULL;
     struct base_arena arena;
     const char *name;
-    uint64_t sent = 0;
+    uint64_t sent = 0, term;
     bool any = false;
     struct base_status status = ch_call_recv(call, NULL, (void **)&request);
 
@@ -459,7 +461,9 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
         return base_status_make(BASE_INVALID_ARGUMENT, "WatchAssignments takes one request");
     name = clu_str(ch_call_arena(call), request->machine);
     base_arena_init(&arena);
-    while (!base_failed(status) && !clu__stopping(master)) {
+    status = clu__barrier(master, call);
+    term = master->term;
+    while (!base_failed(status) && !clu__stopping(master) && master->term == term) {
         const struct clu_machine *machine = clu__machine_find(master->state, name);
         ch_time heartbeat = ch_in(master->env, ASSIGNMENTS_HEARTBEAT_MS * CH_MS);
         CLU_PB(Assignments) event;
@@ -475,15 +479,20 @@ static CH_WAITS struct base_status watch_assignments(void *self, struct ch_call 
         sent = master->state->version;
         any = true;
         status = ch_call_send(call, &event);
-        while (!base_failed(status) && machine->changed <= sent && !clu__stopping(master) &&
+        while (!base_failed(status) && master->term == term && !clu__stopping(master) &&
                ch_now(master->env) < heartbeat) {
-            if (clu__changed_wait(master, heartbeat) == CH_CANCELLED) /* machines are never freed */
+            machine = clu__machine_find(master->state, name); /* after each wait */
+            if (!machine || machine->changed > sent)
+                break;
+            if (clu__changed_wait(master, heartbeat) == CH_CANCELLED)
                 status = ch_outcome_status(CH_CANCELLED, "watch assignments");
         }
     }
     base_arena_free(&arena);
     if (!base_failed(status))
-        status = base_status_make(BASE_UNAVAILABLE, "the clustermaster stops");
+        status = master->term == term
+                     ? base_status_make(BASE_UNAVAILABLE, "the clustermaster stops")
+                     : clu__not_leader(master);
     return status;
 }
 

@@ -6,7 +6,7 @@
  * 1. A session's end is proposed only after its lease surely ended on the client's side: the
  * client counts from before it sent its keep-alive, we from when it arrived, plus a margin of an
  * eighth of the lease and 200 ms for clocks that run at different rates.
- * 2. A leader that begins, or that finds it was paused, knows nothing of the keep-alives it
+ * 2. A member that begins to lead, or a leader that finds it was paused, knows nothing of the keep-alives it
  * missed: every session gets a whole new lease, every machine its whole time.
  * 3. Once its end is being proposed a session is not kept alive any more. */
 #include <inttypes.h>
@@ -38,14 +38,18 @@ void clu__machine_heard(struct clu_master *master, struct clu_machine *machine)
     machine->heard_at = ch_now(master->env);
 }
 
-/* Invariant 2. */
-static void grant_all(struct clu_master *master)
+/* Invariant 2. `anew`: this member has just begun to lead. */
+static void grant_all(struct clu_master *master, bool anew)
 {
     struct clu_session *session;
     struct clu_machine *machine;
 
     RB_FOREACH(session, clu_sessions, &master->state->sessions)
-    session->lease_until = lease_end(master, session);
+    {
+        session->lease_until = lease_end(master, session);
+        /* An end proposed under an earlier leadership has come to be by now, or never will. */
+        session->ending = session->ending && !anew;
+    }
     RB_FOREACH(machine, clu_machines, &master->state->machines)
     machine->heard_at = ch_now(master->env);
 }
@@ -88,18 +92,20 @@ static CH_WAITS void machine_end(struct clu_master *master, struct clu_machine *
     CLU_PB(Command) command;
     CLU_PB(MachineDown) down;
     CLU_PB(CommandReply) *reply = NULL;
+    const char *name;
     struct base_status status;
 
     base_arena_init(&arena);
-    ch_warn(master->env, "machine %s is not heard of: taken for dead", machine->name);
+    name = base_arena_strdup(&arena, machine->name);
+    ch_warn(master->env, "machine %s is not heard of: taken for dead", name);
     strata__clustermgr__v1__command__init(&command);
     strata__clustermgr__v1__machine_down__init(&down);
-    down.name = ch_data_str(machine->name);
+    down.name = ch_data_str(name);
     command.what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_MACHINE_DOWN;
     command.machine_down = &down;
     status = clu__propose(master, &command, clu__propose_deadline(master, NULL), &arena, &reply);
     if (base_failed(status))
-        ch_warn(master->env, "machine %s down: %s", machine->name, base_status_text(&status));
+        ch_warn(master->env, "machine %s down: %s", name, base_status_text(&status));
     else
         ch_count(master->metrics.machines_lost, 1);
     base_status_free(&status);
@@ -132,7 +138,7 @@ static CH_WAITS bool due_end(struct clu_master *master, ch_time *next)
         if (!machine->up)
             continue;
         if (end <= now) {
-            machine_end(master, machine); /* machines are never freed */
+            machine_end(master, machine);
             return true;
         }
         if (end < *next)
@@ -146,15 +152,23 @@ void clu__leases_fiber(void *arg)
     CH_FIBER_ENTRY();
     struct clu_master *master = arg;
     ch_time next = 0;
+    uint64_t term = 0; /* under which the leases were granted */
 
-    grant_all(master);
     while (!ch_cancelled()) {
         ch_time now = ch_now(master->env), woken;
         struct clu_machine *machine;
         int64_t up = 0;
 
+        if (master->term == 0) {
+            if (ch_cond_wait(&master->changed, CH_NEVER) != CH_OK)
+                return;
+            continue;
+        }
+        if (master->term != term)
+            grant_all(master, true);
+        term = master->term;
         next = now + TICK_MS * CH_MS; /* new ones may be shorter than any there is */
-        while (!ch_cancelled() && due_end(master, &next))
+        while (!ch_cancelled() && master->term == term && due_end(master, &next))
             next = ch_in(master->env, TICK_MS * CH_MS);
         RB_FOREACH(machine, clu_machines, &master->state->machines)
         up += machine->up;
@@ -165,7 +179,7 @@ void clu__leases_fiber(void *arg)
         if (woken - next > PAUSED_MS * CH_MS) {
             ch_warn(master->env, "was paused for %" PRId64 " ms: all leases begin anew",
                     (int64_t)((woken - next) / CH_MS));
-            grant_all(master);
+            grant_all(master, false);
         }
     }
 }

@@ -1,12 +1,16 @@
-/* master.c: the clustermaster: the cell's state (state.h) behind a log, and three who live on it:
- * the names and locks (names.c), the cell's jobs and machines (cell.c), and the leader's own
- * fibers that end leases (leases.c) and place tasks (scheduler.c).
+/* master.c: the clustermaster: the cell's state (state.h) behind a log with one or more members
+ * (consensus/log.h), and those who live on it: the names and locks (names.c), the cell's jobs and
+ * machines (cell.c), and the leader's own fibers that end leases (leases.c) and place tasks
+ * (scheduler.c). Which member leads, and what that means: lead.c.
  *
- * Happy path: start opens the log (state restored, leading) -> handlers propose commands -> each
- * applied command wakes every watcher. Failure: a log that failed ends the process, and its
- * successor reads what is on the disk. Shutdown: gates closed, fibers cancelled and joined, then
- * the log. */
+ * Happy path: start opens the log -> some member comes to lead -> its handlers propose commands ->
+ * each applied command wakes every watcher. Failure: a group's member that leads no more refuses,
+ * and clients go on elsewhere; the log of a member that is alone, once failed, ends the process,
+ * and its successor reads what is on the disk. Shutdown: leadership handed over, gates closed,
+ * fibers cancelled and joined, then the log. */
 #include "master.h"
+#pragma weak con_node_new
+#pragma weak con_node_free
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,7 +26,16 @@ static const struct ch_config_key keys[] = {
       "how many tasks leave dead machines a second, at most: a network cut looks like many deaths",
       1, 100000 },
     KEY(snapshot_bytes, "snapshot-bytes", CH_CONFIG_SIZE, "8MiB",
-        "the journal's size that brings a snapshot"),
+        "the log's size that brings a snapshot"),
+    KEY(members, "members", CH_CONFIG_STRING, "",
+        "the members of the clustermaster, host:port,..., this one's --listen among them; empty: "
+        "this one alone, for good"),
+    KEY(found, "found", CH_CONFIG_BOOL, "false",
+        "with --members: an empty --data-dir begins a new cell, unless a member knows of one; for "
+        "one member, once in the cell's life. The others ask to join"),
+    KEY(state, "state", CH_CONFIG_STRING, "",
+        "etcd://host:port,...: the cell's state is kept in that etcd cluster; empty: in "
+        "--data-dir"),
 };
 
 static void state_changed(void *self)
@@ -58,6 +71,8 @@ static void metrics_init(struct clu_master *master)
         ch_gauge(env, "strata_clustermaster_tasks_pending", "", "Tasks on no machine.");
     master->metrics.version =
         ch_gauge(env, "strata_clustermaster_version", "", "Version of the state.");
+    master->metrics.leads =
+        ch_gauge(env, "strata_clustermaster_leads", "", "1: this member leads the cell.");
     master->metrics.schedule_ns =
         ch_histogram(env, "strata_clustermaster_schedule_ns", "", "Time of a scheduling pass.");
     master->metrics.propose_ns = ch_histogram(env, "strata_clustermaster_propose_ns", "",
@@ -91,34 +106,67 @@ static struct base_status fronts_parse(struct clu_master *master)
     return status;
 }
 
-/* A cell that begins gets an id of its own: an agent of another cell is not to obey this one. */
-static CH_WAITS struct base_status cell_create(struct clu_master *master)
+/* "a:1,b:2" into the arena; the count. */
+static size_t members_parse(const char *text, struct base_arena *arena, const char ***members)
 {
+    char *at = base_arena_strdup(arena, text), *item;
+    size_t count = 0;
+
+    *members = BASE_NEW_ARRAY(arena, const char *, strlen(text) / 2 + 1);
+    while ((item = strsep(&at, ",")))
+        if (*item)
+            (*members)[count++] = item;
+    return count;
+}
+
+static struct base_status members_check(const struct ch_service_start *start,
+                                        const char *const *members, size_t count) BASE_MUST_CHECK;
+static struct base_status members_check(const struct ch_service_start *start,
+                                        const char *const *members, size_t count)
+{
+    const char *listen = start->common->listen, *port = strrchr(listen, ':');
+
+    for (size_t i = 0; i < count; i++)
+        if (!strchr(members[i], ':'))
+            return base_status_make(BASE_INVALID_ARGUMENT, "--members: \"%s\" is not host:port",
+                                    members[i]);
+    if (count > CON_MEMBERS_MAX)
+        return base_status_make(BASE_INVALID_ARGUMENT, "--members: %zu, at most %d", count,
+                                CON_MEMBERS_MAX);
+    if (count > 0 && (!port || strcmp(port, ":0") == 0))
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "--listen %s: with --members it is how the others reach this one",
+                                listen);
+    return BASE_STATUS_OK;
+}
+
+static struct base_status log_open(struct clu_master *master,
+                                   const struct ch_service_start *start) CH_WAITS BASE_MUST_CHECK;
+static struct base_status log_open(struct clu_master *master, const struct ch_service_start *start)
+{
+    struct con_machine machine = clu__state_machine(master->state);
+    struct con_log_options options = { .dir = start->common->data_dir,
+                                       .snapshot_bytes_min = master->config->snapshot_bytes,
+                                       .group = "clustermaster",
+                                       .self = start->common->listen,
+                                       .found = master->config->found };
     struct base_arena arena;
-    CLU_PB(Command) command;
-    CLU_PB(CellCreate) create;
-    CLU_PB(CommandReply) *reply = NULL;
+    const char **members = NULL;
     struct base_status status;
 
-    if (*master->state->cell_id) {
-        if (strcmp(master->state->cell, master->cell) != 0)
-            return base_status_make(BASE_FAILED_PRECONDITION,
-                                    "the data is of cell \"%s\", not \"%s\"", master->state->cell,
-                                    master->cell);
-        return BASE_STATUS_OK;
-    }
     base_arena_init(&arena);
-    strata__clustermgr__v1__command__init(&command);
-    strata__clustermgr__v1__cell_create__init(&create);
-    create.cell = ch_data_str(master->cell);
-    create.cell_id = ch_data_str(base_arena_printf(&arena, "%016" PRIx64 "%016" PRIx64,
-                                                   ch_random(master->env), ch_random(master->env)));
-    command.what_case = STRATA__CLUSTERMGR__V1__COMMAND__WHAT_CELL_CREATE;
-    command.cell_create = &create;
-    status =
-        clu__propose(master, &command, ch_in(master->env, CLU_PROPOSE_MS * CH_MS), &arena, &reply);
+    options.peer_count = members_parse(master->config->members, &arena, &members);
+    options.peers = members;
+    status = members_check(start, members, options.peer_count);
+    if (*master->config->state)
+        options.state = master->config->state;
+    else if (!base_failed(status) && options.peer_count > 0)
+        status = con_node_new(master->env, start->server, NULL, &master->node);
+    options.node = master->node;
+    if (!base_failed(status))
+        status = con_log_open(master->env, &options, &machine, &master->log);
     base_arena_free(&arena);
-    return base_status_wrap(status, "create the cell");
+    return status;
 }
 
 static void master_free(struct clu_master *master)
@@ -139,14 +187,14 @@ static CH_WAITS void master_stop(void *self)
     ch_gate_stop(&master->gate);
     if (master->log)
         con_log_close(master->log);
+    if (master->node)
+        con_node_free(master->node);
     master_free(master);
 }
 
 static CH_WAITS struct base_status master_start(const struct ch_service_start *start, void **self)
 {
     struct clu_master *master = calloc(1, sizeof(*master));
-    struct con_machine machine;
-    struct con_log_options options;
     struct base_status status;
 
     if (!master)
@@ -159,15 +207,14 @@ static CH_WAITS struct base_status master_start(const struct ch_service_start *s
     ch_cond_init(&master->changed);
     metrics_init(master);
     master->state = clu__state_new();
-    machine = clu__state_machine(master->state);
-    options = (struct con_log_options){ start->common->data_dir, master->config->snapshot_bytes };
+    master->state->changed = state_changed;
+    master->state->led = clu__led;
+    master->state->owner = master;
     status = fronts_parse(master);
     if (!base_failed(status))
-        status = con_log_open(master->env, &options, &machine, &master->log);
-    master->state->changed = state_changed;
-    master->state->changed_self = master;
+        status = log_open(master, start);
     if (!base_failed(status))
-        status = cell_create(master);
+        status = ch_gate_spawn(&master->gate, "lead", clu__lead_fiber, master);
     if (!base_failed(status))
         status = ch_gate_spawn(&master->gate, "leases", clu__leases_fiber, master);
     if (!base_failed(status))
@@ -188,6 +235,7 @@ const struct ch_service_def clu_master_def = {
     .config = { keys, sizeof(keys) / sizeof(keys[0]) },
     .config_size = sizeof(struct clu_master_config),
     .start = master_start,
+    .retire = clu__retire,
     .stop = master_stop,
 };
 
@@ -208,8 +256,8 @@ struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) * com
     ch_count(master->metrics.commands, 1);
     ch_observe(master->metrics.propose_ns, (uint64_t)(ch_now(master->env) - begin));
     if (base_failed(status)) {
-        if (con_log_term(master->log) ==
-            0) /* the log is broken for good: a successor starts from the disk */
+        /* A group of one that does not lead has a broken log: a successor starts from the disk. */
+        if (!master->node && !*master->config->state && con_log_term(master->log) == 0)
             ch_service_fail(master->env, base_status_copy(&status));
     } else {
         status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), arena,

@@ -7,6 +7,7 @@
 #include "chassis/metrics.h"
 #include "chassis/rpc_server.h"
 #include "chassis/service.h"
+#include "consensus/node.h"
 #include "state.h"
 
 enum {
@@ -15,6 +16,7 @@ enum {
     CLU_LEASE_MS_DEFAULT = CH_SESSION_LEASE_MS,
     CLU_WATCH_HEARTBEAT_MS = 1000,
     CLU_PROPOSE_MS = 10000,
+    CLU_RETIRE_MS = 1000, /* handing leadership over, when asked to stop */
     CLU_FRONTS_MAX = 16,
 };
 
@@ -23,6 +25,9 @@ struct clu_master_config {
     ch_time machine_dead_after; /* not heard of for so long: its tasks move */
     int64_t moves_per_second;   /* tasks that leave dead machines */
     uint64_t snapshot_bytes;
+    char *members; /* "127.0.0.1:7340,127.0.0.2:7340": of the group; "": this one alone, for good */
+    bool found;
+    char *state; /* "etcd://…"; "": in the data folder */
 };
 
 struct clu_front {
@@ -34,15 +39,17 @@ struct clu_master {
     const struct clu_master_config *config;
     char *cell;
     struct clu_state *state;
+    struct con_node *node; /* NULL: a group of one for good */
     struct con_log *log;
-    struct ch_gate gate;    /* leases and scheduler fibers */
-    struct ch_cond changed; /* after every command applied */
+    uint64_t term;          /* this member leads, everything committed is applied; 0: it does not */
+    struct ch_gate gate;    /* the leader's fibers */
+    struct ch_cond changed; /* after every command applied, and with every change of `term` */
     struct clu_front fronts[CLU_FRONTS_MAX];
     size_t front_count;
     struct ch_server *server;
     struct {
         struct ch_counter *commands, *sessions_ended, *machines_lost, *placements, *moves;
-        struct ch_gauge *sessions, *nodes, *machines_up, *tasks_pending, *version;
+        struct ch_gauge *sessions, *nodes, *machines_up, *tasks_pending, *version, *leads;
         struct ch_histogram *schedule_ns, *propose_ns;
     } metrics;
 };
@@ -54,6 +61,12 @@ extern const struct ch_service_def clu_master_def;
 struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) * command,
                                 ch_time deadline, struct base_arena *arena,
                                 CLU_PB(CommandReply) * *reply) CH_WAITS BASE_MUST_CHECK;
+/* Before anything is read to be answered: this member leads, and what it has applied is all there
+ * was when the call came. FAILED_PRECONDITION "not the leader; it is at X". */
+struct base_status clu__barrier(struct clu_master *master,
+                                struct ch_call *call) CH_WAITS BASE_MUST_CHECK;
+/* That refusal, for those who wait while they see `term` change. */
+struct base_status clu__not_leader(const struct clu_master *master) BASE_MUST_CHECK;
 /* Deadline for proposals that nobody's call bounds, and for those of a call. */
 ch_time clu__propose_deadline(struct clu_master *master, struct ch_call *call);
 /* Waits for the next change, at most till the deadline and a second: then whoever waits looks at
@@ -67,6 +80,11 @@ const char *clu__front_of(const struct clu_master *master,
 /* names.c, cell.c: register their handlers. */
 void clu__names_serve(struct clu_master *master, struct ch_server *server);
 void clu__cell_serve(struct clu_master *master, struct ch_server *server);
+
+/* lead.c: that one of the members leads. */
+void clu__led(void *self, uint64_t term);
+ch_fiber_fn clu__lead_fiber;
+void clu__retire(void *self) CH_WAITS;
 
 /* leases.c: the end of sessions and machines that are not heard of. */
 ch_fiber_fn clu__leases_fiber;

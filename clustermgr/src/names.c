@@ -102,7 +102,7 @@ static CH_WAITS struct base_status list(void *self, struct ch_call *call, const 
     struct base_status status = prefix_check(arena, ch_bytes_of(request->prefix));
 
     if (!base_failed(status))
-        status = con_log_read_barrier(master->log, ch_call_deadline(call));
+        status = clu__barrier(master, call);
     if (base_failed(status))
         return status;
     reply->nodes = nodes_below(master, clu_str(arena, request->prefix), arena, &reply->n_nodes);
@@ -145,7 +145,7 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
     struct base_arena *call_arena = ch_call_arena(call), arena;
     CLU_PB(WatchRequest) *request = NULL;
     const char *prefix;
-    uint64_t last = 0;
+    uint64_t last = 0, term;
     bool full = true;
     ch_time heartbeat;
     struct base_status status = ch_call_recv(call, NULL, (void **)&request);
@@ -156,11 +156,12 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
         return base_status_make(BASE_INVALID_ARGUMENT, "Watch takes one request");
     status = prefix_check(call_arena, ch_bytes_of(request->prefix));
     if (!base_failed(status))
-        status = con_log_read_barrier(master->log, ch_call_deadline(call));
+        status = clu__barrier(master, call);
     prefix = clu_str(call_arena, request->prefix);
     heartbeat = 0;
+    term = master->term;
     base_arena_init(&arena);
-    while (!base_failed(status) && !clu__stopping(master)) {
+    while (!base_failed(status) && !clu__stopping(master) && master->term == term) {
         CLU_PB(WatchEvent) event;
 
         base_arena_reset(&arena);
@@ -179,14 +180,16 @@ static CH_WAITS struct base_status watch(void *self, struct ch_call *call)
             full = false;
         }
         while (!base_failed(status) && state->version == last && !clu__stopping(master) &&
-               ch_now(master->env) < heartbeat) {
+               master->term == term && ch_now(master->env) < heartbeat) {
             if (clu__changed_wait(master, heartbeat) == CH_CANCELLED)
                 status = ch_outcome_status(CH_CANCELLED, "watch");
         }
     }
     base_arena_free(&arena);
     if (!base_failed(status))
-        status = base_status_make(BASE_UNAVAILABLE, "the clustermaster stops");
+        status = master->term == term
+                     ? base_status_make(BASE_UNAVAILABLE, "the clustermaster stops")
+                     : clu__not_leader(master);
     return status;
 }
 
@@ -288,7 +291,7 @@ static CH_WAITS struct base_status keep_alive(void *self, struct ch_call *call, 
     const CLU_PB(KeepAliveRequest) *request = message;
     struct base_arena *arena = ch_call_arena(call);
     CLU_PB(KeepAliveReply) *reply = CLU_NEW(arena, KeepAliveReply, keep_alive_reply);
-    struct base_status status = con_log_read_barrier(master->log, ch_call_deadline(call));
+    struct base_status status = clu__barrier(master, call);
 
     if (base_failed(status))
         return status;
@@ -324,10 +327,14 @@ static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, con
     const char *path = clu_str(arena, request->path);
     CLU_PB(AcquireReply) *reply = CLU_NEW(arena, AcquireReply, acquire_reply);
     CLU_PB(CommandReply) *done = NULL;
+    uint64_t term;
     struct base_status status = path_check(arena, ch_bytes_of(request->path));
 
     if (!base_failed(status))
         status = value_check(ch_bytes_of(request->value));
+    if (!base_failed(status))
+        status = clu__barrier(master, call);
+    term = master->term;
     while (!base_failed(status)) {
         const struct clu_session *session = clu__session_find(master->state, request->session);
         const struct clu_node *node = clu__node_find(master->state, path);
@@ -350,6 +357,8 @@ static CH_WAITS struct base_status acquire(void *self, struct ch_call *call, con
         else if (ch_now(master->env) >= ch_call_deadline(call))
             status = base_status_make(BASE_DEADLINE_EXCEEDED, "lock %s is held by session %" PRIu64,
                                       path, holder);
+        else if (master->term != term) /* nothing of this state is known to be so any more */
+            status = clu__not_leader(master);
         else if (clu__stopping(master))
             status = base_status_make(BASE_UNAVAILABLE, "the clustermaster stops");
     }

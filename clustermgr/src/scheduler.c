@@ -184,14 +184,19 @@ void clu__scheduler_fiber(void *arg)
     struct clu_master *master = arg;
     double rate = (double)master->config->moves_per_second, tokens = rate;
     ch_time refilled = ch_now(master->env);
-    uint64_t seen = UINT64_MAX;
+    uint64_t seen = UINT64_MAX, term = 0;
     bool again = false;
 
     while (!ch_cancelled()) {
         ch_time now = ch_now(master->env);
         struct base_status status;
 
-        if (!again && master->state->cell_changed == seen) {
+        if (master->term != term) {
+            term = master->term;
+            seen = UINT64_MAX;
+            again = false;
+        }
+        if (term == 0 || (!again && master->state->cell_changed == seen)) {
             if (ch_cond_wait(&master->changed, CH_NEVER) != CH_OK)
                 return;
             continue;
@@ -202,7 +207,8 @@ void clu__scheduler_fiber(void *arg)
         seen = master->state->cell_changed;
         status = pass(master, &tokens, &again);
         if (base_failed(status)) {
-            ch_warn(master->env, "schedule: %s", base_status_text(&status));
+            if (master->term == term)
+                ch_warn(master->env, "schedule: %s", base_status_text(&status));
             again = true;
         }
         base_status_free(&status);

@@ -83,7 +83,15 @@ static void state_apply(void *self, uint64_t index, struct base_bytes bytes, str
     ch_proto_encode(&reply.base, out);
     base_arena_free(&arena);
     if (state->changed)
-        state->changed(state->changed_self);
+        state->changed(state->owner);
+}
+
+static void state_lead(void *self, uint64_t term)
+{
+    struct clu_state *state = self;
+
+    if (state->led)
+        state->led(state->owner, term);
 }
 
 struct con_machine clu__state_machine(struct clu_state *state)
@@ -91,6 +99,7 @@ struct con_machine clu__state_machine(struct clu_state *state)
     return (struct con_machine){ .apply = state_apply,
                                  .snapshot = clu__state_save,
                                  .restore = clu__state_restore,
+                                 .lead = state_lead,
                                  .self = state };
 }
 

@@ -101,10 +101,13 @@ struct clu_state {
     size_t node_count, session_count, machine_count, job_count;
     struct clu_change changes[CLU_CHANGES_MAX]; /* ring of name changes, not kept on disk */
     size_t change_head, change_count;
-    uint64_t changes_since;      /* the ring holds every change of a version greater than this */
-    uint64_t cell_changed;       /* version of the last change to jobs, tasks or machines */
-    void (*changed)(void *self); /* after each command; must not wait. May be NULL */
-    void *changed_self;
+    uint64_t changes_since; /* the ring holds every change of a version greater than this */
+    uint64_t cell_changed;  /* version of the last change to jobs, tasks or machines */
+    /* Of the owner; must not wait; may be NULL: after each command, and when another state came
+     * whole; when this member begins to lead (term > 0) or ceases to (0). */
+    void (*changed)(void *self);
+    void (*led)(void *self, uint64_t term);
+    void *owner;
 };
 
 struct clu_state *clu__state_new(void);

@@ -245,5 +245,7 @@ struct base_status clu__state_restore(void *self, struct base_bytes snapshot)
     if (!whole)
         status = base_status_make(BASE_DATA_LOSS,
                                   "the snapshot's tasks do not fit its jobs and machines");
+    if (state->changed)
+        state->changed(state->owner);
     return base_status_wrap(status, "restore the cell's state");
 }
