@@ -55,6 +55,11 @@ enum ch_outcome con_log_wait_lead(struct con_log *log, ch_time deadline, uint64_
     return log->ops->wait_lead(log, deadline, term);
 }
 
+const char *con_log_failure(const struct con_log *log)
+{
+    return log->ops->failure ? log->ops->failure(log) : NULL;
+}
+
 void con_log_close(struct con_log *log)
 {
     log->ops->close(log);

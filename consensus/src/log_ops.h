@@ -19,6 +19,7 @@ struct con_log_ops {
                                  uint64_t *term) CH_WAITS_SLOT;
     void (*close)(struct con_log *log) CH_WAITS_SLOT;
     void (*look)(struct con_log *log, struct con_log_view *view);
+    const char *(*failure)(const struct con_log *log); /* NULL: it never fails for good */
     /* NULL, all three: UNIMPLEMENTED (who the members are is not this log's to say). */
     struct base_status (*add)(struct con_log *log, const struct con_member *member,
                               ch_time deadline) CH_WAITS_SLOT;

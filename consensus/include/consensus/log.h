@@ -82,6 +82,10 @@ const char *con_log_leader(const struct con_log *log);
 /* Waits until this member leads (CH_OK, *term) or the deadline. */
 enum ch_outcome con_log_wait_lead(struct con_log *log, ch_time deadline,
                                   uint64_t *term) CH_WAITS BASE_MUST_CHECK;
+/* Why the log failed for good here (a failed write, a state that could not be restored): it must be
+ * closed, and opened again, as it will neither lead nor follow any more. NULL: it has not. Borrowed
+ * till close. con_log_wait_lead gives CH_CLOSED then. */
+const char *con_log_failure(const struct con_log *log);
 /* Steps down first when it leads, in favour of a member that has everything. No propose may be
  * inside. */
 void con_log_close(struct con_log *log) CH_WAITS;
