@@ -8,7 +8,7 @@
 #include "base/codec.h"
 #include "chassis/sim.h"
 #include "consensus/log.h"
-#include "journal.h"
+#include "segment.h"
 #include "test.h"
 
 enum { PROPOSERS = 4, COMMANDS_MAX = 4000 };
@@ -101,7 +101,8 @@ static void proposer(void *arg)
 static int node_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct con_log_options options = { "data/log", life.snapshot_bytes };
+    struct con_log_options options = { .dir = "data/log",
+                                       .snapshot_bytes_min = life.snapshot_bytes };
     struct con_machine machine = { apply, snapshot, restore, lead, &life.list };
     struct ch_gate gate;
 
@@ -251,7 +252,7 @@ static struct ch_sim_node *filled(struct ch_sim *sim, uint64_t snapshot_bytes, i
     return node;
 }
 
-#define FIRST_SEGMENT "data/log/journal-00000000000000000001"
+#define FIRST_SEGMENT "data/log/segment-00000000000000000001"
 
 Test(sim_log, a_flipped_bit_is_data_loss)
 {
@@ -264,15 +265,14 @@ Test(sim_log, a_flipped_bit_is_data_loss)
         struct con_batch batch;
         struct base_buf image = { 0 }, payload = { 0 };
         size_t used = CON_SECTOR, len;
-        uint64_t index = 1;
+        uint64_t sequence = 1;
         const char *why;
 
         cr_assert(ch_sim_disk_peek(node, FIRST_SEGMENT, &image));
-        while (con__batch_scan(base_bytes(image.data + used, image.len - used), index, &payload,
-                               &batch, &len, &why) == CON_SCAN_BATCH) {
+        for (; con__batch_take(base_bytes(image.data + used, image.len - used), sequence, &payload,
+                               &batch, &len, &why) == CON_SCAN_WHOLE;
+             sequence++)
             used += len;
-            index += batch.count;
-        }
         cr_assert(used > 10 * CON_SECTOR);
         ch_sim_disk_flip(node, FIRST_SEGMENT, ch_sim_random(sim) % used,
                          (uint8_t)(1u << ch_sim_random(sim) % 8));
@@ -377,7 +377,7 @@ Test(sim_log, a_failed_sync_ends_the_log)
 static void open_second(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct con_log_options options = { "data/log", 0 };
+    struct con_log_options options = { .dir = "data/log" };
     struct con_machine machine = { apply, snapshot, restore, lead, &life.list };
     struct con_log *log = NULL;
 
@@ -387,7 +387,7 @@ static void open_second(void *arg)
 static int second_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct con_log_options options = { "data/log", 0 };
+    struct con_log_options options = { .dir = "data/log" };
     struct list first = { .count = 0 };
     struct con_machine machine = { apply, snapshot, restore, lead, &first };
     struct con_log *log = NULL;
