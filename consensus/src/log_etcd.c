@@ -88,9 +88,11 @@ struct base_status con__etcd_open(struct ch_env *env, const struct con_log_optio
     return status;
 }
 
-/* Best effort, a second at most: what is not said here the lease's end says. */
-static CH_WAITS void goodbye(struct con_etcd_log *log)
+/* Best effort, a second or two at most: what is not said here the lease's end says. */
+static void goodbye_fiber(void *arg)
 {
+    CH_FIBER_ENTRY();
+    struct con_etcd_log *log = arg;
     struct base_status status = BASE_STATUS_OK;
 
     if (log->leader_id == log->id)
@@ -106,12 +108,17 @@ static CH_WAITS void goodbye(struct con_etcd_log *log)
 static CH_WAITS void etcd_close(struct con_log *self)
 {
     struct con_etcd_log *log = (struct con_etcd_log *)self;
+    struct ch_gate goodbye;
 
     log->closing = true;
     ch_cond_broadcast(&log->work);
     ch_cond_broadcast(&log->barrier_work);
     ch_gate_stop(&log->gate); /* main has stepped down, and stopped the watch */
-    goodbye(log);
+    /* On a fiber of its own: who closes may be cancelled. */
+    ch_gate_init(&goodbye, log->env, "etcd goodbye");
+    base_status_drop(ch_gate_spawn(&goodbye, "etcd goodbye", goodbye_fiber, log));
+    ch_gate_close(&goodbye);
+    ch_gate_join_always(&goodbye);
     con__etcd_free(log->etcd);
     free(log);
 }
@@ -127,6 +134,8 @@ static CH_WAITS struct base_status stand(struct con_etcd_log *log, uint64_t *ter
         log->news = true;
         return con__etcd_resign(log, log->leader_revision, 0, ch_in(log->env, GOODBYE_MS * CH_MS));
     }
+    if (log->leader_revision)
+        log->abstain_until = 0; /* whoever was to go first has */
     if (log->leader_revision || log->learner || !log->lease ||
         ch_now(log->env) < log->abstain_until)
         return BASE_STATUS_OK;
@@ -316,8 +325,10 @@ static struct base_status transfer_check(const struct con_etcd_log *log, uint64_
         if (log->members[i].member.id != log->id &&
             (!member || log->members[i].member.id == member))
             return BASE_STATUS_OK;
-    return base_status_make(member ? BASE_NOT_FOUND : BASE_FAILED_PRECONDITION,
-                            "transfer: no other member %016" PRIx64 " runs", member);
+    if (member)
+        return base_status_make(BASE_NOT_FOUND, "transfer: no other member %" PRIu64 " runs",
+                                member);
+    return base_status_make(BASE_FAILED_PRECONDITION, "transfer: no other member runs");
 }
 
 static CH_WAITS struct base_status etcd_transfer(struct con_log *self, uint64_t member,

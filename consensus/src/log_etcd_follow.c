@@ -16,7 +16,15 @@
 #include "chassis/log.h"
 #include "log_etcd_int.h"
 
-enum { PAGE_BATCHES = 16, READ_MS = 5000, WATCH_RETRY_MS = 200, ID_DIGITS = 16 };
+/* A page is to hold PAGE_BYTES: less than comes in the time of one attempt on a slow network. */
+enum {
+    PAGE_BATCHES_MIN = 4,
+    PAGE_BATCHES_MAX = 512,
+    PAGE_BYTES = 1 << 20,
+    READ_MS = 5000,
+    WATCH_RETRY_MS = 200,
+    ID_DIGITS = 16
+};
 
 /* ---- applying ---- */
 
@@ -100,7 +108,7 @@ static CH_WAITS struct base_status page_read(struct con_etcd_log *log, struct ba
     con__etcd_then_range(&txn, log->keys.manifest, NULL, 0);
     con__etcd_then_range(&txn, log->keys.leader, NULL, 0);
     con__etcd_then_range(&txn, con__etcd_log_key(arena, &log->keys, log->applied + 1),
-                         con__etcd_below(arena, log->keys.log), PAGE_BATCHES);
+                         con__etcd_below(arena, log->keys.log), (int64_t)log->page_batches);
     con__etcd_then_range(&txn, log->keys.next, NULL, 0);
     return con__etcd_commit(log->etcd, &txn, ch_in(log->env, READ_MS * CH_MS), response, NULL);
 }
@@ -111,7 +119,15 @@ static struct base_status page_apply(struct con_etcd_log *log,
 {
     struct base_status status = BASE_STATUS_OK;
     enum applied what = APPLIED;
+    size_t bytes = 1;
 
+    for (size_t i = 0; i < page->n_kvs; i++)
+        bytes += page->kvs[i]->value.len;
+    log->page_batches = PAGE_BYTES * page->n_kvs / bytes;
+    if (log->page_batches < PAGE_BATCHES_MIN)
+        log->page_batches = PAGE_BATCHES_MIN;
+    if (log->page_batches > PAGE_BATCHES_MAX)
+        log->page_batches = PAGE_BATCHES_MAX;
     for (size_t i = 0; i < page->n_kvs && what != GAP && !base_failed(status); i++)
         status = kv_apply(log, page->kvs[i], &what);
     *gap = what == GAP;
@@ -162,6 +178,7 @@ struct base_status con__etcd_catch_up(struct con_etcd_log *log)
     struct base_arena arena = { 0 };
     bool more = true;
 
+    log->page_batches = PAGE_BATCHES_MIN;
     while (more && !base_failed(status) && !log->closing) {
         Etcdserverpb__TxnResponse *response = NULL;
 

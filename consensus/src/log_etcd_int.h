@@ -62,6 +62,7 @@ struct con_etcd_log {
     bool learner;
 
     uint64_t applied;
+    size_t page_batches;            /* asked for at once, reading to the end */
     uint64_t bytes, snapshot_bytes; /* of batches since the newest snapshot; of that */
     uint64_t snapshot_bytes_min, snapshot_retry_bytes;
     bool snapshotting;

@@ -1,0 +1,8 @@
+# Logs that live in an etcd cluster: Debian's etcd-server, three members on loopback.
+if(TARGET consensus AND TARGET proto_etcd)
+  add_executable(con_etcd_member ${CMAKE_CURRENT_LIST_DIR}/member.c)
+  target_link_libraries(con_etcd_member PRIVATE consensus chassis)
+  strata_test(process_con_etcd SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_log_etcd.c ${CMAKE_CURRENT_LIST_DIR}/etcd_cluster.c
+    DEPS consensus proto_etcd chassis base PRIVATE_OF consensus LABEL process TIMEOUT 240)
+  add_dependencies(process_con_etcd con_etcd_member)
+endif()
