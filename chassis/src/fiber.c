@@ -98,6 +98,8 @@ void ch_fiber_enter(struct ch_loop *loop, struct ch_fiber *fiber)
 
 void ch_fiber_leave(struct ch_loop *loop, struct ch_fiber *fiber)
 {
+    if (fiber->busy_ns)
+        *fiber->busy_ns += (uint64_t)(ch_loop_now(loop) - loop->slice_start);
     switch_begin(fiber->finished ? NULL : &fiber->fake_stack, loop->main_stack,
                  loop->main_stack_size, loop->main_tsan);
     struct transfer back = jump_fcontext(loop->main_context, NULL);

@@ -48,9 +48,10 @@ struct ch_fiber {
     struct ch_context *context;
     struct ch_wait_node *waiting; /* NULL: running or ready */
     bool cancelled, finished;
-    uint32_t no_wait; /* depth of no-wait sections */
-    uint32_t mutexes; /* held; asserted 0 at the end */
-    void *fake_stack; /* ASan */
+    uint32_t no_wait;  /* depth of no-wait sections */
+    uint32_t mutexes;  /* held; asserted 0 at the end */
+    uint64_t *busy_ns; /* when set: the time it has the loop is added there */
+    void *fake_stack;  /* ASan */
     void *tsan;
 };
 

@@ -166,6 +166,9 @@ struct base_status ch_call_recv(struct ch_call *call, struct base_arena *arena, 
         return base_status_make(BASE_INVALID_ARGUMENT, "%s: the client sent no request message",
                                 method->name);
     call->received = true;
+    call->received_bytes += call->in.len;
+    if (call->endpoint->received)
+        ch_count(call->endpoint->received, 1);
     hold_bytes(call, call->in.len);
     ProtobufCMessage *decoded = NULL;
     status = ch_proto_decode(method->request, base_buf_bytes(&call->in),
@@ -178,7 +181,12 @@ struct base_status ch_call_send(struct ch_call *call, const void *message)
 {
     base_buf_clear(&call->out);
     ch_proto_encode(message, &call->out);
-    return call->server->transport->send(call->tcall, base_buf_bytes(&call->out));
+    struct base_status status =
+        call->server->transport->send(call->tcall, base_buf_bytes(&call->out));
+    if (!base_failed(status) && call->endpoint->sent)
+        ch_count(call->endpoint->sent, 1);
+    call->sent_bytes += base_failed(status) ? 0 : call->out.len;
+    return status;
 }
 
 /* ---- run ---- */
@@ -260,6 +268,7 @@ static void send_reply(struct ch_call *call, struct base_status *status, void *r
         base_buf_clear(&call->out);
         ch_proto_encode(reply, &call->out);
         message = base_buf_bytes(&call->out);
+        call->sent_bytes += message.len;
     }
     call->server->transport->reply(call->tcall, with_message ? &message : NULL, status,
                                    call->trailers, call->trailer_count);
@@ -274,12 +283,24 @@ static void forbid_retry_above(struct ch_call *call, enum base_code code)
         ch_call_add_trailer(call, "grpc-retry-pushback-ms", BASE_BYTES_LIT("-1"));
 }
 
+/* From here on the fiber's time is nobody's. */
+static void usage_end(struct ch_call *call)
+{
+    struct ch_loop *loop = ch_loop_current();
+    const struct ch_context *context = ch_context_current();
+    call->busy_ns += (uint64_t)(ch_loop_now(loop) - loop->slice_start);
+    call->fiber->busy_ns = NULL;
+    if (call->endpoint && !call->endpoint->internal)
+        ch__usage_add(call->server, context ? context->tenant : "", call);
+}
+
 static void call_main(void *arg)
 {
     CH_FIBER_ENTRY();
     struct ch_call *call = arg;
     struct ch_server *server = call->server;
     call->fiber = ch_fiber_current();
+    call->fiber->busy_ns = &call->busy_ns;
     server->transport->on_cancel(call->tcall, call_gone, call);
     struct ch__endpoint *endpoint = ch__server_find(server, server->transport->path(call->tcall));
     call->endpoint = endpoint;
@@ -300,6 +321,7 @@ static void call_main(void *arg)
     }
     send_reply(call, &status, reply);
     base_status_free(&status);
+    usage_end(call);
     call->fiber = NULL;
     server->transport->free(call->tcall);
     call_free(call);

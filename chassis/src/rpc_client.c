@@ -1,5 +1,6 @@
 /* rpc_client.c: a client and its unary calls. Streams are in rpc_stream.c, the following of
- * names in rpc_target.c.
+ * names in rpc_target.c, what is counted in rpc_stats.c, a second copy
+ * of a slow call in rpc_hedge.c.
  *
  * Happy path: pick an endpoint -> encode -> one transport call -> decode into the caller's
  * arena.
@@ -12,7 +13,6 @@
  *  3. ch_client_free returns only when no fiber is inside. */
 #include "rpc_client_int.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,89 +118,59 @@ void ch__client_metadata(struct ch__client_out *out, const struct ch_call_option
         put_pair(out, options->metadata[i].key, options->metadata[i].value);
 }
 
-/* ---- statistics ---- */
-
-static struct ch__client_method *method_stats(struct ch_client *client,
-                                              const struct ch_method *method)
-{
-    size_t at = ((uintptr_t)method / sizeof(*method)) % CH__CLIENT_METHODS_MAX, tries = 0;
-    while (client->methods[at].method && client->methods[at].method != method &&
-           tries++ < CH__CLIENT_METHODS_MAX)
-        at = (at + 1) % CH__CLIENT_METHODS_MAX;
-    struct ch__client_method *stats = &client->methods[at];
-    if (stats->method)
-        return stats;
-    char labels[512];
-    snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\"", method->path + 1,
-             client->target);
-    stats->method = method;
-    stats->latency =
-        ch_histogram(client->env, "rpc_client_latency_ns", labels, "Of a call, with its retries.");
-    stats->retries =
-        ch_counter(client->env, "rpc_client_retries", labels, "Attempts after the first.");
-    return stats;
-}
-
-static void count_call(struct ch_client *client, struct ch__client_method *stats,
-                       enum base_code code, ch_time took)
-{
-    if ((unsigned)code >= CH__CLIENT_CODES)
-        code = BASE_UNKNOWN;
-    if (!stats->codes[code]) {
-        char labels[512];
-        snprintf(labels, sizeof(labels), "method=\"%s\",target=\"%s\",code=\"%s\"",
-                 stats->method->path + 1, client->target, base_code_name(code));
-        stats->codes[code] =
-            ch_counter(client->env, "rpc_client_calls", labels, "Calls made, by status code.");
-    }
-    ch_count(stats->codes[code], 1);
-    ch_observe(stats->latency, (uint64_t)took);
-}
-
 /* ---- a unary call ---- */
 
-struct unary {
-    struct ch_client *client;
-    const struct ch_method *method;
-    struct ch_call_options *options;
-    struct ch__client_method *stats;
-    ch_time deadline;
-    struct base_buf request, reply;
-    bool may_retry, repeated, outcome_unknown;
-    struct ch_endpoint *last; /* counted; the endpoint of the last attempt */
-};
-
-/* One attempt. The status text gets "Method to PEER: " in front. */
-static struct ch_tfinish attempt(struct unary *unary) CH_WAITS;
-static struct ch_tfinish attempt(struct unary *unary)
+struct ch_tfinish ch__client_attempt(struct ch__unary *unary, const struct ch_endpoint *avoid,
+                                     bool repeated, struct base_buf *reply,
+                                     struct ch_endpoint **used)
 {
     struct ch_client *client = unary->client;
     struct ch_endpoint *endpoint = NULL;
-    struct ch_tfinish finish = { .status = ch__client_pick(client, unary->last, unary->deadline,
-                                                           &endpoint) };
+    struct ch_tfinish finish = { .status =
+                                     ch__client_pick(client, avoid, unary->deadline, &endpoint) };
     if (base_failed(finish.status)) {
         finish.never_seen = true;
         return finish;
     }
+    endpoint->refs++;
+    *used = endpoint;
     struct ch__client_out out;
-    ch__client_metadata(&out, unary->options, unary->repeated);
-    base_buf_clear(&unary->reply);
-    finish =
-        client->transport->unary(endpoint->channel, unary->method->path, out.pairs, out.count,
-                                 unary->deadline, unary->options && unary->options->wait_for_ready,
-                                 base_buf_bytes(&unary->request), &unary->reply);
+    ch__client_metadata(&out, unary->options, repeated);
+    base_buf_clear(reply);
+    finish = client->transport->unary(
+        endpoint->channel, unary->method->path, out.pairs, out.count, unary->deadline,
+        unary->options && unary->options->wait_for_ready, base_buf_bytes(&unary->request), reply);
     finish.status =
         base_status_wrap(finish.status, "%s to %s", unary->method->name, endpoint->address);
-    ch__endpoint_unref(client, unary->last);
-    unary->last = endpoint;
-    endpoint->refs++;
     ch__client_done(client, endpoint, finish.status.code);
     return finish;
 }
 
+void ch__unary_last(struct ch__unary *unary, struct ch_endpoint *used)
+{
+    if (!used)
+        return;
+    ch__endpoint_unref(unary->client, unary->last);
+    unary->last = used;
+}
+
+static struct ch_tfinish attempt(struct ch__unary *unary) CH_WAITS;
+static struct ch_tfinish attempt(struct ch__unary *unary)
+{
+    if (unary->options && unary->options->hedge_after > 0 && unary->may_retry &&
+        unary->method->no_side_effects)
+        return ch__client_attempt_hedged(unary);
+    struct ch_endpoint *used = NULL;
+    struct ch_tfinish finish =
+        ch__client_attempt(unary, unary->last, unary->repeated, &unary->reply, &used);
+    ch__unary_last(unary, used);
+    return finish;
+}
+
 /* Waits for the next attempt; false when there shall be none. */
-static bool retry_after(struct unary *unary, const struct ch_tfinish *finish, int tries) CH_WAITS;
-static bool retry_after(struct unary *unary, const struct ch_tfinish *finish, int tries)
+static bool retry_after(struct ch__unary *unary, const struct ch_tfinish *finish,
+                        int tries) CH_WAITS;
+static bool retry_after(struct ch__unary *unary, const struct ch_tfinish *finish, int tries)
 {
     struct ch_client *client = unary->client;
     struct ch_context *context = ch_context_current();
@@ -225,8 +195,8 @@ static bool retry_after(struct unary *unary, const struct ch_tfinish *finish, in
     return ch_sleep_until(client->env, ch_in(client->env, wait)) == CH_TIMEOUT;
 }
 
-static struct base_status run_unary(struct unary *unary) CH_WAITS;
-static struct base_status run_unary(struct unary *unary)
+static struct base_status run_unary(struct ch__unary *unary) CH_WAITS;
+static struct base_status run_unary(struct ch__unary *unary)
 {
     for (int tries = 1;; tries++) {
         struct ch_tfinish finish = attempt(unary);
@@ -246,11 +216,11 @@ struct base_status ch_client_call(struct ch_client *client, const struct ch_meth
                                   struct base_arena *arena, void **reply)
 {
     struct ch_context *context = ch_context_current();
-    struct unary unary = {
+    struct ch__unary unary = {
         .client = client,
         .method = method,
         .options = options,
-        .stats = method_stats(client, method),
+        .stats = ch__client_method(client, method),
         .deadline = ch__client_deadline(client, options),
         .may_retry = !client->no_retry && !(options && options->no_retry) &&
                      !(context && context->retries_forbidden),
@@ -276,7 +246,7 @@ struct base_status ch_client_call(struct ch_client *client, const struct ch_meth
     }
     if (options)
         options->outcome_unknown = base_failed(status) && unary.outcome_unknown;
-    count_call(client, unary.stats, status.code, ch_now(client->env) - begin);
+    ch__client_count(client, unary.stats, status.code, ch_now(client->env) - begin);
     ch__endpoint_unref(client, unary.last);
     ch__client_buf_back(client, unary.request);
     ch__client_buf_back(client, unary.reply);

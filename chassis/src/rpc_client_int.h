@@ -22,6 +22,8 @@ struct ch__client_method {
     const struct ch_method *method;
     struct ch_histogram *latency;
     struct ch_counter *codes[CH__CLIENT_CODES], *retries;
+    struct ch_counter *sent, *received;     /* messages, of streaming methods */
+    struct ch_counter *hedges, *hedge_wins; /* made when first needed */
 };
 
 struct ch_client {
@@ -49,6 +51,28 @@ struct ch__client_out { /* metadata of one attempt */
     char traceparent[56], criticality[2];
 };
 
+/* A unary call on its way. */
+struct ch__unary {
+    struct ch_client *client;
+    const struct ch_method *method;
+    struct ch_call_options *options;
+    struct ch__client_method *stats;
+    ch_time deadline;
+    struct base_buf request, reply;
+    bool may_retry, repeated, outcome_unknown;
+    struct ch_endpoint *last; /* counted; the endpoint of the last attempt */
+};
+
+/* ---- rpc_client.c ---- */
+/* One attempt, at another endpoint than `avoid` if there is one; *used, set as soon as it is known,
+ * is counted for the caller. The status text gets "Method to PEER: " in front. */
+struct ch_tfinish ch__client_attempt(struct ch__unary *unary, const struct ch_endpoint *avoid,
+                                     bool repeated, struct base_buf *reply,
+                                     struct ch_endpoint **used) CH_WAITS;
+void ch__unary_last(struct ch__unary *unary, struct ch_endpoint *used);
+/* ---- rpc_hedge.c ---- */
+/* The same, and when it takes long a second at once. The reply is in unary->reply. */
+struct ch_tfinish ch__client_attempt_hedged(struct ch__unary *unary) CH_WAITS;
 /* ---- rpc_client.c ---- */
 ch_time ch__client_deadline(struct ch_client *client, const struct ch_call_options *options);
 void ch__client_metadata(struct ch__client_out *out, const struct ch_call_options *options,
@@ -59,6 +83,13 @@ struct base_status ch__client_pick(struct ch_client *client, const struct ch_end
                                    ch_time deadline,
                                    struct ch_endpoint **endpoint) CH_WAITS BASE_MUST_CHECK;
 void ch__client_done(struct ch_client *client, struct ch_endpoint *endpoint, enum base_code code);
+/* ---- rpc_stats.c ---- */
+struct ch__client_method *ch__client_method(struct ch_client *client,
+                                            const struct ch_method *method);
+void ch__client_count(struct ch_client *client, struct ch__client_method *stats,
+                      enum base_code code, ch_time took);
+void ch__client_count_hedge(struct ch_client *client, struct ch__client_method *stats, bool won);
+/* ---- rpc_client.c ---- */
 void ch__client_enter(struct ch_client *client);
 void ch__client_leave(struct ch_client *client);
 struct base_buf ch__client_buf(struct ch_client *client);

@@ -92,7 +92,14 @@ static struct ch__endpoint *endpoint_add(struct ch_server *server, const struct 
     endpoint->in_flight =
         ch_gauge(server->env, "rpc_server_in_flight", labels, "Calls being served now.");
     endpoint->latency = ch_histogram(server->env, "rpc_server_latency_ns", labels,
-                                     "From the call's arrival to its reply.");
+                                     "From the call's arrival to its reply or its stream's end.");
+    if (!method->client_streaming && !method->server_streaming)
+        return endpoint;
+    ch_label(labels, sizeof(labels), "direction", "received");
+    endpoint->received =
+        ch_counter(server->env, "rpc_server_messages", labels, "Messages of streams.");
+    snprintf(labels, sizeof(labels), "method=\"%s\",direction=\"sent\"", method->path + 1);
+    endpoint->sent = ch_counter(server->env, "rpc_server_messages", labels, "Messages of streams.");
     return endpoint;
 }
 
@@ -293,6 +300,7 @@ void ch_server_stop(struct ch_server *server, ch_time deadline)
     ch_gate_join_always(&server->gate);
     close_listeners(server);
     ch__call_pool_free(server);
+    ch__usage_free(server);
     free(server->endpoints);
     free(server->services);
     free(server->addresses);

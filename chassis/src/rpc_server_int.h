@@ -15,6 +15,7 @@ enum {
     CH__POOLED_SERVER_CALLS_MAX = 1024,
     CH__KEPT_BUF_BYTES = 64 * 1024, /* a pooled call keeps buffers up to this */
     CH__REQUEST_BYTES_DEFAULT = (10 << 20) + (64 << 10),
+    CH__TENANTS_MAX = 100,          /* counted one by one; more are "other" */
     CH__HELD_BYTES_MAX = 512 << 20, /* of requests being worked on; beyond it calls are shed */
 };
 
@@ -30,6 +31,13 @@ struct ch__endpoint {
     struct ch_gauge *in_flight;
     struct ch_histogram *latency;
     struct ch_counter *codes[CH__CODES];
+    struct ch_counter *received, *sent; /* messages, of streaming methods; else NULL */
+};
+
+/* What one tenant's calls have taken (usage.c). */
+struct ch__usage {
+    char tenant[64];
+    struct ch_counter *calls, *received, *sent, *busy_ns;
 };
 
 struct ch_server {
@@ -54,6 +62,8 @@ struct ch_server {
     struct ch_call *pool;
     size_t pooled;
     struct ch_admission admission;
+    struct ch__usage *tenants[CH__TENANTS_MAX + 1]; /* in the order they came; the last: others */
+    size_t tenant_count;
     bool serving, stopping;
     struct ch_method reflection_alpha;
     uint64_t health_generation, turned_away; /* turned_away: calls that came while it stopped */
@@ -71,6 +81,7 @@ struct ch_call {
     struct ch_metadata trailers[CH__TRAILERS_MAX];
     size_t trailer_count, held_bytes;
     ch_time start;
+    uint64_t received_bytes, sent_bytes, busy_ns;
     bool received, gone, no_retry; /* no_retry: the caller said so */
 };
 
@@ -81,6 +92,10 @@ void ch__call_accept(void *server, struct ch_tcall *tcall);
 void ch__call_pool_free(struct ch_server *server);
 void ch__endpoint_count(struct ch_server *server, struct ch__endpoint *endpoint,
                         enum base_code code, ch_time took);
+/* ---- usage.c ---- */
+/* Adds a call that has ended to its tenant's account. */
+void ch__usage_add(struct ch_server *server, const char *tenant, const struct ch_call *call);
+void ch__usage_free(struct ch_server *server);
 /* ---- health.c, reflection.c ---- */
 void ch__health_register(struct ch_server *server);
 void ch__reflection_register(struct ch_server *server);

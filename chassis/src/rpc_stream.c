@@ -1,10 +1,13 @@
 /* rpc_stream.c: streaming calls of a client. One fiber may send while another receives; neither
- * is retried. Invariant: a stream is in its client's list from open to free; the client's
- * closing cancels it. */
+ * is retried.
+ * Invariants: 1. The client's closing cancels its streams. 2. Every stream is counted once and has
+ * one span, from its opening to its being freed, whose code is the call's own, or CANCELLED when
+ * it was freed before its end. */
 #include <stdlib.h>
 
 #include "rpc_client_int.h"
 #include "rpc_target.h"
+#include "trace_int.h"
 
 struct ch_client_stream {
     struct ch_client *client;
@@ -12,7 +15,10 @@ struct ch_client_stream {
     struct ch_endpoint *endpoint;
     struct ch_tcall *tcall;
     struct base_buf in, out;
-    bool over, one_received;
+    struct ch__client_method *stats;
+    struct ch_span span;
+    ch_time begun;
+    bool over;
     struct base_status end; /* when over */
 };
 
@@ -22,17 +28,24 @@ struct base_status ch_client_open(struct ch_client *client, const struct ch_meth
     struct ch_endpoint *endpoint = NULL;
     ch_time deadline = options && options->deadline ? ch_context_deadline(options->deadline)
                                                     : ch_context_deadline(CH_NEVER);
+    struct ch__client_method *stats = ch__client_method(client, method);
+    ch_time begun = ch_now(client->env);
     *out = NULL;
     ch__client_enter(client);
     struct base_status status = ch__client_pick(client, NULL, deadline, &endpoint);
     if (base_failed(status)) {
+        ch__client_count(client, stats, status.code, ch_now(client->env) - begun);
         ch__client_leave(client);
         return base_status_wrap(status, "%s", method->name);
     }
-    struct ch__client_out metadata;
-    ch__client_metadata(&metadata, options, false);
     struct ch_client_stream *stream = calloc(1, sizeof(*stream));
     BASE_ASSERT(stream != NULL);
+    stream->stats = stats;
+    stream->begun = begun;
+    ch_span_begin(&stream->span, client->env, method->path + 1);
+    struct ch__client_out metadata;
+    ch__client_metadata(&metadata, options, false); /* the peer's span hangs under the stream's */
+    ch__span_leave(&stream->span);
     stream->client = client;
     stream->method = method;
     stream->endpoint = endpoint;
@@ -80,8 +93,11 @@ struct base_status ch_stream_send(struct ch_client_stream *stream, const void *m
 {
     base_buf_clear(&stream->out);
     ch_proto_encode(message, &stream->out);
-    return broken(stream,
-                  stream->client->transport->send(stream->tcall, base_buf_bytes(&stream->out)));
+    struct base_status status =
+        stream->client->transport->send(stream->tcall, base_buf_bytes(&stream->out));
+    if (!base_failed(status))
+        ch_count(stream->stats->sent, 1);
+    return broken(stream, status);
 }
 
 struct base_status ch_stream_close_send(struct ch_client_stream *stream)
@@ -102,6 +118,7 @@ struct base_status ch_stream_recv(struct ch_client_stream *stream, struct base_a
         return broken(stream, status);
     if (end)
         return end_of(stream);
+    ch_count(stream->stats->received, 1);
     ProtobufCMessage *decoded = NULL;
     status = ch_proto_decode(stream->method->reply, base_buf_bytes(&stream->in), arena, &decoded);
     if (base_failed(status)) {
@@ -117,7 +134,10 @@ struct base_status ch_stream_recv(struct ch_client_stream *stream, struct base_a
 void ch_stream_free(struct ch_client_stream *stream)
 {
     struct ch_client *client = stream->client;
+    enum base_code code = stream->over ? stream->end.code : BASE_CANCELLED;
     client->transport->free(stream->tcall); /* cancels it when it is not over */
+    ch__client_count(client, stream->stats, code, ch_now(client->env) - stream->begun);
+    ch__span_record(&stream->span, code);
     ch__client_done(client, stream->endpoint, stream->over ? stream->end.code : BASE_OK);
     base_status_free(&stream->end);
     ch__client_buf_back(client, stream->in);

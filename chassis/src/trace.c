@@ -151,6 +151,20 @@ void ch_span_end(struct ch_span *span, enum base_code code)
     span->outer = NULL;
 }
 
+void ch__span_leave(struct ch_span *span)
+{
+    if (!ch_in_fiber())
+        return;
+    ch_context_set(span->outer);
+    span->outer = NULL;
+}
+
+void ch__span_record(struct ch_span *span, enum base_code code)
+{
+    if (span->recording)
+        record(tracer_of(span->env), span, code);
+}
+
 void ch__trace_sample(struct ch_env *env, bool on)
 {
     tracer_of(env)->off = !on;

@@ -13,6 +13,12 @@ struct ch__span_record {
 
 enum { CH_TRACE_RING_MAX = 4096 }; /* spans kept an env; older ones are overwritten */
 
+/* For what outlives the function that begins it: after ch_span_begin the span is let go of as the
+ * fiber's current one (what is before it is current again); ch__span_record ends it, on any
+ * fiber. */
+void ch__span_leave(struct ch_span *span);
+void ch__span_record(struct ch_span *span, enum base_code code);
+
 /* New traces are recorded or not; on by default. */
 void ch__trace_sample(struct ch_env *env, bool on);
 /* Recorded spans, oldest first; fn is called for each. */

@@ -38,6 +38,7 @@ struct ch_method {
     bool client_streaming, server_streaming;
     bool idempotent; /* option idempotency_level is NO_SIDE_EFFECTS or IDEMPOTENT: may be sent again
                         after an unknown outcome */
+    bool no_side_effects; /* it is NO_SIDE_EFFECTS: may be sent twice at once (hedging) */
 };
 
 /* One service: `const struct ch_service google__datastore__v1__datastore__service`, and an enum of

@@ -40,6 +40,10 @@ struct ch_call_options {
         struct base_bytes value;
     } * metadata;
     size_t metadata_count;
+    /* A unary call of a NO_SIDE_EFFECTS method that has no answer after so long is sent to a second
+     * endpoint too, within the retry budget; the first answer wins, the other call is cancelled.
+     * 0: never. Best a high percentile of the method's latency ("The Tail at Scale", CACM 2013). */
+    ch_time hedge_after;
     bool outcome_unknown; /* set by a failed call when the peer may have acted on it */
 };
 /* One unary call. `reply` is in `arena`. `options` may be NULL. The status is the server's own, or

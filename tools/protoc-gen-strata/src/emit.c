@@ -107,6 +107,13 @@ static bool is_idempotent(const gen_method *method)
                GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__IDEMPOTENCY_UNKNOWN;
 }
 
+static bool has_no_side_effects(const gen_method *method)
+{
+    return method->options &&
+           method->options->idempotency_level ==
+               GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__NO_SIDE_EFFECTS;
+}
+
 static void emit_method(struct base_arena *arena, struct base_buf *out, const char *service,
                         const gen_method *method)
 {
@@ -117,9 +124,11 @@ static void emit_method(struct base_arena *arena, struct base_buf *out, const ch
                     method->name, method->name);
     base_buf_printf(out, "      .request = &%s__descriptor,\n      .reply = &%s__descriptor,\n",
                     input, output);
-    base_buf_printf(
-        out, "      .client_streaming = %d, .server_streaming = %d, .idempotent = %d },\n",
-        method->client_streaming != 0, method->server_streaming != 0, is_idempotent(method));
+    base_buf_printf(out,
+                    "      .client_streaming = %d, .server_streaming = %d, .idempotent = %d,\n"
+                    "      .no_side_effects = %d },\n",
+                    method->client_streaming != 0, method->server_streaming != 0,
+                    is_idempotent(method), has_no_side_effects(method));
 }
 
 static void emit_service(struct base_arena *arena, struct base_buf *out, const gen_file *file,
