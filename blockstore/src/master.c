@@ -349,6 +349,8 @@ struct base_status blk__master_open(struct ch_env *env, const struct blk__master
     ch_gate_init(&master->gate, env, "blockmaster");
     register_handlers(master, server);
     status = ch_gate_spawn(&master->gate, "repair", blk__repair_main, master);
+    if (!base_failed(status))
+        status = ch_gate_spawn(&master->gate, "log", blk__log_main, master);
     if (!base_failed(status) && options->found && options->founder_dir)
         status = ch_gate_spawn(&master->gate, "founded", blk__founded_main, master);
     if (base_failed(status)) {

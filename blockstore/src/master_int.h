@@ -70,7 +70,7 @@ void blk__master_sweep_soon(struct blk__master *master);
 
 /* master_lead.c */
 void blk__master_lead(void *self, uint64_t term);
-ch_fiber_fn blk__founded_main;
+ch_fiber_fn blk__founded_main, blk__log_main;
 /* master_open.c */
 struct base_status blk__serve_open_append(void *self, struct ch_call *call, const void *request,
                                           void **reply) CH_WAITS BASE_MUST_CHECK;

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "chassis/service.h"
 #include "founding.h"
 #include "master_int.h"
 
@@ -57,6 +58,27 @@ struct base_status blk__master_barrier(struct blk__master *master, ch_time deadl
     if (!base_failed(status) && master->term == 0)
         status = blk__master_not_leader(master);
     return status;
+}
+
+/* A log that failed for good ends the process: its successor reads what is on the disk. */
+void blk__log_main(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct blk__master *master = arg;
+    for (;;) {
+        uint64_t term = 0;
+        enum ch_outcome outcome = con_log_wait_lead(master->log, CH_NEVER, &term);
+        if (outcome == CH_CLOSED) {
+            const char *why = con_log_failure(master->log);
+            ch_service_fail(master->env, base_status_make(BASE_UNAVAILABLE, "the log failed: %s",
+                                                          why ? why : "closed"));
+            return;
+        }
+        while (outcome == CH_OK && master->term == term)
+            outcome = ch_cond_wait(&master->sweep_soon, CH_NEVER);
+        if (outcome == CH_CANCELLED)
+            return;
+    }
 }
 
 void blk__founded_main(void *arg)

@@ -7,8 +7,6 @@
 #include "founding.h"
 #include "master.h"
 #include "services.h"
-#pragma weak con_node_new
-#pragma weak con_node_free
 #include "store.h"
 
 struct config {

@@ -1,5 +1,6 @@
 /* cell_file.c: DIR/cell.json: what makes the cell the same one at the next `up`: its machines
- * with their addresses and zones, the clustermaster's port, the front doors' ports. */
+ * with their addresses and zones, which of them have a clustermaster and at what port, whether these
+ * have founded their group, the front doors' ports. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static struct base_status cell_read(struct cli *cli, const json_t *root)
 {
     struct cli_cell *cell = &cli->cell;
     const json_t *machines = json_object_get(root, "machines"),
+                 *masters = json_object_get(root, "masters"),
                  *fronts = json_object_get(root, "fronts"), *machine;
     size_t i;
 
@@ -47,6 +49,16 @@ static struct base_status cell_read(struct cli *cli, const json_t *root)
         if (port)
             cell->fronts[i].port = (int)json_integer_value(port);
     }
+    cell->state = text_of(cli, root, "state");
+    cell->founded = json_is_true(json_object_get(root, "founded"));
+    json_array_foreach(masters, i, machine)
+    {
+        if (cell->master_count < CLI_MASTERS_MAX && json_string_value(machine))
+            cell->masters[cell->master_count++] =
+                base_arena_strdup(&cli->arena, json_string_value(machine));
+    }
+    if (cell->master_count == 0 && cell->machine_count > 0) /* a cell made when there was but one */
+        cell->masters[cell->master_count++] = cell->machines[0].name;
     if (!*cell->cell || !*cell->host || cell->machine_count == 0 || cell->master_port <= 0)
         return base_status_make(BASE_DATA_LOSS, "%s is not whole", cell_path(cli));
     return BASE_STATUS_OK;
@@ -59,7 +71,7 @@ struct base_status cli_cell_load(struct cli *cli)
     json_t *root;
     struct base_status status = ch_file_read_all(cli->env, cell_path(cli), 1 << 20, &text);
 
-    cli->cell = (struct cli_cell){ 0 };
+    cli->cell = (struct cli_cell){ .state = "" };
     memcpy(cli->cell.fronts, front_defaults, sizeof(front_defaults));
     if (base_failed(status))
         return status;
@@ -77,7 +89,7 @@ struct base_status cli_cell_load(struct cli *cli)
 struct base_status cli_cell_save(struct cli *cli)
 {
     const struct cli_cell *cell = &cli->cell;
-    json_t *machines = json_array(), *fronts = json_object(), *root;
+    json_t *machines = json_array(), *masters = json_array(), *fronts = json_object(), *root;
     struct base_status status;
     char *text;
 
@@ -85,10 +97,13 @@ struct base_status cli_cell_save(struct cli *cli)
         json_array_append_new(machines,
                               json_pack("{ssssss}", "name", cell->machines[i].name, "address",
                                         cell->machines[i].address, "zone", cell->machines[i].zone));
+    for (size_t i = 0; i < cell->master_count; i++)
+        json_array_append_new(masters, json_string(cell->masters[i]));
     for (size_t i = 0; i < CLI_FRONTS; i++)
         json_object_set_new(fronts, cell->fronts[i].name, json_integer(cell->fronts[i].port));
-    root = json_pack("{sssssisoso}", "cell", cell->cell, "host", cell->host, "master_port",
-                     cell->master_port, "machines", machines, "fronts", fronts);
+    root = json_pack("{sssssisosbsssoso}", "cell", cell->cell, "host", cell->host, "master_port",
+                     cell->master_port, "masters", masters, "founded", cell->founded, "state",
+                     cell->state, "machines", machines, "fronts", fronts);
     text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     status = ch_file_write_all(cli->env, cell_path(cli), base_bytes_str(text));
     cli->cell_there = !base_failed(status);
@@ -114,9 +129,38 @@ bool cli_cell_need(struct cli *cli)
     return false;
 }
 
-const char *cli_master_address(struct cli *cli)
+const struct cli_machine *cli_machine_find(struct cli *cli, const char *name)
 {
-    return base_arena_printf(&cli->arena, "%s:%d", cli->cell.host, cli->cell.master_port);
+    for (size_t i = 0; i < cli->cell.machine_count; i++)
+        if (strcmp(cli->cell.machines[i].name, name) == 0)
+            return &cli->cell.machines[i];
+    return NULL;
+}
+
+bool cli_has_master(const struct cli *cli, const char *machine)
+{
+    for (size_t i = 0; i < cli->cell.master_count; i++)
+        if (strcmp(cli->cell.masters[i], machine) == 0)
+            return true;
+    return false;
+}
+
+const char *cli_master_address(struct cli *cli, const char *machine)
+{
+    const struct cli_machine *found = cli_machine_find(cli, machine);
+
+    return base_arena_printf(&cli->arena, "%s:%d", found ? found->address : cli->cell.host,
+                             cli->cell.master_port);
+}
+
+const char *cli_master_addresses(struct cli *cli)
+{
+    const char *all = "";
+
+    for (size_t i = 0; i < cli->cell.master_count; i++)
+        all = base_arena_printf(&cli->arena, "%s%s%s", all, i ? "," : "",
+                                cli_master_address(cli, cli->cell.masters[i]));
+    return all;
 }
 
 const char *cli_front_address(struct cli *cli, const struct cli_front *front)

@@ -8,7 +8,7 @@
 
 #include "base/arena.h"
 #include "chassis/env.h"
-#include "chassis/rpc_client.h"
+#include "chassis/leader.h"
 #include "strata/clustermgr/v1/agent.strata.h"
 #include "strata/clustermgr/v1/cell.strata.h"
 #include "strata/clustermgr/v1/names.strata.h"
@@ -19,7 +19,7 @@
 #define CLI_TASK(STATE) STRATA__CLUSTERMGR__V1__TASK_STATE__TASK_##STATE
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
-enum { CLI_MACHINES_MAX = 64, CLI_FRONTS = 2, CLI_CALL_MS = 5000 };
+enum { CLI_MACHINES_MAX = 64, CLI_MASTERS_MAX = 9, CLI_FRONTS = 2, CLI_CALL_MS = 5000 };
 
 /* ---- the cell's file (cell_file.c): what `up` decided, in DIR/cell.json ---- */
 struct cli_machine {
@@ -32,8 +32,14 @@ struct cli_front {
 };
 struct cli_cell {
     char *cell;
-    int master_port;
-    char *host; /* of the master and the front doors */
+    int master_port; /* of each clustermaster, at its machine's address */
+    char *host;      /* of the front doors */
+    /* The machines that have a clustermaster. The first founds the group while `founded` is false;
+     * it is set for good once the cell has answered. */
+    const char *masters[CLI_MASTERS_MAX];
+    size_t master_count;
+    bool founded;
+    char *state; /* "etcd://…": where the clustermasters keep the cell's state; "": with them */
     struct cli_machine machines[CLI_MACHINES_MAX];
     size_t machine_count;
     struct cli_front fronts[CLI_FRONTS];
@@ -47,7 +53,7 @@ struct cli {
     bool verbose;
     struct cli_cell cell;
     bool cell_there; /* cell.json was there */
-    struct ch_client *master;
+    struct ch_leader *master;
 };
 
 /* NOT_FOUND when there is none. */
@@ -55,11 +61,15 @@ struct base_status cli_cell_load(struct cli *cli) CH_WAITS BASE_MUST_CHECK;
 struct base_status cli_cell_save(struct cli *cli) CH_WAITS BASE_MUST_CHECK;
 /* Loads it, or says that there is none and how to make one; false: return CLI_FAILED. */
 bool cli_cell_need(struct cli *cli) CH_WAITS;
-const char *cli_master_address(struct cli *cli);
+/* "127.0.0.1:7340"; of all: with commas between. */
+const char *cli_master_address(struct cli *cli, const char *machine);
+const char *cli_master_addresses(struct cli *cli);
+bool cli_has_master(const struct cli *cli, const char *machine);
+const struct cli_machine *cli_machine_find(struct cli *cli, const char *name);
 const char *cli_front_address(struct cli *cli, const struct cli_front *front);
 
 /* ---- talking to the cell (rpc.c) ---- */
-/* One call to the clustermaster; method: an index of the Cell service. `reply` lives in
+/* One call to the clustermaster that leads; method: an index of the Cell service. `reply` lives in
  * cli->arena. */
 struct base_status cli_cell_call(struct cli *cli, int method, const void *request,
                                  int64_t timeout_ms, void *reply) CH_WAITS BASE_MUST_CHECK;
@@ -99,6 +109,10 @@ bool cli_wait_gone(struct cli *cli, const char *machine, const char *role,
                    int64_t timeout_ms) CH_WAITS;
 bool cli_init_alive(struct cli *cli, const char *machine);
 
+/* ---- the groups of masters (masters.c) ---- */
+/* NULL: every master is a full member of its group. Else what is waited for. */
+const char *cli_masters_missing(struct cli *cli) CH_WAITS;
+
 /* ---- ports (ports.c) ---- */
 bool cli_port_free(const char *host, int port);
 int cli_port_any(const char *host); /* a free one; 0: none */
@@ -108,6 +122,10 @@ struct base_status cli_machine_start(struct cli *cli,
                                      const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
 /* Stops one machine, or all ("": NULL): gracefully, or at once. False when something is left. */
 bool cli_stop(struct cli *cli, const char *machine, bool at_once) CH_WAITS;
+/* Stops its init, agent and clustermaster, and starts them as the cell's file now says; tasks stay. */
+struct base_status cli_machine_renew(struct cli *cli,
+                                     const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
+const char *cli_machine_dir(struct cli *cli, const char *machine);
 /* DIR/lock: up and down one at a time. */
 struct base_status cli_lock(struct cli *cli, struct ch_file **lock) CH_WAITS BASE_MUST_CHECK;
 
@@ -125,6 +143,7 @@ CLI_COMMAND(cli_names);
 CLI_COMMAND(cli_locks);
 CLI_COMMAND(cli_env);
 CLI_COMMAND(cli_kill);
+CLI_COMMAND(cli_masters);
 CLI_COMMAND(cli_machine);
 CLI_COMMAND(cli_machine_init);
 CLI_COMMAND(cli_sample);

@@ -1,5 +1,5 @@
-/* kill.c: strata kill: a task's process gets a signal, by its agent; for a machine, see
- * machine.c. */
+/* kill.c: strata kill: a task's process gets a signal, by its agent; a clustermaster's by its mark
+ * (processes.c); for a machine, see machine.c. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -33,9 +33,22 @@ static int take_signal(int *argc, char **argv)
     return 0;
 }
 
+static CH_WAITS int kill_master(struct cli *cli, const char *machine, int signal)
+{
+    if (!cli_cell_need(cli))
+        return CLI_USAGE;
+    if (cli_signal(cli, machine, "master", signal) == 0) {
+        fprintf(stderr, "strata: no clustermaster runs on machine %s\n", machine);
+        return CLI_FAILED;
+    }
+    printf("signal %d to the clustermaster of machine %s\n", signal, machine);
+    return CLI_OK;
+}
+
 int cli_kill(struct cli *cli, int argc, char **argv)
 {
-    static const char usage[] = "kill JOB/INDEX [-SIGNAL] | machine NAME [-9]";
+    static const char usage[] =
+        "kill JOB/INDEX [-SIGNAL] | master:MACHINE [-SIGNAL] | machine NAME [-9]";
     int signal = take_signal(&argc, argv);
     CLI_PB(SignalTaskRequest) request;
     CLI_PB(SignalTaskReply) *reply = NULL;
@@ -51,6 +64,8 @@ int cli_kill(struct cli *cli, int argc, char **argv)
 
         return cli_machine(cli, signal == SIGKILL ? 4 : 3, args);
     }
+    if (argc == 2 && strncmp(argv[1], "master:", 7) == 0)
+        return kill_master(cli, argv[1] + 7, signal ? signal : SIGTERM);
     if (argc != 2 || !cli_task_parse(cli, argv[1], &job, &index) || !cli_cell_need(cli))
         return cli_usage(usage);
     status = cli_task_find(cli, job, index, &task);

@@ -88,7 +88,7 @@ static CH_WAITS struct base_status file_logs(struct cli *cli, const char *path, 
 
 int cli_logs(struct cli *cli, int argc, char **argv)
 {
-    static const char usage[] = "logs JOB/INDEX|master|agent:MACHINE [-f]";
+    static const char usage[] = "logs JOB/INDEX|master[:MACHINE]|agent:MACHINE [-f]";
     bool follow = cli_take_switch(&argc, argv, "-f");
     const char *job, *path = NULL;
     uint32_t index;
@@ -98,7 +98,9 @@ int cli_logs(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     if (strcmp(argv[1], "master") == 0)
         path = base_arena_printf(&cli->arena, "%s/machines/%s/master.log", cli->dir,
-                                 cli->cell.machines[0].name);
+                                 cli->cell.masters[0]);
+    else if (strncmp(argv[1], "master:", 7) == 0)
+        path = base_arena_printf(&cli->arena, "%s/machines/%s/master.log", cli->dir, argv[1] + 7);
     else if (strncmp(argv[1], "agent:", 6) == 0)
         path = base_arena_printf(&cli->arena, "%s/machines/%s/agent.log", cli->dir, argv[1] + 6);
     else if (!cli_task_parse(cli, argv[1], &job, &index))

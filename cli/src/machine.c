@@ -1,5 +1,6 @@
-/* machine.c: a simulated machine: one init process that keeps its clusteragent, and on the cell's
- * first machine the clustermaster, alive, as systemd does on a real one. `up` starts it, `down`
+/* machine.c: a simulated machine: one init process that keeps its clusteragent, and where the cell
+ * has one the clustermaster, alive, as systemd does on a real one. What the cell's file says is read
+ * again each time one is started. `up` starts it, `down`
  * and `machine stop` end it.
  *
  * Its children die with it (a machine without its init is off); the agent's tasks are sessions of
@@ -13,16 +14,24 @@
 #include "chassis/process.h"
 #include "cli.h"
 
-enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000, SETTLED_MS = 10000, STOP_MS = 15000 };
+enum {
+    BACKOFF_MIN_MS = 100,
+    BACKOFF_MAX_MS = 5000,
+    SETTLED_MS = 10000,
+    STOP_MS = 15000,
+    RENEW_MS = 20000
+};
 
 struct child {
     struct cli *cli;
-    const char *role, *log;
+    const char *role, *machine;
+    void (*prepare)(struct child *child); /* sets log and argv, from the cell's file */
+    const char *log;
     const char **argv;
     struct ch_process *process;
 };
 
-static const char *machine_dir(struct cli *cli, const char *machine)
+const char *cli_machine_dir(struct cli *cli, const char *machine)
 {
     return base_arena_printf(&cli->arena, "%s/machines/%s", cli->dir, machine);
 }
@@ -31,7 +40,7 @@ static const char *machine_dir(struct cli *cli, const char *machine)
 
 struct base_status cli_machine_start(struct cli *cli, const struct cli_machine *machine)
 {
-    const char *dir = machine_dir(cli, machine->name);
+    const char *dir = cli_machine_dir(cli, machine->name);
     const char *argv[] = { base_arena_printf(&cli->arena, "%s/strata", cli->bin_dir),
                            "machine-init",
                            machine->name,
@@ -54,6 +63,16 @@ struct base_status cli_machine_start(struct cli *cli, const struct cli_machine *
     return base_status_wrap(status, "start machine %s", machine->name);
 }
 
+struct base_status cli_machine_renew(struct cli *cli, const struct cli_machine *machine)
+{
+    cli_signal(cli, machine->name, "init", SIGTERM);
+    if (!cli_wait_gone(cli, machine->name, "init", RENEW_MS) ||
+        !cli_wait_gone(cli, machine->name, "master", RENEW_MS))
+        return base_status_make(BASE_DEADLINE_EXCEEDED,
+                                "machine %s does not stop its own processes", machine->name);
+    return cli_machine_start(cli, machine);
+}
+
 /* ---- the init ---- */
 
 static CH_WAITS struct base_status child_start(struct child *child)
@@ -61,8 +80,14 @@ static CH_WAITS struct base_status child_start(struct child *child)
     const char *environment[] = {
         base_arena_printf(&child->cli->arena, "STRATA_ROLE=%s", child->role), NULL
     };
-    struct ch_process_spec spec = { child->argv, environment, child->cli->dir, child->log, true };
+    struct ch_process_spec spec = { NULL, environment, child->cli->dir, NULL, true };
+    struct base_status status = cli_cell_load(child->cli);
 
+    if (base_failed(status))
+        return status;
+    child->prepare(child);
+    spec.argv = child->argv;
+    spec.log_path = child->log;
     return ch_process_start(child->cli->env, &spec, &child->process);
 }
 
@@ -115,47 +140,51 @@ static const char *fronts_flag(struct cli *cli)
     return flag;
 }
 
-static void master_child(struct cli *cli, const char *dir, struct child *child)
+static void master_prepare(struct child *child)
 {
-    const char **argv = BASE_NEW_ARRAY(&cli->arena, const char *, 16);
+    struct cli *cli = child->cli;
+    const char **argv = BASE_NEW_ARRAY(&cli->arena, const char *, 20);
+    const char *dir = cli_machine_dir(cli, child->machine),
+               *address = cli_master_address(cli, child->machine);
     size_t n = 0;
 
     argv[n++] = base_arena_printf(&cli->arena, "%s/clustermaster", cli->bin_dir);
-    argv[n++] = base_arena_printf(&cli->arena, "--listen=%s", cli_master_address(cli));
-    argv[n++] = base_arena_printf(&cli->arena, "--admin=%s:0", cli->cell.host);
+    argv[n++] = base_arena_printf(&cli->arena, "--listen=%s", address);
+    argv[n++] =
+        base_arena_printf(&cli->arena, "--admin=%.*s:0", (int)strcspn(address, ":"), address);
     argv[n++] = base_arena_printf(&cli->arena, "--cell=%s", cli->cell.cell);
+    argv[n++] = base_arena_printf(&cli->arena, "--members=%s", cli_master_addresses(cli));
     argv[n++] = base_arena_printf(&cli->arena, "--data-dir=%s/master", dir);
     argv[n++] = base_arena_printf(&cli->arena, "--port-file=%s/master.ports", dir);
+    if (*cli->cell.state)
+        argv[n++] = base_arena_printf(&cli->arena, "--state=%s", cli->cell.state);
+    else if (!cli->cell.founded && strcmp(child->machine, cli->cell.masters[0]) == 0)
+        argv[n++] = "--found=true";
     argv[n++] = fronts_flag(cli);
-    *child = (struct child){ cli, "master", base_arena_printf(&cli->arena, "%s/master.log", dir),
-                             argv, NULL };
+    child->log = base_arena_printf(&cli->arena, "%s/master.log", dir);
+    child->argv = argv;
 }
 
-static void agent_child(struct cli *cli, const struct cli_machine *machine, const char *dir,
-                        struct child *child)
+static void agent_prepare(struct child *child)
 {
+    struct cli *cli = child->cli;
+    const struct cli_machine *machine = cli_machine_find(cli, child->machine);
     const char **argv = BASE_NEW_ARRAY(&cli->arena, const char *, 16);
+    const char *dir = cli_machine_dir(cli, child->machine);
     size_t n = 0;
 
+    BASE_ASSERT(machine);
     argv[n++] = base_arena_printf(&cli->arena, "%s/clusteragent", cli->bin_dir);
     argv[n++] = base_arena_printf(&cli->arena, "--machine=%s", machine->name);
     argv[n++] = base_arena_printf(&cli->arena, "--listen=%s:0", machine->address);
     argv[n++] = base_arena_printf(&cli->arena, "--admin=%s:0", machine->address);
     argv[n++] = base_arena_printf(&cli->arena, "--zone=%s", machine->zone);
     argv[n++] = base_arena_printf(&cli->arena, "--cell=%s", cli->cell.cell);
-    argv[n++] = base_arena_printf(&cli->arena, "--names=%s", cli_master_address(cli));
+    argv[n++] = base_arena_printf(&cli->arena, "--names=%s", cli_master_addresses(cli));
     argv[n++] = base_arena_printf(&cli->arena, "--data-dir=%s/agent", dir);
     argv[n++] = base_arena_printf(&cli->arena, "--port-file=%s/agent.ports", dir);
-    *child = (struct child){ cli, "agent", base_arena_printf(&cli->arena, "%s/agent.log", dir),
-                             argv, NULL };
-}
-
-static const struct cli_machine *machine_find(struct cli *cli, const char *name)
-{
-    for (size_t i = 0; i < cli->cell.machine_count; i++)
-        if (strcmp(cli->cell.machines[i].name, name) == 0)
-            return &cli->cell.machines[i];
-    return NULL;
+    child->log = base_arena_printf(&cli->arena, "%s/agent.log", dir);
+    child->argv = argv;
 }
 
 static CH_WAITS void children_wait(struct child *children, size_t count)
@@ -192,24 +221,24 @@ static void init_stop_fiber(void *arg)
 int cli_machine_init(struct cli *cli, int argc, char **argv)
 {
     struct init init = { .cli = cli };
-    const struct cli_machine *machine;
     struct ch_gate stop;
-    const char *dir;
+    const char *machine;
     struct base_status status = BASE_STATUS_OK;
 
     if (!cli_args_end(argc, argv, 1, 1, "machine-init NAME") || !cli_cell_need(cli))
         return CLI_USAGE;
-    machine = machine_find(cli, argv[1]);
-    if (!machine) {
-        fprintf(stderr, "strata: the cell has no machine %s\n", argv[1]);
+    machine = argv[1];
+    if (!cli_machine_find(cli, machine)) {
+        fprintf(stderr, "strata: the cell has no machine %s\n", machine);
         return CLI_FAILED;
     }
-    dir = machine_dir(cli, machine->name);
     ch_gate_init(&init.gate, cli->env, "machine");
     ch_gate_init(&stop, cli->env, "machine stop");
-    agent_child(cli, machine, dir, &init.children[init.count++]);
-    if (machine == &cli->cell.machines[0])
-        master_child(cli, dir, &init.children[init.count++]);
+    init.children[init.count++] =
+        (struct child){ cli, "agent", machine, agent_prepare, NULL, NULL, NULL };
+    if (cli_has_master(cli, machine))
+        init.children[init.count++] =
+            (struct child){ cli, "master", machine, master_prepare, NULL, NULL, NULL };
     for (size_t i = 0; i < init.count && !base_failed(status); i++)
         status = ch_gate_spawn(&init.gate, init.children[i].role, child_fiber, &init.children[i]);
     while (!base_failed(status) && ch_sleep_until(cli->env, CH_NEVER) != CH_CANCELLED)
@@ -264,7 +293,7 @@ int cli_machine(struct cli *cli, int argc, char **argv)
     }
     if (argc != 3)
         return cli_usage(usage);
-    machine = machine_find(cli, argv[2]);
+    machine = cli_machine_find(cli, argv[2]);
     if (!machine) {
         fprintf(stderr, "strata: the cell has no machine %s; strata machine list names them\n",
                 argv[2]);

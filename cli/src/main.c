@@ -14,7 +14,7 @@ struct command {
     bool hidden;
 };
 static const struct command commands[] = {
-    { "up", "[--machines N] [--datastore-port P] [--bigtable-port P]",
+    { "up", "[--machines N] [--masters N] [--datastore-port P] [--bigtable-port P]",
       "start a cell on this computer, or what is missing of it (port 0: any that is free)", cli_up,
       NULL, false },
     { "down", "[--kill]", "stop it; its data stays (--kill: at once, as a power cut)", cli_down,
@@ -22,13 +22,17 @@ static const struct command commands[] = {
     { "status", "", "machines, jobs, tasks, front doors", cli_status, NULL, false },
     { "ps", "[JOB]", "tasks with their processes", cli_ps, NULL, false },
     { "why", "JOB/INDEX", "why a task is where it is, or waits", cli_why, NULL, false },
-    { "logs", "JOB/INDEX|master|agent:MACHINE [-f]", "what it wrote", cli_logs, NULL, false },
+    { "masters", "[add|remove|move-lead …]",
+      "who leads the clustermasters and blockmasters, how far each is; change their members",
+      cli_masters, NULL, false },
+    { "logs", "JOB/INDEX|master[:MACHINE]|agent:MACHINE [-f]", "what it wrote", cli_logs, NULL,
+      false },
     { "env", "", "settings for clients: eval $(strata env)", cli_env, NULL, false },
     { "job", "submit FILE|update FILE|kill NAME|list|scale NAME N", "jobs", cli_job, NULL, false },
     { "names", "[PREFIX]", "the cell's names", cli_names, NULL, false },
     { "locks", "", "the cell's locks", cli_locks, NULL, false },
-    { "kill", "JOB/INDEX [-SIGNAL] | machine NAME [-9]",
-      "for experiments: signal a task; stop a machine", cli_kill, NULL, false },
+    { "kill", "JOB/INDEX [-SIGNAL] | master:MACHINE [-SIGNAL] | machine NAME [-9]",
+      "for experiments: signal a task or a clustermaster; stop a machine", cli_kill, NULL, false },
     { "machine", "stop NAME [-9]|start NAME|list", "for experiments: a machine's power button",
       cli_machine, NULL, false },
     { "sample", "FILE.tsv [--project P]",
@@ -93,7 +97,7 @@ static int run(struct ch_env *env, void *arg)
     cli.dir = whole_path(invocation->dir);
     value = invocation->command->fn(&cli, invocation->argc, invocation->argv);
     if (cli.master)
-        ch_client_free(cli.master);
+        ch_leader_free(cli.master);
     base_arena_free(&cli.arena);
     free(cli.bin_dir);
     free(cli.dir);

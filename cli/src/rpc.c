@@ -1,4 +1,4 @@
-/* rpc.c: calls to the cell's clustermaster and agents, and saying what went wrong in a way that
+/* rpc.c: calls to the cell's leading clustermaster and agents, and saying what went wrong in a way that
  * helps. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,11 +10,13 @@
 static CH_WAITS struct base_status master_call(struct cli *cli, const struct ch_method *method,
                                                const void *request, int64_t timeout_ms, void *reply)
 {
-    struct ch_call_options options = { .deadline = ch_in(cli->env, timeout_ms * CH_MS) };
+    struct ch_leader_options options = { .deadline = ch_in(cli->env, timeout_ms * CH_MS) };
 
+    if (!cli->master && !cli_init_alive(cli, NULL)) /* nobody to look for until the deadline */
+        return base_status_make(BASE_UNAVAILABLE, "no clustermaster runs");
     if (!cli->master)
-        cli->master = ch_client_new(cli->env, cli_master_address(cli), NULL);
-    return ch_client_call(cli->master, method, request, &options, &cli->arena, reply);
+        cli->master = ch_leader_new(cli->env, cli_master_addresses(cli), NULL);
+    return ch_leader_call(cli->master, method, request, &options, &cli->arena, reply);
 }
 
 struct base_status cli_cell_call(struct cli *cli, int method, const void *request,
@@ -127,10 +129,10 @@ int cli_fail(struct cli *cli, struct base_status status)
     fprintf(stderr, "strata: %s\n", base_status_text(&status));
     if (status.code == BASE_UNAVAILABLE && cli->cell_there && !cli_init_alive(cli, NULL))
         fprintf(stderr, "        the cell in %s is not running: strata up starts it\n", cli->dir);
-    else if (status.code == BASE_UNAVAILABLE && cli->cell_there)
-        fprintf(stderr,
-                "        the clustermaster at %s does not answer; its log: strata logs master\n",
-                cli_master_address(cli));
+    else if ((status.code == BASE_UNAVAILABLE || status.code == BASE_DEADLINE_EXCEEDED) &&
+             cli->cell_there)
+        fprintf(stderr, "        the clustermasters (%s): strata masters, strata logs master\n",
+                cli_master_addresses(cli));
     base_status_free(&status);
     return CLI_FAILED;
 }

@@ -128,8 +128,9 @@ int cli_status(struct cli *cli, int argc, char **argv)
         return cli_fail(cli, status);
     for (size_t i = 0; i < tasks->n_tasks; i++)
         healthy += tasks->tasks[i]->state == CLI_TASK(RUNNING) && tasks->tasks[i]->healthy;
-    printf("cell %s in %s, clustermaster at %s: %zu of %zu tasks healthy\n\n",
-           cli_str(cli, machines->cell), cli->dir, cli_master_address(cli), healthy,
+    printf("cell %s in %s, %zu clustermaster%s, %s leads: %zu of %zu tasks healthy\n\n",
+           cli_str(cli, machines->cell), cli->dir, cli->cell.master_count,
+           cli->cell.master_count == 1 ? "" : "s", ch_leader_address(cli->master), healthy,
            tasks->n_tasks);
     machines_print(cli, machines);
     printf("\n");

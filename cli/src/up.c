@@ -13,6 +13,7 @@
 
 enum {
     MACHINES_DEFAULT = 3,
+    MASTERS_DEFAULT = 3, /* with as many machines; else 1 */
     WAIT_MS = 90000,
     QUIET_MS = 2000,
     POLL_MS = 50,
@@ -20,7 +21,8 @@ enum {
     JOBS_MAX = 64,
     ASK_MS = 1000,
     PORT_ANY = -1, /* what --…-port 0 asks for */
-    PORT_MAX = 65535
+    PORT_MAX = 65535,
+    PORT_TRIES = 50
 };
 
 struct up {
@@ -28,7 +30,8 @@ struct up {
     ch_time deadline, began, told;
     CLI_PB(JobSpec) * specs[JOBS_MAX];
     size_t spec_count;
-    int wanted_machines;
+    int wanted_machines, wanted_masters; /* 0: not said */
+    const char *wanted_state;
     int wanted_ports[CLI_FRONTS]; /* 0: not said; PORT_ANY */
     const char *jobs_dir;
 };
@@ -76,26 +79,91 @@ static struct base_status machines_plan(struct up *up)
     return BASE_STATUS_OK;
 }
 
+/* Which machines get a clustermaster: decided once; `strata masters` changes it later. */
+static struct base_status masters_plan(struct up *up)
+{
+    struct cli_cell *cell = &up->cli->cell;
+    size_t count = up->wanted_masters                       ? (size_t)up->wanted_masters
+                   : cell->machine_count >= MASTERS_DEFAULT ? MASTERS_DEFAULT
+                                                            : 1;
+
+    if (up->cli->cell_there) {
+        if (up->wanted_masters && count != cell->master_count)
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "--masters %zu: the cell has %zu; strata masters add or remove "
+                                    "changes that",
+                                    count, cell->master_count);
+        if (up->wanted_state && strcmp(up->wanted_state, cell->state) != 0)
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "--state: the cell's state is kept %s%s, and stays there",
+                                    *cell->state ? "in " : "with its masters", cell->state);
+        return BASE_STATUS_OK;
+    }
+    if (count % 2 == 0 || count > CLI_MASTERS_MAX || count > cell->machine_count)
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "--masters %zu: 1, 3 or 5, and not more than machines (%zu)", count,
+                                cell->machine_count);
+    while (cell->master_count < count) {
+        cell->masters[cell->master_count] = cell->machines[cell->master_count].name;
+        cell->master_count++;
+    }
+    if (up->wanted_state)
+        cell->state = base_arena_strdup(&up->cli->arena, up->wanted_state);
+    return BASE_STATUS_OK;
+}
+
+static bool port_free_everywhere(const char *const *hosts, size_t count, int port)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!cli_port_free(hosts[i], port))
+            return false;
+    return true;
+}
+
 /* The port wanted, or when it is taken (and was not asked for by name) another. "Any" is the one
  * the cell had, while it is free: clients of an earlier `up` still find it. */
-static struct base_status port_plan(struct cli *cli, const char *what, int asked, int *port)
+static struct base_status port_plan(struct cli *cli, const char *what, int asked,
+                                    const char *const *hosts, size_t host_count, int *port)
 {
     bool any = asked == PORT_ANY;
     int wanted = any ? (cli->cell_there ? *port : 0) : asked ? asked : *port;
 
-    if (wanted && cli_port_free(cli->cell.host, wanted)) {
+    if (wanted && port_free_everywhere(hosts, host_count, wanted)) {
         *port = wanted;
         return BASE_STATUS_OK;
     }
     if (asked && !any)
         return base_status_make(BASE_UNAVAILABLE, "port %d for %s is taken by another program",
                                 asked, what);
-    *port = cli_port_any(cli->cell.host);
+    for (int tries = 0; tries < PORT_TRIES; tries++) {
+        *port = cli_port_any(hosts[0]);
+        if (*port && port_free_everywhere(hosts + 1, host_count - 1, *port))
+            break;
+        *port = 0;
+    }
     if (*port == 0)
-        return base_status_make(BASE_UNAVAILABLE, "no port is free on %s", cli->cell.host);
+        return base_status_make(BASE_UNAVAILABLE, "no port is free on %s", hosts[0]);
     if (!any)
         fprintf(stderr, "port %d is taken: %s is at %d\n", wanted, what, *port);
     return BASE_STATUS_OK;
+}
+
+static struct base_status master_port_plan(struct cli *cli)
+{
+    const char *hosts[CLI_MASTERS_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < cli->cell.master_count; i++) {
+        const struct cli_machine *machine = cli_machine_find(cli, cli->cell.masters[i]);
+
+        if (machine)
+            hosts[count++] = machine->address;
+    }
+    if (count == 0)
+        return base_status_make(BASE_DATA_LOSS, "%s/cell.json: its masters are on no machine of it",
+                                cli->dir);
+    return port_plan(cli, count == 1 ? "the clustermaster" : "the clustermasters", 0, hosts, count,
+                     &cli->cell.master_port);
 }
 
 /* Decides machines and ports, and keeps them. Ports of a cell that runs stay. */
@@ -111,13 +179,16 @@ static CH_WAITS struct base_status cell_plan(struct up *up)
         cli->cell.master_port = MASTER_PORT;
     }
     status = machines_plan(up);
+    if (!base_failed(status))
+        status = masters_plan(up);
     if (!base_failed(status) && !running)
-        status = port_plan(cli, "the clustermaster", 0, &cli->cell.master_port);
+        status = master_port_plan(cli);
     for (size_t i = 0; i < CLI_FRONTS && !base_failed(status); i++) {
         struct cli_front *front = &cli->cell.fronts[i];
 
         if (!running)
-            status = port_plan(cli, front->name, up->wanted_ports[i], &front->port);
+            status = port_plan(cli, front->name, up->wanted_ports[i],
+                               (const char *const *)&cli->cell.host, 1, &front->port);
         else if (up->wanted_ports[i] > 0 && up->wanted_ports[i] != front->port)
             status = base_status_make(BASE_FAILED_PRECONDITION,
                                       "the cell runs, with %s at port %d: strata down first",
@@ -156,6 +227,12 @@ static CH_WAITS struct base_status machines_wait(struct up *up)
         if (base_failed(status)) {
             waiting(up, "the clustermaster");
             continue;
+        }
+        if (!cli->cell.founded) { /* it is: nobody founds it again, whatever disk is lost */
+            cli->cell.founded = true;
+            status = cli_cell_save(cli);
+            if (base_failed(status))
+                return status;
         }
         for (size_t i = 0; i < reply->n_machines; i++)
             ready += reply->machines[i]->up && reply->machines[i]->heard_ms_ago >= 0;
@@ -247,11 +324,15 @@ static CH_WAITS struct base_status jobs_submit(struct up *up)
 
         strata__clustermgr__v1__submit_job_request__init(&request);
         request.spec = up->specs[i];
+        if (request.spec->group) /* as many as there are clustermasters, while nobody says else */
+            request.spec->tasks = (uint32_t)cli->cell.master_count;
         status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS,
                                &reply);
         if (status.code != BASE_ALREADY_EXISTS)
             continue;
-        fprintf(stderr,
+        if (!request.spec->group)
+            fprintf(
+                stderr,
                 "note: job %s differs from its job file and stays as it is (strata job update)\n",
                 cli_str(cli, up->specs[i]->name));
         base_status_free(&status);
@@ -304,7 +385,7 @@ static CH_WAITS const char *missing(struct up *up, struct base_status *status)
             text =
                 base_arena_printf(&cli->arena, "the front door at %s", cli_str(cli, task->front));
     }
-    return text;
+    return text ? text : cli_masters_missing(cli);
 }
 
 static CH_WAITS struct base_status tasks_wait(struct up *up)
@@ -349,6 +430,7 @@ static bool up_flags(struct up *up, int *argc, char **argv)
     int wait_s = 0;
     bool good =
         cli_take_number(argc, argv, "--machines", 1, CLI_MACHINES_MAX, &up->wanted_machines) &&
+        cli_take_number(argc, argv, "--masters", 1, CLI_MASTERS_MAX, &up->wanted_masters) &&
         cli_take_number(argc, argv, "--wait", 1, INT_MAX / 1000, &wait_s);
 
     for (size_t i = 0; i < CLI_FRONTS && good; i++) {
@@ -358,10 +440,12 @@ static bool up_flags(struct up *up, int *argc, char **argv)
         up->wanted_ports[i] = port == 0 ? PORT_ANY : port < 0 ? 0 : port;
     }
     up->jobs_dir = cli_take_flag(argc, argv, "--jobs");
+    up->wanted_state = cli_take_flag(argc, argv, "--state");
     up->deadline = ch_in(up->cli->env, wait_s ? wait_s * CH_S : WAIT_MS * CH_MS);
     return good && cli_args_end(*argc, argv, 0, 0,
-                                "up [--machines N] [--datastore-port P] [--bigtable-port P] "
-                                "[--jobs DIR] [--wait SECONDS]");
+                                "up [--machines N] [--masters N] [--datastore-port P] "
+                                "[--bigtable-port P] [--jobs DIR] [--state etcd://HOST:PORT,…] "
+                                "[--wait SECONDS]");
 }
 
 static void endpoints_print(struct up *up)

@@ -6,7 +6,7 @@
 #include "clustermgr/job.h"
 #include "pb.h"
 
-enum { ARGS_MAX = 256, TEXT_MAX = 4096, CONSTRAINTS_MAX = 16, AFTER_MAX = 32 };
+enum { ARGS_MAX = 256, TEXT_MAX = 4096, CONSTRAINTS_MAX = 16, AFTER_MAX = 32, GROUP_MAX = 9 };
 
 static bool name_ok(struct base_bytes name, size_t max)
 {
@@ -75,6 +75,9 @@ struct base_status clu_job_check(const CLU_PB(JobSpec) * spec)
     if (spec->tasks > CLU_TASKS_MAX)
         return BAD("job %.*s: tasks: %" PRIu32 ", at most %d", BASE_FMT(ch_bytes_of(spec->name)),
                    spec->tasks, CLU_TASKS_MAX);
+    if (spec->group && spec->tasks > GROUP_MAX)
+        return BAD("job %.*s: tasks: %" PRIu32 ", a group has at most %d",
+                   BASE_FMT(ch_bytes_of(spec->name)), spec->tasks, GROUP_MAX);
     if (spec->band < 0 || spec->band > STRATA__CLUSTERMGR__V1__BAND__BEST_EFFORT)
         return BAD("job %.*s: band: %d is none", BASE_FMT(ch_bytes_of(spec->name)),
                    (int)spec->band);

@@ -323,6 +323,7 @@ KEY_FN(key_owner, string_of, &parse->spec->owner)
 KEY_FN(key_command, string_of, &parse->spec->command)
 KEY_FN(key_front, string_of, &parse->spec->front)
 KEY_FN(key_pinned, bool_of, &parse->spec->pinned)
+KEY_FN(key_group, bool_of, &parse->spec->group)
 KEY_NUMBER_FN(key_tasks, u32_of, plain, &parse->spec->tasks)
 static struct base_status key_args(struct parse *parse, const yaml_node_t *node)
 {
@@ -345,6 +346,7 @@ static const struct key job_keys[] = {
     { "constraints", key_constraints },
     { "spread", key_spread },
     { "pinned", key_pinned },
+    { "group", key_group },
     { "front", key_front },
     { "health", key_health },
     { "restart", key_restart },

@@ -77,6 +77,30 @@ static struct base_status cell_create(struct clu_master *master)
     return base_status_wrap(status, "create the cell");
 }
 
+/* A log that failed for good ends the process: its successor reads what is on the disk. */
+void clu__log_fiber(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct clu_master *master = arg;
+
+    for (;;) {
+        uint64_t term = 0;
+        enum ch_outcome outcome = con_log_wait_lead(master->log, CH_NEVER, &term);
+
+        if (outcome == CH_CLOSED) {
+            const char *why = con_log_failure(master->log);
+
+            ch_service_fail(master->env, base_status_make(BASE_UNAVAILABLE, "the log failed: %s",
+                                                          why ? why : "closed"));
+            return;
+        }
+        while (outcome == CH_OK && master->term == term)
+            outcome = ch_cond_wait(&master->changed, CH_NEVER);
+        if (outcome == CH_CANCELLED)
+            return;
+    }
+}
+
 void clu__lead_fiber(void *arg)
 {
     CH_FIBER_ENTRY();

@@ -9,8 +9,6 @@
  * and its successor reads what is on the disk. Shutdown: leadership handed over, gates closed,
  * fibers cancelled and joined, then the log. */
 #include "master.h"
-#pragma weak con_node_new
-#pragma weak con_node_free
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -216,6 +214,8 @@ static CH_WAITS struct base_status master_start(const struct ch_service_start *s
     if (!base_failed(status))
         status = ch_gate_spawn(&master->gate, "lead", clu__lead_fiber, master);
     if (!base_failed(status))
+        status = ch_gate_spawn(&master->gate, "log", clu__log_fiber, master);
+    if (!base_failed(status))
         status = ch_gate_spawn(&master->gate, "leases", clu__leases_fiber, master);
     if (!base_failed(status))
         status = ch_gate_spawn(&master->gate, "scheduler", clu__scheduler_fiber, master);
@@ -255,14 +255,9 @@ struct base_status clu__propose(struct clu_master *master, CLU_PB(Command) * com
     status = con_log_propose(master->log, base_buf_bytes(&bytes), deadline, &answer);
     ch_count(master->metrics.commands, 1);
     ch_observe(master->metrics.propose_ns, (uint64_t)(ch_now(master->env) - begin));
-    if (base_failed(status)) {
-        /* A group of one that does not lead has a broken log: a successor starts from the disk. */
-        if (!master->node && !*master->config->state && con_log_term(master->log) == 0)
-            ch_service_fail(master->env, base_status_copy(&status));
-    } else {
+    if (!base_failed(status))
         status = ch_proto_decode(CLU_DESCRIPTOR(command_reply), base_buf_bytes(&answer), arena,
                                  &message);
-    }
     base_buf_free(&bytes);
     base_buf_free(&answer);
     if (base_failed(status))

@@ -83,7 +83,7 @@ void clu__cell_serve(struct clu_master *master, struct ch_server *server);
 
 /* lead.c: that one of the members leads. */
 void clu__led(void *self, uint64_t term);
-ch_fiber_fn clu__lead_fiber;
+ch_fiber_fn clu__lead_fiber, clu__log_fiber;
 void clu__retire(void *self) CH_WAITS;
 
 /* leases.c: the end of sessions and machines that are not heard of. */
