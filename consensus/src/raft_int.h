@@ -74,6 +74,7 @@ struct con__peer {
     enum con__mode mode;
     uint64_t match, next;
     bool probe_sent;                     /* and not answered */
+    bool ask;                            /* how far it is: its word on that may have been lost */
     int64_t heard;                       /* its last message of this term */
     uint64_t round;                      /* of reads, acknowledged */
     uint64_t inflight[CON_INFLIGHT_MAX]; /* last index of each message not yet answered, a ring */

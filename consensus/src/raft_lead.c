@@ -21,6 +21,7 @@ static void peer_probe(struct con__peer *peer, uint64_t next)
 static void peer_replicate(struct con__peer *peer)
 {
     peer->mode = CON_REPLICATE;
+    peer->ask = false;
     peer->next = peer->match + 1;
     peer->inflight_count = 0;
     peer->fetched_count = 0;
@@ -240,9 +241,12 @@ static void heartbeat_reply(struct con_raft *raft, struct con__peer *peer,
         peer->round = reply->round;
         round_advance(raft);
     }
-    if (reply->reject && peer->mode == CON_REPLICATE && reply->index < peer->next &&
-        reply->hint_index < reply->index)
+    if (peer->mode != CON_REPLICATE || reply->index >= peer->next)
+        return;
+    if (reply->reject && reply->hint_index < reply->index)
         peer_probe(peer, reply->hint_index + 1);
+    else if (!reply->reject && peer->match < reply->index)
+        peer->ask = true; /* it came there: the acknowledgement is late, or was lost */
 }
 
 static void snapshot_reply(struct con_raft *raft, struct con__peer *peer,
@@ -341,7 +345,7 @@ static bool probe_only(const struct con_raft *raft, const struct con__peer *peer
     return peer->mode == CON_PROBE && !alive(raft, peer);
 }
 
-enum action { NOTHING, SEND, SEND_FETCHED, FETCH, SEND_CHUNK, FETCH_CHUNK };
+enum action { NOTHING, ASK, SEND, SEND_FETCHED, FETCH, SEND_CHUNK, FETCH_CHUNK };
 
 /* What can be done for a follower now. */
 static enum action peer_action(const struct con_raft *raft, const struct con__peer *peer)
@@ -357,6 +361,8 @@ static enum action peer_action(const struct con_raft *raft, const struct con__pe
     }
     if (peer->mode == CON_PROBE && peer->probe_sent)
         return NOTHING;
+    if (peer->mode == CON_REPLICATE && peer->ask)
+        return ASK;
     if (peer->mode == CON_REPLICATE &&
         (peer->next > log->last || peer->inflight_count >= raft->options.inflight_messages_max))
         return NOTHING;
@@ -404,6 +410,17 @@ static void send_entries(struct con_raft *raft, struct con__peer *peer,
         peer->next - 1;
 }
 
+/* An empty append: its answer says again how far the follower is, durably. */
+static void send_question(struct con_raft *raft, struct con__peer *peer)
+{
+    struct con_message *message = say_out(raft, CON_APPEND, peer->id);
+
+    message->index = peer->next - 1;
+    message->log_term = con__log_term(&raft->log, message->index);
+    message->commit = raft->commit;
+    peer->ask = false;
+}
+
 static void send_chunk(struct con_raft *raft, struct con__peer *peer)
 {
     struct con_message *message = say_out(raft, CON_SNAPSHOT, peer->id);
@@ -443,6 +460,9 @@ static void peer_output(struct con_raft *raft, struct con__peer *peer, struct co
         switch (peer_action(raft, peer)) {
         case NOTHING:
             return;
+        case ASK:
+            send_question(raft, peer);
+            break;
         case SEND:
             if (peer->next > log->last || probe_only(raft, peer))
                 send_entries(raft, peer, NULL, 0);
