@@ -131,15 +131,28 @@ static bool pass(int from, int to)
     return got > 0;
 }
 
+static volatile sig_atomic_t held;
+
+static void hold_toggle(int signal_)
+{
+    held = !held;
+}
+
 static void proxy_loop(int listener, int port)
 {
     struct pollfd fds[1 + 2 * PAIRS_MAX];
     nfds_t count = 1;
     fds[0] = (struct pollfd){ .fd = listener, .events = POLLIN };
-    while (poll(fds, count, -1) > 0) {
+    /* Odd: clients. A signal that comes between the look at `held` and poll waits 100 ms. */
+    while (true) {
+        for (nfds_t i = 1; i < count; i += 2)
+            fds[i].events = held ? 0 : POLLIN;
+        if (poll(fds, count, 100) <= 0)
+            continue;
         for (nfds_t i = 1; i < count; i++) {
             nfds_t peer = (i - 1) ^ 1;
-            if (!fds[i].revents || fds[i].fd < 0 || pass(fds[i].fd, fds[peer + 1].fd))
+            if (!fds[i].revents || (held && i % 2) || fds[i].fd < 0 ||
+                pass(fds[i].fd, fds[peer + 1].fd))
                 continue;
             close(fds[i].fd);
             close(fds[peer + 1].fd);
@@ -173,6 +186,7 @@ pid_t etcd_proxy(struct etcd_cluster *cluster, int member, int *port)
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             signal(SIGPIPE, SIG_IGN);
+            signal(SIGUSR1, hold_toggle);
             proxy_loop(listener, cluster->port + 2 * member);
             _exit(0);
         }

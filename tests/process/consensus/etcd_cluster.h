@@ -25,8 +25,8 @@ void etcd_kill(struct etcd_cluster *cluster, int member, int signal);
 /* Kills all and waits for them. */
 void etcd_cluster_end(struct etcd_cluster *cluster);
 
-/* A process that passes bytes on between 127.0.0.1:PORT and member `member`; stopped, it holds them
- * back. Returns its pid. */
+/* A process that passes bytes on between 127.0.0.1:PORT and member `member`. SIGUSR1: it holds back
+ * what clients send, until the next SIGUSR1. Returns its pid. */
 pid_t etcd_proxy(struct etcd_cluster *cluster, int member, int *port);
 
 #endif

@@ -525,13 +525,16 @@ static int late_writes(struct ch_env *env, void *arg)
         (void)ch_sleep_until(env, ch_in(env, CH_S)); /* the second is there and follows */
         size_t others = acked_count(1);
         size_t failed = before.failed_count;
-        kill(t.proxy, SIGSTOP);
+        kill(t.proxy, SIGUSR1);
         said_free(&before);
+        (void)ch_sleep_until(env, ch_in(env, 300 * CH_MS)); /* its next write is on its way */
+        process_kill(0, SIGSTOP);                           /* and it cannot take it back */
         UNTIL(env, 15, acked_count(1) > others + 50);
-        UNTIL(env, 15, failed_count(0) > failed); /* it has told its proposers */
         before = said_read(0);
-        kill(t.proxy, SIGCONT);
+        kill(t.proxy, SIGUSR1);
         goes_on(env);
+        process_kill(0, SIGCONT);
+        UNTIL(env, 15, failed_count(0) > failed); /* it tells its proposers */
         after = said_read(0);
         cr_assert(
             after.acked_count == before.acked_count && term_of(1) > after.term,
