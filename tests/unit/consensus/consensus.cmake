@@ -1,6 +1,3 @@
-if(TARGET consensus)
-  strata_test(test_con_batch SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_batch.c DEPS consensus base PRIVATE_OF consensus)
-endif()
 if(TARGET consensus_raft)
   set(raft_hand ${CMAKE_CURRENT_LIST_DIR}/raft_hand.c ${CMAKE_SOURCE_DIR}/tests/support/raft_model.c)
   foreach(name figure8)
