@@ -404,7 +404,7 @@ enum con_refusal con_raft_propose(struct con_raft *raft, struct base_bytes comma
 
     if (raft->role != CON_LEADER)
         return CON_NOT_LEADER;
-    if (raft->transfer)
+    if (raft->transfer || con__leaving(raft))
         return CON_TRANSFERRING;
     if (raft->uncommitted_bytes > 0 &&
         raft->uncommitted_bytes + command.len > raft->options.uncommitted_bytes_max)

@@ -6,10 +6,22 @@
  * the others asked. */
 #include "raft_int.h"
 
+const struct con_member *con__self(const struct con_raft *raft)
+{
+    const struct con__log *log = &raft->log;
+    const struct con_config *newest = con__log_config(log);
+    const struct con_member *self = con_config_member(newest, raft->options.id);
+
+    /* Seen out, but perhaps not committed: it may be the only one with a state that holds the tail
+     * of the log (section 4.2.2, end). */
+    if (!self && newest->index > raft->commit && log->config_count > 1)
+        self = con_config_member(newest - 1, raft->options.id);
+    return self;
+}
+
 bool con__may_stand(const struct con_raft *raft)
 {
-    const struct con_member *self =
-        con_config_member(con__log_config(&raft->log), raft->options.id);
+    const struct con_member *self = con__self(raft);
 
     return self && (self->voter || self->voter_old) && !self->witness && !raft->chunk_waiting &&
            !raft->chunk_busy;

@@ -176,6 +176,8 @@ void con__campaign(struct con_raft *raft, bool transfer);
 void con__vote_receive(struct con_raft *raft, const struct con_message *message);
 void con__vote_reply_receive(struct con_raft *raft, const struct con_message *message);
 bool con__may_stand(const struct con_raft *raft);
+/* Itself as a member; NULL: it is none. */
+const struct con_member *con__self(const struct con_raft *raft);
 
 /* raft_lead.c */
 void con__lead(struct con_raft *raft);
@@ -196,5 +198,8 @@ void con__snapshot_receive(struct con_raft *raft, const struct con_message *mess
 
 /* raft_member.c */
 void con__config_committed(struct con_raft *raft);
+/* A leader that is no voter of the committed configuration any more. */
+bool con__leaving(const struct con_raft *raft);
+void con__leave_maybe(struct con_raft *raft);
 
 #endif

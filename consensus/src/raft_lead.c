@@ -86,8 +86,7 @@ void con__lead_append(struct con_raft *raft, enum con_entry_kind kind, struct ba
 
 void con__lead(struct con_raft *raft)
 {
-    const struct con_member *self =
-        con_config_member(con__log_config(&raft->log), raft->options.id);
+    const struct con_member *self = con__self(raft);
 
     CON_INVARIANT(8, self && !self->witness, "who leads is a member with a state");
     CON_INVARIANT(1, raft->vote == raft->options.id, "a member votes once in a term");
@@ -282,6 +281,8 @@ void con__reply_receive(struct con_raft *raft, const struct con_message *message
         heartbeat_reply(raft, peer, message);
     else
         snapshot_reply(raft, peer, message);
+    if (raft->role == CON_LEADER)
+        con__leave_maybe(raft);
 }
 
 /* ---- what the driver fetched ---- */

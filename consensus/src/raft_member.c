@@ -140,8 +140,39 @@ void con__config_committed(struct con_raft *raft)
     if (config->joint) {
         joint_leave(raft);
         con__commit_advance(raft); /* a group of one has it already, when it is durable */
-    } else if (!is_voter(config, raft->options.id)) {
-        con__follow(raft, raft->term, 0); /* it has seen itself out (4.2.2) */
+    } else {
+        con__leave_maybe(raft);
+    }
+}
+
+bool con__leaving(const struct con_raft *raft)
+{
+    const struct con_config *config = con__log_config(&raft->log);
+
+    return raft->role == CON_LEADER && !config->joint && config->index <= raft->commit &&
+           !is_voter(config, raft->options.id);
+}
+
+/* It has seen itself out (4.2.2): it takes no more proposals, and goes when a voter that can lead
+ * has all of its log, which is told to stand at once. A witness alone with the tail would leave
+ * nobody to lead. */
+void con__leave_maybe(struct con_raft *raft)
+{
+    const struct con_config *config = con__log_config(&raft->log);
+
+    if (!con__leaving(raft))
+        return;
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct con_member *member = &config->members[i];
+        uint64_t match;
+        int64_t heard;
+
+        if (!member->voter || member->witness ||
+            !con_raft_progress(raft, member->id, &match, &heard) || match < raft->log.last)
+            continue;
+        con__say(raft, CON_TIMEOUT_NOW, member->id, false);
+        con__follow(raft, raft->term, 0);
+        return;
     }
 }
 
