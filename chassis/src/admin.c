@@ -1,9 +1,10 @@
 /* admin.c: the pages of a service's admin port.
  *
  * /healthz (200 or 503)  /metrics (Prometheus text)  /tracez (OTLP JSON; ?text for people) 
- * /configz  /peersz  /fibersz /faultz (GET: the points set; POST ?name=action sets one, in a cell
- * with --faults or STRATA_FAULTS). Everything but /faultz only reads; nothing here waits, so a
- * page is a consistent picture of one moment. */
+ * /configz (GET: value, source, whether live; POST ?key=value sets a live one)  /peersz  /fibersz
+ * /faultz (GET: the points set; POST ?name=action sets one, in a cell with --faults or
+ * STRATA_FAULTS). Everything but POSTs only reads; nothing here waits, so a page is a consistent
+ * picture of one moment. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,10 +88,34 @@ static void page_traces(struct ch__service *service, const struct ch_http_reques
     ch_trace_json(service->env, &reply->body);
 }
 
+/* POST ?key=value: one live key. */
+static void config_set(struct ch__service *service, const struct ch_http_request *request,
+                       struct ch_http_reply *reply)
+{
+    char *name = ch__http_unescape(request->arena, request->query, strlen(request->query), true),
+         *value = name ? strchr(name, '=') : NULL;
+    struct base_status status =
+        base_status_make(BASE_INVALID_ARGUMENT, "POST /configz?key=value, one at a time");
+    if (value && !strchr(request->query, '&')) {
+        *value++ = '\0';
+        base_status_free(&status);
+        status = ch__config_change(&service->live, name, value);
+    }
+    if (!base_failed(status))
+        return;
+    reply->code = status.code == BASE_NOT_FOUND ? 404 : 400;
+    base_buf_printf(&reply->body, "%s\n", base_status_text(&status));
+    base_status_free(&status);
+}
+
 static void page_config(struct ch__service *service, const struct ch_http_request *request,
                         struct ch_http_reply *reply)
 {
-    ch__config_show(service->tables, CH__TABLES, service->configs, &reply->body);
+    if (strcmp(request->method, "POST") == 0)
+        config_set(service, request, reply);
+    if (reply->code == 200)
+        ch__config_show(service->tables, CH__TABLES, service->configs, &service->live.origin,
+                        &reply->body);
 }
 
 /* Every metric that has a peer label, grouped by peer: who calls whom, how often, with what end
@@ -212,7 +237,7 @@ static void admin_handle(void *self, const struct ch_http_request *request,
     if (!page) {
         reply->code = 404;
         base_buf_put_str(&reply->body, "there is no such page; / lists them\n");
-    } else if (!reads && page->write != page_faults) {
+    } else if (!reads && page->write != page_faults && page->write != page_config) {
         reply->code = 405;
         base_buf_put_str(&reply->body, "this page is only read\n");
     } else {

@@ -141,15 +141,16 @@ static struct base_status range_check(const struct ch_config_key *key, int64_t n
     return status;
 }
 
-static struct base_status value_set(const struct parse *parse, const struct ch_config_key *key,
-                                    void *config, const char *text, const char *source)
+struct base_status ch__config_value_set(const struct ch_config_key *key, void *config,
+                                        const char *text, const char *source,
+                                        struct base_arena *arena)
 {
     void *field = (char *)config + key->offset;
     int64_t number = 0;
     bool good = true;
     switch (key->type) {
     case CH_CONFIG_STRING:
-        *(char **)field = base_arena_strdup(parse->arena, text);
+        *(char **)field = base_arena_strdup(arena, text);
         return BASE_STATUS_OK;
     case CH_CONFIG_BOOL:
         good = bool_parse(text, field);
@@ -171,6 +172,12 @@ static struct base_status value_set(const struct parse *parse, const struct ch_c
         return BASE_STATUS_OK;
     *(int64_t *)field = number;
     return range_check(key, number, text, source);
+}
+
+static struct base_status value_set(const struct parse *parse, const struct ch_config_key *key,
+                                    void *config, const char *text, const char *source)
+{
+    return ch__config_value_set(key, config, text, source, parse->arena);
 }
 
 /* Finds a key of any table; *table is its index. */
@@ -424,6 +431,14 @@ struct base_status ch_config_parse(const struct ch_config_table *tables, size_t 
                                    void *const *configs, int argc, char **argv,
                                    struct base_arena *arena)
 {
+    struct ch__config_origin origin;
+    return ch__config_parse(tables, table_count, configs, argc, argv, arena, &origin);
+}
+
+struct base_status ch__config_parse(const struct ch_config_table *tables, size_t table_count,
+                                    void *const *configs, int argc, char **argv,
+                                    struct base_arena *arena, struct ch__config_origin *origin)
+{
     struct parse parse = { tables, table_count, configs, arena };
     size_t keys = 0;
     for (size_t t = 0; t < table_count; t++)
@@ -437,7 +452,14 @@ struct base_status ch_config_parse(const struct ch_config_table *tables, size_t 
         status = file_read(&parse, &seen, file);
     if (!base_failed(status))
         status = flags_read(&parse, &seen, argc, argv, NULL);
-    return base_failed(status) ? status : missing_check(&parse, &seen);
+    if (!base_failed(status))
+        status = missing_check(&parse, &seen);
+    for (size_t i = 0; i < keys; i++)
+        seen.bits[i] = seen.bits[i] & 2   ? CH__FROM_FLAG
+                       : seen.bits[i] & 1 ? CH__FROM_FILE
+                                          : CH__FROM_DEFAULT;
+    *origin = (struct ch__config_origin){ seen.bits, file };
+    return status;
 }
 
 /* ---- out ---- */
@@ -474,13 +496,16 @@ void ch_config_help(const struct ch_config_table *tables, size_t table_count, co
 }
 
 void ch__config_show(const struct ch_config_table *tables, size_t table_count, void *const *configs,
-                     struct base_buf *out)
+                     const struct ch__config_origin *origin, struct base_buf *out)
 {
+    static const char *const sources[] = { "default", "file", "flag", "set here" };
+    size_t index = 0;
     for (size_t t = 0; t < table_count; t++)
-        for (size_t k = 0; k < tables[t].count; k++) {
+        for (size_t k = 0; k < tables[t].count; k++, index++) {
             const struct ch_config_key *key = &tables[t].keys[k];
             base_buf_printf(out, "%s: ", key->name);
             ch__config_value(key, configs[t], out);
-            base_buf_printf(out, "   # %s\n", key->doc);
+            base_buf_printf(out, "   # %s%s: %s\n", sources[origin->from[index]],
+                            key->live ? ", live" : "", key->doc);
         }
 }

@@ -61,7 +61,8 @@ struct ch_env {
     bool simulated;
     void *ext[CH_EXT_COUNT];
     void (*ext_free[CH_EXT_COUNT])(void *ext);
-    struct ch_gate main_gate; /* the main fiber */
+    struct ch_gate main_gate;           /* the main fiber */
+    void (*reload)(struct ch_env *env); /* SIGHUP, on the loop; NULL: it is a SIGTERM */
     int exit_value;
 };
 
@@ -93,7 +94,7 @@ struct grpc_completion_queue *ch_env_cq(struct ch_env *env);
 void ch_env_hold(struct ch_env *env);
 void ch_env_release(struct ch_env *env);
 
-/* SIGTERM and SIGINT are blocked in every thread of a real env (one thread takes them): a child
+/* SIGTERM, SIGINT and SIGHUP are blocked in every thread of a real env (one thread takes them): a child
  * process must unblock them. */
 /* Cancels the main fiber (what SIGTERM does). */
 void ch_env_stop_main(struct ch_env *env);

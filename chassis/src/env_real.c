@@ -63,8 +63,9 @@ struct real_env {
     bool timer_posted; /* atomic */
     /* signals */
     pthread_t signal_thread;
-    struct ch_post signal_post;
-    bool signal_stop; /* atomic */
+    struct ch_post signal_post, reload_post;
+    bool reload_posted; /* atomic */
+    bool signal_stop;   /* atomic */
     ch_main_fn *main_fn;
     void *main_arg;
 };
@@ -235,11 +236,22 @@ static void signal_arrived(struct ch_post *post)
     ch_env_stop_main(&self->env);
 }
 
+static void reload_asked(struct ch_post *post)
+{
+    struct real_env *self = (void *)((char *)post - offsetof(struct real_env, reload_post));
+    __atomic_store_n(&self->reload_posted, false, __ATOMIC_RELEASE);
+    if (self->env.reload)
+        self->env.reload(&self->env);
+    else
+        ch_env_stop_main(&self->env);
+}
+
 static void signal_set(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
     sigaddset(set, SIGUSR2); /* ends the thread */
 }
 
@@ -254,6 +266,11 @@ static void *signal_thread(void *arg)
             break;
         if (number == SIGUSR2)
             continue;
+        if (number == SIGHUP) {
+            if (!__atomic_exchange_n(&self->reload_posted, true, __ATOMIC_ACQ_REL))
+                real_post(&self->env, &self->reload_post);
+            continue;
+        }
         if (++count > 1)
             _exit(128 + number);
         real_post(&self->env, &self->signal_post);
@@ -354,6 +371,7 @@ static void start_threads(struct real_env *self)
     self->timer_armed = CH_NEVER;
     self->timer_post.fn = timer_fired;
     self->signal_post.fn = signal_arrived;
+    self->reload_post.fn = reload_asked;
     for (int i = 0; i < FILE_THREADS; i++)
         BASE_ASSERT(pthread_create(&self->file_threads[i], NULL, file_thread, self) == 0);
     BASE_ASSERT(pthread_create(&self->timer_thread, NULL, timer_thread, self) == 0);

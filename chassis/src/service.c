@@ -34,8 +34,8 @@ static const struct ch_config_key common_keys[] = {
     KEY(task, "task", CH_CONFIG_STRING, "", "this task's name below the cell, tabletserver/2"),
     KEY(zone, "zone", CH_CONFIG_STRING, "zone-a", "the zone this task runs in"),
     KEY(data_dir, "data-dir", CH_CONFIG_STRING, "", "where data is kept; made when missing"),
-    KEY(log_level, "log-level", CH_CONFIG_STRING, "info",
-        "least level logged: debug, info, warn, error"),
+    CH_CONFIG_LIVE(ch_service_config, log_level, "log-level", CH_CONFIG_STRING, "info",
+                   "least level logged: debug, info, warn, error"),
     KEY(trace_collector, "trace-collector", CH_CONFIG_STRING, "",
         "host:port or URL of an OTLP/HTTP collector; empty: none"),
     KEY(port_file, "port-file", CH_CONFIG_STRING, "",
@@ -98,6 +98,73 @@ void ch_service_fail(struct ch_env *env, struct base_status why)
     service_failed(service, why);
 }
 
+/* ---- configuration that changes ---- */
+
+static struct base_status log_level_set(struct ch__service *service)
+{
+    enum ch_log_level level;
+    if (!ch__log_level_parse(service->common.log_level, &level))
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "--log-level is \"%s\", must be debug, info, warn or error",
+                                service->common.log_level);
+    ch_log_set(service->env, service->def->name, level);
+    return BASE_STATUS_OK;
+}
+
+static struct base_status config_changed(void *self, const struct ch_config_key *key)
+{
+    struct ch__service *service = self;
+    bool common =
+        key >= common_keys && key < common_keys + sizeof(common_keys) / sizeof(common_keys[0]);
+    struct base_buf value = { 0 };
+    struct base_status status = BASE_STATUS_OK;
+    if (common) /* the one there is */
+        status = log_level_set(service);
+    else if (service->def->reconfigured && service->started)
+        status = service->def->reconfigured(service->self, key->name);
+    ch__config_value(key, service->configs[!common], &value);
+    if (!base_failed(status))
+        ch_info(service->env, "--%s is %.*s now", key->name, BASE_FMT(base_buf_bytes(&value)));
+    base_buf_free(&value);
+    return status;
+}
+
+static void config_skipped(void *self, const struct ch_config_key *key)
+{
+    struct ch__service *service = self;
+    ch_warn(service->env, "--%s has changed, and is read at the start only", key->name);
+}
+
+static void reload(struct ch_env *env)
+{
+    struct ch__service *service = env->ext[CH_EXT_SERVICE];
+    size_t changes;
+    struct base_status status = ch__config_reload(&service->live, config_skipped, &changes);
+    if (base_failed(status))
+        ch_error(env, "SIGHUP: %s", base_status_text(&status));
+    else
+        ch_info(env, "SIGHUP: %s read again, %zu changes",
+                service->live.origin.file ? service->live.origin.file : "no --config", changes);
+    base_status_free(&status);
+}
+
+static struct base_status config_read(struct ch__service *service, int argc, char **argv)
+{
+    service->config_sizes[0] = sizeof(service->common);
+    service->config_sizes[1] = service->def->config_size;
+    service->live = (struct ch__config_live){ .tables = service->tables,
+                                              .table_count = CH__TABLES,
+                                              .configs = service->configs,
+                                              .sizes = service->config_sizes,
+                                              .arena = &service->arena,
+                                              .argc = argc,
+                                              .argv = argv,
+                                              .changed = config_changed,
+                                              .self = service };
+    return ch__config_parse(service->tables, CH__TABLES, service->configs, argc, argv,
+                            &service->arena, &service->live.origin);
+}
+
 /* ---- starting ---- */
 
 static struct base_status tools_start(struct ch__service *service) CH_WAITS;
@@ -105,15 +172,9 @@ static struct base_status tools_start(struct ch__service *service)
 {
     struct ch_env *env = service->env;
     const struct ch_service_config *common = &service->common;
-    enum ch_log_level level;
-    if (!ch__log_level_parse(common->log_level, &level))
-        return base_status_make(BASE_INVALID_ARGUMENT,
-                                "--log-level is \"%s\", must be debug, info, warn or error",
-                                common->log_level);
-    ch_log_set(env, service->def->name, level);
     const char *faults = env->simulated ? NULL : getenv("STRATA_FAULTS");
-    struct base_status status = BASE_STATUS_OK;
-    if (faults && *faults)
+    struct base_status status = log_level_set(service);
+    if (!base_failed(status) && faults && *faults)
         status = base_status_wrap(ch__fault_set_all(env, faults), "STRATA_FAULTS");
     if (!base_failed(status) && *common->trace_collector)
         status = ch__trace_export(env, *common->task ? common->task : service->def->name,
@@ -286,14 +347,15 @@ int ch_service_main(struct ch_env *env, void *service_args)
 {
     const struct ch_service_args *args = service_args;
     struct ch__service *service = service_new(env, args->def);
-    struct base_status status = ch_config_parse(service->tables, CH__TABLES, service->configs,
-                                                args->argc, args->argv, &service->arena);
+    struct base_status status = config_read(service, args->argc, args->argv);
     int exit_value = EXIT_USAGE;
     if (base_failed(status)) {
         say(env, args->def->name, &status);
         base_status_free(&status);
     } else {
+        env->reload = reload;
         exit_value = service_main(service);
+        env->reload = NULL;
         if (base_failed(service->failure)) {
             if (!env->simulated)
                 ch__log_flush(env);

@@ -19,6 +19,8 @@ struct ch__service {
     struct ch_service_config common;
     struct ch_config_table tables[CH__TABLES];
     void *configs[CH__TABLES];
+    size_t config_sizes[CH__TABLES];
+    struct ch__config_live live;
     struct ch_naming *naming;
     struct ch_server *server;
     struct ch_http_handler http; /* of the main port */

@@ -202,10 +202,10 @@ static void master_stop(void *self)
 }
 
 static const struct ch_config_key keys[] = {
-    CH_CONFIG(tab_master_config, balance, "balance", CH_CONFIG_BOOL, "true",
-              "move tablets from servers with many to servers with few"),
-    CH_CONFIG(tab_master_config, balance_interval, "balance-interval", CH_CONFIG_DURATION, "2s",
-              "between two such moves"),
+    CH_CONFIG_LIVE(tab_master_config, balance, "balance", CH_CONFIG_BOOL, "true",
+                   "move tablets from servers with many to servers with few"),
+    CH_CONFIG_LIVE(tab_master_config, balance_interval, "balance-interval", CH_CONFIG_DURATION,
+                   "2s", "between two such moves"),
 };
 
 const struct ch_service_def tab_tabletmaster_def = {

@@ -2,7 +2,9 @@
  * unit in the name, default, doc. Values come, later ones winning, from the default, a file
  * (--config FILE: YAML "key: value" lines, the same keys), and flags (--key=value or --key
  * value). --help and /configz are written from the table. An unknown key or a bad value stops the
- * start with a text that names it. */
+ * start with a text that names it. A key marked live may change while the process runs (POST
+ * /configz?key=value, or SIGHUP, which reads the file again): whoever uses it reads the struct's
+ * field each time, or asks to be told (service.h: reconfigured). */
 #ifndef CHASSIS_CONFIG_H
 #define CHASSIS_CONFIG_H
 
@@ -27,10 +29,15 @@ struct ch_config_key {
     const char *fallback; /* as it would be written; NULL: must be given */
     const char *doc;
     int64_t min, max; /* for the numeric ones, when max > min */
+    bool live;        /* may change while the process runs */
 };
 #define CH_CONFIG(struct_name, field, name, type, fallback, doc)             \
     {                                                                        \
         name, type, offsetof(struct struct_name, field), fallback, doc, 0, 0 \
+    }
+#define CH_CONFIG_LIVE(struct_name, field, name, type, fallback, doc)              \
+    {                                                                              \
+        name, type, offsetof(struct struct_name, field), fallback, doc, 0, 0, true \
     }
 
 struct ch_config_table {

@@ -19,8 +19,9 @@ static const struct ch_config_key keys[] = {
     CH_CONFIG(demo, name, "name", CH_CONFIG_STRING, "nobody", "a name"),
     { "count", CH_CONFIG_INT, offsetof(struct demo, count), "3", "how many", 1, 10 },
     CH_CONFIG(demo, on, "on", CH_CONFIG_BOOL, "false", "whether"),
-    CH_CONFIG(demo, size, "size", CH_CONFIG_SIZE, "64KiB", "how large"),
-    { "wait", CH_CONFIG_DURATION, offsetof(struct demo, wait), "250ms", "how long", 1, 10 * CH_S },
+    CH_CONFIG_LIVE(demo, size, "size", CH_CONFIG_SIZE, "64KiB", "how large"),
+    { "wait", CH_CONFIG_DURATION, offsetof(struct demo, wait), "250ms", "how long", 1, 10 * CH_S,
+      true },
 };
 static const struct ch_config_key must_keys[] = { CH_CONFIG(demo, must, "must", CH_CONFIG_STRING,
                                                             NULL, "what has no default") };
@@ -158,9 +159,11 @@ Test(config, what_is_shown_can_be_read_back, .fini = cleanup)
     /* /configz prints the form of the file: feeding it back must give the same values. */
     void *configs[] = { &demo };
     struct base_buf shown = { 0 };
+    uint8_t from[5] = { CH__FROM_FLAG, CH__FROM_FILE };
+    struct ch__config_origin origin = { from, NULL };
     cr_assert(
         !base_failed(PARSE("--name=x", "--count=2", "--on", "--size=1536KiB", "--wait=1500ms")));
-    ch__config_show(tables, 1, configs, &shown);
+    ch__config_show(tables, 1, configs, &origin, &shown);
     base_buf_put_u8(&shown, 0);
     char *flag = (char *)file_of((char *)shown.data);
     struct demo before = demo;
@@ -170,7 +173,9 @@ Test(config, what_is_shown_can_be_read_back, .fini = cleanup)
     cr_assert_eq(demo.on, before.on);
     cr_assert_eq(demo.size, before.size);
     cr_assert_eq(demo.wait, before.wait);
-    cr_assert_not_null(strstr((char *)shown.data, "size: 1536KiB"));
+    cr_assert_not_null(strstr((char *)shown.data, "name: x   # flag: a name\n"));
+    cr_assert_not_null(strstr((char *)shown.data, "count: 2   # file: how many\n"));
+    cr_assert_not_null(strstr((char *)shown.data, "size: 1536KiB   # default, live: how large"));
     base_buf_free(&shown);
 }
 
@@ -185,4 +190,99 @@ Test(config, help_shows_every_key_with_default_and_range)
     cr_assert_not_null(strstr(help, "--must=TEXT\n      what has no default [must be given]"), "%s",
                        help);
     base_buf_free(&text);
+}
+
+/* ---- live ---- */
+
+static struct {
+    char log[256];
+    bool refuse;
+} told;
+
+static struct base_status on_changed(void *self, const struct ch_config_key *key)
+{
+    if (told.refuse)
+        return base_status_make(BASE_INVALID_ARGUMENT, "not now");
+    strncat(told.log, key->name, sizeof(told.log) - strlen(told.log) - 2);
+    strcat(told.log, " ");
+    return BASE_STATUS_OK;
+}
+
+static void on_skipped(void *self, const struct ch_config_key *key)
+{
+    strncat(told.log, "!", sizeof(told.log) - strlen(told.log) - 1);
+    strncat(told.log, key->name, sizeof(told.log) - strlen(told.log) - 2);
+    strcat(told.log, " ");
+}
+
+static void *live_configs[] = { &demo };
+static const size_t live_sizes[] = { sizeof(struct demo) };
+
+static struct ch__config_live live_of(int argc, char **argv)
+{
+    struct ch__config_live live = { .tables = tables,
+                                    .table_count = 1,
+                                    .configs = live_configs,
+                                    .sizes = live_sizes,
+                                    .arena = &arena,
+                                    .argc = argc,
+                                    .argv = argv,
+                                    .changed = on_changed };
+    memset(&demo, 0, sizeof(demo));
+    memset(&told, 0, sizeof(told));
+    cr_assert(
+        !base_failed(ch__config_parse(tables, 1, live_configs, argc, argv, &arena, &live.origin)));
+    return live;
+}
+
+Test(config, live_keys_change_and_others_do_not, .fini = cleanup)
+{
+    /* A change is whole or not at all: what is unknown, not live, unreadable, out of range or
+     * refused leaves every field as it was, and says why. */
+    struct ch__config_live live = live_of(2, (char *[]){ "demo", "--wait=1s" });
+    cr_assert(!base_failed(ch__config_change(&live, "wait", "2s")));
+    cr_assert_eq(demo.wait, 2 * CH_S);
+    cr_assert_eq(live.origin.from[4], CH__FROM_POST);
+    struct base_status status = ch__config_change(&live, "no-such", "1");
+    cr_assert_eq(status.code, BASE_NOT_FOUND);
+    base_status_free(&status);
+    status = ch__config_change(&live, "count", "4");
+    cr_assert_eq(status.code, BASE_FAILED_PRECONDITION);
+    base_status_free(&status);
+    must_fail(ch__config_change(&live, "wait", "soon"), "wait is \"soon\"");
+    must_fail(ch__config_change(&live, "wait", "11s"), "must be 1ns to 10s");
+    told.refuse = true;
+    must_fail(ch__config_change(&live, "size", "1KiB"), "not now");
+    cr_assert(demo.wait == 2 * CH_S && demo.count == 3 && demo.size == 64 << 10);
+    cr_assert_str_eq(told.log, "wait ");
+}
+
+Test(config, a_reload_takes_the_file_under_the_flags, .fini = cleanup)
+{
+    /* SIGHUP: the file as it is now, under the flags as they were; what was set by hand is
+     * forgotten; what is not live is named and left; a bad file changes nothing. */
+    char *argv[] = { "demo", (char *)file_of("size: 1KiB\ncount: 4\nwait: 3s\n"), "--wait=1s" };
+    struct ch__config_live live = live_of(3, argv);
+    size_t changes;
+    cr_assert(demo.size == 1024 && demo.count == 4 && demo.wait == CH_S);
+    cr_assert(!base_failed(ch__config_change(&live, "wait", "2s")));
+    FILE *file = fopen(file_path, "w");
+    fputs("size: 2KiB\ncount: 5\nwait: 4s\n", file);
+    fclose(file);
+    told.log[0] = '\0';
+    cr_assert(!base_failed(ch__config_reload(&live, on_skipped, &changes)));
+    cr_assert(demo.size == 2048 && demo.count == 4 && demo.wait == CH_S);
+    cr_assert_eq(changes, 2u);
+    cr_assert_str_eq(told.log, "!count size wait ");
+    cr_assert(live.origin.from[3] == CH__FROM_FILE && live.origin.from[4] == CH__FROM_FLAG);
+    file = fopen(file_path, "w");
+    fputs("size: 4KiB\ncolor: red\n", file);
+    fclose(file);
+    must_fail(ch__config_reload(&live, on_skipped, &changes), "no key \"color\"");
+    cr_assert_eq(demo.size, 2048u);
+    file = fopen(file_path, "w");
+    fputs("count: 4\n", file); /* what the file no longer says is the default again */
+    fclose(file);
+    cr_assert(!base_failed(ch__config_reload(&live, on_skipped, &changes)));
+    cr_assert(demo.size == 64 << 10 && live.origin.from[3] == CH__FROM_DEFAULT);
 }

@@ -22,7 +22,7 @@ struct demo_config {
     char *fail_at;
 };
 static const struct ch_config_key keys[] = {
-    CH_CONFIG(demo_config, answer, "answer", CH_CONFIG_INT, "42", "what it answers"),
+    CH_CONFIG_LIVE(demo_config, answer, "answer", CH_CONFIG_INT, "42", "what it answers"),
     CH_CONFIG(demo_config, fail_at, "fail-at", CH_CONFIG_STRING, "", "start, serve or later"),
 };
 
@@ -33,9 +33,10 @@ struct demo {
     struct ch_gate gate;
 };
 static struct {
-    int starts, serves, stops, cancelled_serves;
+    int starts, serves, retires, stops, cancelled_serves;
+    bool retired_in_time;
     bool stop_was_cancelled;
-    int64_t answer;
+    int64_t answer, answer_told;
 } seen;
 
 static void later(void *arg)
@@ -93,6 +94,23 @@ static CH_WAITS void demo_stop(void *self)
     free(demo);
 }
 
+static CH_WAITS void demo_retire(void *self)
+{
+    struct demo *demo = self;
+    seen.retires++;
+    seen.retired_in_time = seen.stops == 0 && *ch_server_address(demo->server) &&
+                           ch_sleep_until(demo->env, ch_in(demo->env, CH_MS)) == CH_TIMEOUT;
+}
+
+static struct base_status demo_reconfigured(void *self, const char *key)
+{
+    struct demo *demo = self;
+    if (strcmp(key, "answer") == 0 && demo->config->answer < 0)
+        return base_status_make(BASE_INVALID_ARGUMENT, "answers are not negative");
+    seen.answer_told = demo->config->answer;
+    return BASE_STATUS_OK;
+}
+
 /* The analysis wants slots to be read in a fiber; a constant table is filled outside of one. */
 static struct ch_service_def demo_def(void)
 {
@@ -104,24 +122,28 @@ static struct ch_service_def demo_def(void)
     def.start = demo_start;
     def.serve = demo_serve;
     def.stop = demo_stop;
+    def.retire = demo_retire;
+    def.reconfigured = demo_reconfigured;
     return def;
 }
 
 /* ---- real ---- */
 
-static char directory[64], port_file[96];
+static char directory[64], port_file[96], config_file[96];
 
 static void setup(void)
 {
     strcpy(directory, "/tmp/test_service_XXXXXX");
     cr_assert_not_null(mkdtemp(directory));
     snprintf(port_file, sizeof(port_file), "%s/ports", directory);
+    snprintf(config_file, sizeof(config_file), "%s/config", directory);
 }
 
 static void cleanup(void)
 {
     char path[128];
     unlink(port_file);
+    unlink(config_file);
     snprintf(path, sizeof(path), "%s/data/deep", directory);
     rmdir(path);
     snprintf(path, sizeof(path), "%s/data", directory);
@@ -132,7 +154,7 @@ static void cleanup(void)
 struct visitor {
     pthread_t thread;
     char listen[64], admin[64], front[64];
-    const char *const *requests; /* "GET /x" */
+    const char *const *requests; /* "GET /x", or "HUP text": into the file, SIGHUP, /configz then */
     char *replies[12];
 };
 
@@ -155,6 +177,29 @@ static char *fetch(const char *address, const char *request)
     return reply;
 }
 
+static void config_write(const char *text)
+{
+    FILE *file = fopen(config_file, "we");
+    fputs(text, file);
+    fclose(file);
+}
+
+/* The page once it shows the file's value; the last one it gave if it never does. */
+static char *hang_up(const char *address, const char *text)
+{
+    char *page = NULL;
+    config_write(text);
+    kill(getpid(), SIGHUP);
+    for (int i = 0; i < 1000; i++) {
+        free(page);
+        page = fetch(address, "GET /configz");
+        if (strstr(page, text))
+            break;
+        usleep(5000);
+    }
+    return page;
+}
+
 /* Waits for the port file, asks, then sends SIGTERM as an operator would. */
 static void *visit(void *arg)
 {
@@ -170,7 +215,9 @@ static void *visit(void *arg)
         usleep(5000);
     }
     for (size_t i = 0; visitor->admin[0] && visitor->requests && visitor->requests[i]; i++)
-        visitor->replies[i] = fetch(visitor->admin, visitor->requests[i]);
+        visitor->replies[i] = strncmp(visitor->requests[i], "HUP ", 4) == 0
+                                  ? hang_up(visitor->admin, visitor->requests[i] + 4)
+                                  : fetch(visitor->admin, visitor->requests[i]);
     kill(getpid(), SIGTERM);
     return NULL;
 }
@@ -187,6 +234,7 @@ static int run_real(struct visitor *visitor, int argc, char **argv)
     sigset_t block;
     sigemptyset(&block);
     sigaddset(&block, SIGTERM);
+    sigaddset(&block, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &block, NULL); /* the visitor must not take it */
     if (visitor)
         pthread_create(&visitor->thread, NULL, visit, visitor);
@@ -241,6 +289,8 @@ Test(service, it_starts_shows_itself_and_stops_at_sigterm, .init = setup, .fini 
               strncmp(visitor.front, "127.0.0.1:", 10) == 0);
     cr_assert(seen.starts == 1 && seen.serves == 1 && seen.stops == 1 && !seen.stop_was_cancelled &&
               seen.answer == 7);
+    cr_assert(seen.retires == 1 && seen.retired_in_time,
+              "asked to stop, it hands over while its server still answers");
     snprintf(data, sizeof(data), "%s/data/deep", directory);
     cr_assert_eq(access(data, F_OK), 0);
 }
@@ -262,6 +312,46 @@ Test(service, faults_can_be_set_in_a_test_cell, .init = setup, .fini = cleanup, 
     for (size_t i = 0; requests[i]; i++)
         cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i],
                            visitor.replies[i]);
+    replies_free(&visitor);
+}
+
+Test(service, live_settings_change_while_it_runs, .init = setup, .fini = cleanup, .timeout = 60)
+{
+    /* By hand through the admin port, or by the file and SIGHUP; the service is told and may
+     * refuse; what is not live, unknown or wrong is refused in words. */
+    static const char *const requests[] = { "POST /configz?answer=8",
+                                            "POST /configz?answer=-1",
+                                            "POST /configz?answer=many",
+                                            "POST /configz?fail-at=x",
+                                            "POST /configz?color=red",
+                                            "POST /configz?answer=1&answer=2",
+                                            "POST /configz?log-level=loud",
+                                            "POST /configz?log-level=warn",
+                                            "GET /configz",
+                                            "HUP answer: 9",
+                                            NULL };
+    static const char *const wanted[] = { "answer: 8   # set here, live: what it answers",
+                                          "answers are not negative",
+                                          "answer is \"many\", must be a whole number",
+                                          "fail-at is read at the start only",
+                                          "HTTP/1.1 404",
+                                          "one at a time",
+                                          "must be debug, info, warn or error",
+                                          "log-level: warn   # set here, live",
+                                          "answer: 8",
+                                          "answer: 9   # file, live" };
+    struct visitor visitor = { .requests = requests };
+    char ports[128], config[128];
+    snprintf(ports, sizeof(ports), "--port-file=%s", port_file);
+    snprintf(config, sizeof(config), "--config=%s", config_file);
+    config_write("answer: 7\n");
+    cr_assert_eq(RUN(&visitor, ports, config, "--log-level=error"), 0);
+    for (size_t i = 0; requests[i]; i++)
+        cr_assert_not_null(strstr(visitor.replies[i], wanted[i]), "%s gave\n%s", requests[i],
+                           visitor.replies[i]);
+    cr_assert_not_null(strstr(visitor.replies[9], "log-level: error   # flag, live"));
+    cr_assert_eq(seen.answer, 7);
+    cr_assert_eq(seen.answer_told, 9);
     replies_free(&visitor);
 }
 
