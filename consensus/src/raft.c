@@ -165,8 +165,12 @@ void con__answer(struct con_raft *raft, uint64_t id, uint64_t index)
 
 void con__election_reset(struct con_raft *raft)
 {
+    const struct con_member *self = con__self(raft);
+
     raft->election_at = raft->now + raft->options.election_ns +
                         (int64_t)(random_next(raft) % (uint64_t)raft->options.election_ns);
+    if (self && self->witness) /* the others first */
+        raft->election_at += 2 * raft->options.election_ns;
 }
 
 /* What was to be said in an older term is said no more; it could only be refused. */
@@ -404,7 +408,7 @@ enum con_refusal con_raft_propose(struct con_raft *raft, struct base_bytes comma
 
     if (raft->role != CON_LEADER)
         return CON_NOT_LEADER;
-    if (raft->transfer || con__leaving(raft))
+    if (raft->transfer || raft->witness_leads || con__leaving(raft))
         return CON_TRANSFERRING;
     if (raft->uncommitted_bytes > 0 &&
         raft->uncommitted_bytes + command.len > raft->options.uncommitted_bytes_max)
@@ -417,7 +421,7 @@ enum con_refusal con_raft_propose(struct con_raft *raft, struct base_bytes comma
 
 void con_raft_read(struct con_raft *raft, uint64_t id)
 {
-    if (raft->role != CON_LEADER || raft->read_count == CON_READS_MAX) {
+    if (raft->role != CON_LEADER || raft->witness_leads || raft->read_count == CON_READS_MAX) {
         con__answer(raft, id, 0);
         return;
     }

@@ -23,8 +23,7 @@ bool con__may_stand(const struct con_raft *raft)
 {
     const struct con_member *self = con__self(raft);
 
-    return self && (self->voter || self->voter_old) && !self->witness && !raft->chunk_waiting &&
-           !raft->chunk_busy;
+    return self && (self->voter || self->voter_old) && !raft->chunk_waiting && !raft->chunk_busy;
 }
 
 static void votes_begin(struct con_raft *raft)

@@ -130,6 +130,8 @@ struct con_raft {
     struct con__peer *peers; /* the other members of the newest configuration */
     size_t peer_count;
     uint64_t term_start; /* index of this leadership's no-op */
+    bool witness_leads;  /* without a state: only to hand on the log it keeps */
+    int64_t witness_until;
     int64_t heartbeat_at;
     bool heartbeat_due;
     size_t uncommitted_bytes;

@@ -88,7 +88,7 @@ void con__lead(struct con_raft *raft)
 {
     const struct con_member *self = con__self(raft);
 
-    CON_INVARIANT(8, self && !self->witness, "who leads is a member with a state");
+    CON_INVARIANT(8, self != NULL, "who leads is a member");
     CON_INVARIANT(1, raft->vote == raft->options.id, "a member votes once in a term");
     raft->role = CON_LEADER;
     raft->leader = raft->options.id;
@@ -99,7 +99,10 @@ void con__lead(struct con_raft *raft)
         raft->uncommitted_bytes += con__log_entry(&raft->log, i)->data.len;
     con__peers_follow_config(raft);
     raft->term_start = raft->log.last + 1;
-    con__lead_append(raft, CON_ENTRY_NO_OP, BASE_BYTES_EMPTY);
+    raft->witness_leads = self->witness;
+    raft->witness_until = raft->now + 2 * raft->options.election_ns;
+    if (!raft->witness_leads)
+        con__lead_append(raft, CON_ENTRY_NO_OP, BASE_BYTES_EMPTY);
     raft->heartbeat_at = raft->now + raft->options.heartbeat_ns;
     raft->heartbeat_due = true;
     raft->round_done = raft->round;
@@ -114,6 +117,7 @@ void con__lead_end(struct con_raft *raft)
     raft->peer_count = 0;
     raft->transfer = 0;
     raft->heartbeat_due = false;
+    raft->witness_leads = false;
 }
 
 /* ---- what a quorum has reached ---- */
@@ -183,6 +187,10 @@ void con__lead_tick(struct con_raft *raft)
         (uint64_t)raft->now - con__quorum(con__log_config(&raft->log), heard_of, raft) >
             (uint64_t)raft->options.election_ns) {
         con__follow(raft, raft->term, 0); /* check-quorum (6.2): others may have a leader */
+        return;
+    }
+    if (raft->witness_leads && raft->now >= raft->witness_until) {
+        con__follow(raft, raft->term, 0); /* nobody took it on: others may do without it */
         return;
     }
     if (raft->transfer && raft->now >= raft->transfer_until)
@@ -354,6 +362,8 @@ static enum action peer_action(const struct con_raft *raft, const struct con__pe
     const struct con__log *log = &raft->log;
     bool may_fetch = !peer->fetching && raft->now >= peer->fetch_after && alive(raft, peer);
 
+    if (raft->witness_leads && (peer->mode == CON_INSTALL || peer->next <= log->offset))
+        return NOTHING; /* it has no state to give */
     if (peer->mode == CON_INSTALL || peer->next <= log->offset) {
         if (peer->mode == CON_INSTALL && peer->chunk_here)
             return SEND_CHUNK;

@@ -83,7 +83,7 @@ enum con_refusal con_raft_change(struct con_raft *raft, const struct con_config 
 
     if (raft->role != CON_LEADER)
         return CON_NOT_LEADER;
-    if (raft->transfer)
+    if (raft->transfer || raft->witness_leads)
         return CON_TRANSFERRING;
     if (now->joint || now->index > raft->commit || raft->commit < raft->term_start)
         return CON_CONFIG_PENDING;
@@ -153,14 +153,14 @@ bool con__leaving(const struct con_raft *raft)
            !is_voter(config, raft->options.id);
 }
 
-/* It has seen itself out (4.2.2): it takes no more proposals, and goes when a voter that can lead
- * has all of its log, which is told to stand at once. A witness alone with the tail would leave
- * nobody to lead. */
+/* It has seen itself out (4.2.2), or is a witness: it takes no proposals, and goes when a voter with
+ * a state has all of its log, which is told to stand at once. A witness alone with the tail would
+ * leave nobody to lead. */
 void con__leave_maybe(struct con_raft *raft)
 {
     const struct con_config *config = con__log_config(&raft->log);
 
-    if (!con__leaving(raft))
+    if (!con__leaving(raft) && !(raft->role == CON_LEADER && raft->witness_leads))
         return;
     for (uint32_t i = 0; i < config->count; i++) {
         const struct con_member *member = &config->members[i];
@@ -183,7 +183,7 @@ enum con_refusal con_raft_transfer(struct con_raft *raft, uint64_t member)
 
     if (raft->role != CON_LEADER)
         return CON_NOT_LEADER;
-    if (raft->transfer)
+    if (raft->transfer || raft->witness_leads)
         return CON_TRANSFERRING;
     if (!to || !to->voter || to->witness || member == raft->options.id)
         return CON_BAD_CONFIG;

@@ -26,7 +26,7 @@ struct con_member {
     uint64_t id;
     bool voter;     /* in the (new) set of voters; neither flag: a learner, which has no say */
     bool voter_old; /* in the outgoing set of a joint configuration (Raft 2014, section 4.3) */
-    bool witness;   /* votes and keeps the log, but has no state and never leads */
+    bool witness;   /* votes and keeps the log, but has no state: leads only to hand it on */
     char address[CON_ADDRESS_MAX]; /* a chassis client's target: "127.0.0.1:7340", "/local/x/0" */
 };
 
