@@ -1,0 +1,13 @@
+if(TARGET consensus_raft)
+  # The algorithm alone, in a world of its own: no fibers, so hundreds of seeds take seconds.
+  add_library(raft_world STATIC ${CMAKE_SOURCE_DIR}/tests/support/raft_model.c)
+  foreach(part world driver check clients faults)
+    target_sources(raft_world PRIVATE ${CMAKE_CURRENT_LIST_DIR}/raft_${part}.c)
+  endforeach()
+  target_include_directories(raft_world PUBLIC ${CMAKE_CURRENT_LIST_DIR} ${CMAKE_SOURCE_DIR}/tests/support ${CMAKE_SOURCE_DIR}/consensus/src)
+  target_link_libraries(raft_world PUBLIC consensus_raft history_checker base)
+  add_executable(raft_sim ${CMAKE_CURRENT_LIST_DIR}/raft_sim.c)
+  target_link_libraries(raft_sim PRIVATE raft_world)
+  add_test(NAME raft_sim COMMAND raft_sim --seeds 1 400)
+  set_tests_properties(raft_sim PROPERTIES LABELS sim TIMEOUT 300)
+endif()
