@@ -178,8 +178,11 @@ static CH_WAITS struct base_status segment_take(struct loading *loading, size_t 
     if (!base_failed(status) && scan == CON_SCAN_WHOLE) {
         status = batches_take(loading, number);
     } else if (!base_failed(status)) {
-        if (store->spare_count == CON_SPARES_MAX)
-            status = damaged("there are more unused segments than are ever made", 0, 0);
+        if (loading->bytes.len < CON_SEGMENT_BYTES_MIN || loading->bytes.len % CON_SECTOR != 0)
+            status = damaged("it was cut short", loading->bytes.len, store->sequence);
+        else if (store->spare_count == CON_SPARES_MAX)
+            status =
+                damaged("there are more unused segments than are ever made", 0, store->sequence);
         else
             store->spare_sizes[store->spare_count++] = loading->bytes.len;
     }
