@@ -5,8 +5,9 @@
  * 1. A group is founded only by a member that was told to, whose log is empty, and only when none of
  * its peers that answer knows the group. Peers that do not answer for CON_FOUND_MS have no say:
  * when a cell begins they may not be there yet. (So it is the owner's part to say `found` once.)
- * 2. Who was a member by a committed configuration and is so no more was removed on purpose, and
- * asks no more. (Who lost its disk has another id.)
+ * 2. Who was a member by a committed configuration and is in none after it was removed on purpose,
+ * and asks no more, even before it hears that the later one is committed. (Who lost its disk has
+ * another id.)
  *
  * A member whose target changed asks in the same way; the leader changes its own by itself. */
 #include <inttypes.h>
@@ -102,11 +103,14 @@ static CH_WAITS void found(struct con__group *group)
 
 static bool settled(const struct con__group *group)
 {
-    const struct con_member *self =
-        con_config_member(con__group_config(group), group->store.member);
+    const struct con_config *config = con__group_config(group);
+    const struct con_member *self = con_config_member(config, group->store.member);
 
-    return group->removed ||
-           (self && (self->voter || group->learner) && strcmp(self->address, group->self) == 0);
+    if (!self)
+        return group->removed || (group->member_since && config->index > group->member_since);
+    if (!self->voter && self->voter_old)
+        return true; /* on its way out */
+    return (self->voter || group->learner) && strcmp(self->address, group->self) == 0;
 }
 
 /* "not the leader; it is at X": remembers X. */
@@ -152,24 +156,25 @@ static CH_WAITS bool join_ask(struct con__group *group, const char *target)
     return taken;
 }
 
-/* Who is to be asked: the leader when it is known, else one peer after the other. */
-static const char *next_target(const struct con__group *group, size_t *turn)
+struct asking {
+    size_t peer;
+    bool leader_next;
+};
+
+/* Who is to be asked: the leader, when it is known, and the peers, by turns. */
+static const char *next_target(const struct con__group *group, struct asking *asking)
 {
     const char *leader = con__group_leader(&group->base);
 
-    if (*leader && strcmp(leader, group->self) != 0 && *turn % 2 == 0) {
-        ++*turn;
+    asking->leader_next = !asking->leader_next;
+    if (!asking->leader_next && *leader && strcmp(leader, group->self) != 0)
         return leader;
-    }
     for (size_t i = 0; i < group->peer_count; i++) {
-        const char *peer = group->peers[(*turn / 2 + i) % group->peer_count];
+        const char *peer = group->peers[asking->peer++ % group->peer_count];
 
-        if (strcmp(peer, group->self) == 0)
-            continue;
-        *turn += 2 * i + (*leader ? 1 : 2);
-        return peer;
+        if (strcmp(peer, group->self) != 0)
+            return peer;
     }
-    ++*turn;
     return NULL;
 }
 
@@ -195,7 +200,7 @@ void con__join_fiber(void *arg)
     CH_FIBER_ENTRY();
     struct con__group *group = arg;
     ch_time pause = CON_JOIN_MS * CH_MS;
-    size_t turn = 0;
+    struct asking asking = { .peer = 0 };
 
     found(group);
     while (!ch_cancelled() && !group->closing && !base_failed(group->failure)) {
@@ -207,15 +212,17 @@ void con__join_fiber(void *arg)
             changed_wait(group, SETTLED_LOOK_MS * CH_MS);
             continue;
         }
-        next = next_target(group, &turn);
+        next = next_target(group, &asking);
         if (next)
             snprintf(target, sizeof(target), "%s", next);
         if (group->lead_term)
             own_target_change(group);
         else if (*target && join_ask(group, target))
             pause = CON_JOIN_MS_MAX * CH_MS; /* it takes its time to be made a voter */
-        changed_wait(group, pause / 2 + (ch_time)ch_random_below(group->env, (uint64_t)pause));
-        if (pause < CON_JOIN_MS_MAX * CH_MS)
-            pause *= 2;
+        changed_wait(group,
+                     *group->leader_hint && asking.leader_next
+                         ? CON_JOIN_MS * CH_MS / 5
+                         : pause / 2 + (ch_time)ch_random_below(group->env, (uint64_t)pause));
+        pause = 2 * pause < CON_JOIN_MS_MAX * CH_MS ? 2 * pause : CON_JOIN_MS_MAX * CH_MS;
     }
 }
