@@ -356,6 +356,7 @@ static void check_elected(struct rw_member *member, const struct con_raft_status
         }
     }
     memset(member->unanswered, 0, sizeof(member->unanswered));
+    rw_fault_leader(member);
 }
 
 /* The situation of figure 8: a majority holds an entry, and it is not committed. */

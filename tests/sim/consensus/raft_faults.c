@@ -62,6 +62,22 @@ static void draw_groups(struct rw_world *world)
     swarm->faults_till = rw_between(world, 8, swarm->group_count > 5 ? 10 : 25) * RW_S;
 }
 
+/* Leaders that reach few and live for a few messages, one entry in each: logs that differ, and what
+ * figure 8 is about. */
+static void draw_short_lives(struct rw_world *world)
+{
+    struct rw_swarm *swarm = &world->swarm;
+
+    swarm->short_lived = 900;
+    swarm->short_lived_cut = (uint32_t)PICK(world, 500, 700, 850);
+    swarm->raft.message_bytes_max = 60;
+    swarm->raft.inflight_messages_max = (size_t)PICK(world, 1, 1, 2);
+    swarm->fault_mean = PICK(world, 600, 1500, 5000) * RW_MS;
+    swarm->faults &= ~(1u << F_CRASH_ALL | 1u << F_PARTITION);
+    if (swarm->group_count == 1)
+        swarm->faults_till += 25 * RW_S;
+}
+
 void rw_swarm_draw(struct rw_world *world)
 {
     struct rw_swarm *swarm = &world->swarm;
@@ -95,6 +111,8 @@ void rw_swarm_draw(struct rw_world *world)
         .uncommitted_bytes_max = (size_t)PICK(world, 100, 1000, 1 << 20, 1 << 20),
         .memory_bytes_max = (size_t)PICK(world, 1, 500, 4096, 1 << 20),
     };
+    if (rw_chance(world, 250))
+        draw_short_lives(world);
     rw_trace(world,
              "%d groups, %d voters, %d spares, %d witnesses%s, faults %x every %d ms for %d s",
              swarm->group_count, swarm->voters, swarm->spares, swarm->witnesses,
@@ -488,6 +506,21 @@ static void do_fault(struct rw_world *world, enum rw_fault fault)
     }
 }
 
+void rw_fault_leader(struct rw_member *member)
+{
+    struct rw_world *world = member->world;
+    int64_t trip = 2 * world->swarm.delay_max + world->nodes[member->node].disk_max;
+
+    if (!world->faulting || !rw_chance(world, world->swarm.short_lived))
+        return;
+    cut_none(world);
+    for (int i = 0; i < world->node_count; i++)
+        world->cut[member->node][i] =
+            i != member->node && rw_chance(world, world->swarm.short_lived_cut);
+    rw_push(world, world->now + rw_between(world, 0, rw_chance(world, 700) ? 4 * trip : RW_S),
+            RW_EV_CRASH, member->node, 0, 0, 1, NULL);
+}
+
 void rw_fault_event(struct rw_world *world, const struct rw_event *event)
 {
     enum rw_fault fault;
@@ -499,6 +532,8 @@ void rw_fault_event(struct rw_world *world, const struct rw_event *event)
     if (!world->faulting)
         return;
     if (event->kind == RW_EV_CRASH) {
+        if (event->arg)
+            cut_none(world);
         node_crash(world, event->node, down_time(world));
         return;
     }

@@ -251,8 +251,10 @@ struct rw_swarm {
     uint64_t snapshot_entries, keep_entries;
     uint32_t lazy;            /* permille: outputs taken later than inputs come */
     uint32_t crash_receiving; /* permille of chunks */
-    uint32_t kept_write;      /* permille of crashes that keep the write in the air */
-    uint32_t fetch_fails;     /* permille */
+    uint32_t short_lived_cut; /* permille of the others that are not reached */
+    uint32_t short_lived; /* permille of leaders: reach only some members, then crash: figure 8 */
+    uint32_t kept_write;  /* permille of crashes that keep the write in the air */
+    uint32_t fetch_fails; /* permille */
     struct con_raft_options raft;
 };
 
@@ -341,6 +343,7 @@ void rw_clients_check(struct rw_group *group);
 
 /* raft_faults.c */
 void rw_swarm_draw(struct rw_world *world);
+void rw_fault_leader(struct rw_member *member); /* it was just elected */
 void rw_fault_event(struct rw_world *world, const struct rw_event *event);
 void rw_faults_end(struct rw_world *world);
 /* Asks for it, as a driver or a person would. */
