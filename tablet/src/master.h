@@ -110,7 +110,8 @@ void tab_master_sweep(struct tab_master *master, struct tab_live *live, size_t l
 void tab_register_table_admin(struct tab_master *master);
 void tab_register_instance_admin(struct tab_master *master);
 void tab_register_master(struct tab_master *master); /* strata.tablet.v1.Tabletmaster */
-/* The tables' records, in name order, of names that start with `prefix`. */
+/* ---- the tables' records: master_schema.c ---- */
+/* In name order, of names that start with `prefix`. */
 struct base_status tab_master_tables(struct tab_master *master, const char *prefix,
                                      ch_time deadline, struct base_arena *arena,
                                      Strata__Tablet__V1__TableMeta ***tables,
@@ -124,6 +125,19 @@ struct base_status tab_master_tablets(struct tab_master *master, uint64_t table,
                                       Strata__Tablet__V1__TabletMeta ***tablets,
                                       struct tab_meta_row **rows,
                                       size_t *count) CH_WAITS BASE_MUST_CHECK;
+/* Writes one, if its row's version is still `row`'s (create: if there is none). */
+struct base_status tab_master_put_table(struct tab_master *master,
+                                        const Strata__Tablet__V1__TableMeta *table,
+                                        struct tab_meta_row *row, bool create,
+                                        ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+/* Every live tabletserver knows the schema when it returns: who cannot be told must be dead (and
+ * will read METADATA). */
+struct base_status tab_master_tell_servers(struct tab_master *master,
+                                           Strata__Tablet__V1__TableMeta *table,
+                                           ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+/* One that no table had. */
+struct base_status tab_master_table_number(struct tab_master *master, ch_time deadline,
+                                           uint64_t *number) CH_WAITS BASE_MUST_CHECK;
 
 extern const struct ch_service_def tab_tabletmaster_def;
 

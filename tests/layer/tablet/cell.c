@@ -16,11 +16,11 @@ static int names_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct cell *cell = arg;
-    struct base_status status = cell_names_start(cell->names, env, NAMES_ADDRESS);
+    struct base_status status = names_double_start(cell->names, env, NAMES_ADDRESS);
     BASE_ASSERT(!base_failed(status));
     while (ch_sleep_until(env, CH_NEVER) != CH_CANCELLED)
         ;
-    cell_names_stop(cell->names);
+    names_double_stop(cell->names);
     return 0;
 }
 
@@ -65,7 +65,7 @@ static void node_init(struct cell *cell, struct cell_node *node, const struct ch
         node->argv[node->argc++] = (char *)extra[e];
     char path[64];
     snprintf(path, sizeof(path), "/local/%s/%zu", kind, i);
-    cell_names_publish(cell->names, path, node->address, true);
+    names_double_publish(cell->names, path, node->address, true);
     cell_start(node);
 }
 
@@ -75,7 +75,7 @@ struct cell *cell_new(uint64_t seed, size_t servers, size_t masters, const char 
     cell->sim = ch_sim_new(seed);
     for (size_t i = 0; extra && extra[i] && i < 7; i++)
         cell->extra[i] = extra[i];
-    cell->names = cell_names_new();
+    cell->names = names_double_new();
     cell->names_node = ch_sim_node(cell->sim, "names", NAMES_HOST);
     ch_sim_start(cell->names_node, names_main, cell);
     cell_store_new(cell);
@@ -104,7 +104,7 @@ void cell_free(struct cell *cell)
         stop_node(&cell->servers[i]);
     ch_sim_stop(cell->names_node);
     ch_sim_free(cell->sim);
-    cell_names_free(cell->names);
+    names_double_free(cell->names);
     cell_store_free(cell);
     free(cell);
 }

@@ -4,9 +4,9 @@
 #ifndef TESTS_TABLET_CELL_H
 #define TESTS_TABLET_CELL_H
 
-#include "cell_names.h"
-#include "chassis/sim.h"
 #include "base/codec.h"
+#include "chassis/sim.h"
+#include "names_double.h"
 #include "tablet/tablet.h"
 
 enum { CELL_NODES_MAX = 8 };
@@ -25,7 +25,7 @@ struct cell_node {
 struct cell {
     struct ch_sim *sim;
     struct ch_sim_node *names_node;
-    struct cell_names *names;
+    struct names_double *names;
     struct cell_node servers[CELL_NODES_MAX], masters[2];
     size_t server_count, master_count;
     const char *extra[8];

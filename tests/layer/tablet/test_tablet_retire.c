@@ -126,7 +126,7 @@ Test(tablet_retire, one_of_three)
         char lock[64];
         ch_sim_do(cell->sim, write_rows, &task, cell_in(cell, 300 * CH_S));
         snprintf(lock, sizeof(lock), "/local/locks/tabletserver/%zu", server);
-        uint64_t epoch = cell_names_lock(cell->names, lock, &value);
+        uint64_t epoch = names_double_lock(cell->names, lock, &value);
         cr_assert_neq(epoch, 0);
         snprintf(log, sizeof(log), "/tablet/log/%zu@%llu/", server, (unsigned long long)epoch);
         cr_assert_neq(blk_double_names(log), 0, "%s", log);

@@ -1,47 +1,21 @@
-/* tablet_double.c: see tablet_double.h. Filters: those the transaction layer uses. */
+/* tablet_double.c: see tablet_double.h: the client's calls, and the weather on their way. What is
+ * kept is in tablet_double_store.c. */
 #include "tablet_double.h"
 
 #include <stdlib.h>
 
-#include <bsd/sys/queue.h>
-#include <bsd/sys/tree.h>
-
 #include "chassis/proto.h"
 #include "chassis/sim.h"
-
-typedef Google__Bigtable__V2__RowFilter filter_t;
-typedef Google__Bigtable__V2__Mutation mutation_t;
+#include "tablet_double_store.h"
 
 enum { PAGE_ROWS = 200, CUTS_MAX = 16 };
-
-struct cell {
-    struct cell *next; /* family, qualifier ascending, timestamp descending */
-    int64_t timestamp;
-    size_t family_len, qualifier_len, value_len;
-    uint8_t bytes[];
-};
-
-struct row {
-    RB_ENTRY(row) tree;
-    struct cell *cells;
-    size_t len;
-    uint8_t key[];
-};
-RB_HEAD(row_tree, row);
-
-struct table {
-    TAILQ_ENTRY(table) link;
-    char *name;
-    struct row_tree rows;
-    size_t count;
-};
 
 struct tablet_double {
     struct ch_env *world;
     struct ch_gate gate;
     struct tablet_double_faults faults;
     struct tablet_double_counts counts;
-    TAILQ_HEAD(, table) tables;
+    struct store_tables tables;
     const void *cuts[CUTS_MAX];
 };
 
@@ -51,12 +25,6 @@ struct tab_client {
 };
 
 static struct tablet_double *current;
-
-static int row_cmp(struct row *a, struct row *b)
-{
-    return base_bytes_cmp(base_bytes(a->key, a->len), base_bytes(b->key, b->len));
-}
-RB_GENERATE_INTERNAL(row_tree, row, tree, row_cmp, __attribute__((unused)) static)
 
 struct tablet_double *tablet_double_new(struct ch_env *world)
 {
@@ -68,29 +36,10 @@ struct tablet_double *tablet_double_new(struct ch_env *world)
     return tablet;
 }
 
-static void cells_free(struct cell *cell)
-{
-    for (struct cell *next; cell; cell = next) {
-        next = cell->next;
-        free(cell);
-    }
-}
-
 void tablet_double_free(struct tablet_double *tablet)
 {
-    struct table *table;
-    struct row *row;
     ch_gate_stop(&tablet->gate);
-    while ((table = TAILQ_FIRST(&tablet->tables))) {
-        while ((row = RB_ROOT(&table->rows))) {
-            RB_REMOVE(row_tree, &table->rows, row);
-            cells_free(row->cells);
-            free(row);
-        }
-        TAILQ_REMOVE(&tablet->tables, table, link);
-        free(table->name);
-        free(table);
-    }
+    store_free(&tablet->tables);
     free(tablet);
     current = NULL;
 }
@@ -115,228 +64,6 @@ void tablet_double_cut(struct tablet_double *tablet, const void *node, bool cut)
 struct tablet_double_counts tablet_double_counts(const struct tablet_double *tablet)
 {
     return tablet->counts;
-}
-
-/* ---- the store ---- */
-
-static struct table *table_of(const struct tablet_double *tablet, struct base_bytes name, bool make)
-{
-    struct table *table;
-    while (memchr(name.data, '/', name.len)) {
-        name.data++;
-        name.len--;
-    }
-    TAILQ_FOREACH(table, &tablet->tables, link)
-    if (base_bytes_eq_str(name, table->name))
-        return table;
-    if (!make)
-        return NULL;
-    table = calloc(1, sizeof(*table));
-    table->name = strndup((const char *)name.data, name.len);
-    RB_INIT(&table->rows);
-    TAILQ_INSERT_TAIL(&((struct tablet_double *)tablet)->tables, table, link);
-    return table;
-}
-
-/* The first row at or after, or the last one before. */
-static struct row *seek(const struct table *table, struct base_bytes key, bool before)
-{
-    struct row *at = RB_ROOT(&table->rows), *best = NULL;
-    while (at) {
-        bool ge = base_bytes_cmp(base_bytes(at->key, at->len), key) >= 0;
-        if (ge != before)
-            best = at;
-        at = ge ? RB_LEFT(at, tree) : RB_RIGHT(at, tree);
-    }
-    return best;
-}
-
-static struct row *row_of(struct table *table, struct base_bytes key, bool make)
-{
-    struct row *row = seek(table, key, false);
-    if (row && base_bytes_eq(base_bytes(row->key, row->len), key))
-        return row;
-    if (!make)
-        return NULL;
-    row = calloc(1, sizeof(*row) + key.len);
-    row->len = key.len;
-    memcpy(row->key, key.data, key.len);
-    RB_INSERT(row_tree, &table->rows, row);
-    table->count++;
-    return row;
-}
-
-static struct base_bytes family_of(const struct cell *cell)
-{
-    return base_bytes(cell->bytes, cell->family_len);
-}
-static struct base_bytes qualifier_of(const struct cell *cell)
-{
-    return base_bytes(cell->bytes + cell->family_len, cell->qualifier_len);
-}
-
-static int column_cmp(const struct cell *cell, struct base_bytes family,
-                      struct base_bytes qualifier)
-{
-    int order = base_bytes_cmp(family_of(cell), family);
-    return order ? order : base_bytes_cmp(qualifier_of(cell), qualifier);
-}
-
-static void set_cell(struct row *row, const Google__Bigtable__V2__Mutation__SetCell *set)
-{
-    struct base_bytes family = ch_bytes_of(set->family_name),
-                      qualifier = ch_bytes_of(set->column_qualifier);
-    struct cell **at = &row->cells;
-    BASE_ASSERT(set->timestamp_micros % 1000 == 0);
-    while (*at) {
-        int order = column_cmp(*at, family, qualifier);
-        if (order > 0 || (order == 0 && (*at)->timestamp <= set->timestamp_micros))
-            break;
-        at = &(*at)->next;
-    }
-    struct cell *next = *at;
-    if (next && column_cmp(next, family, qualifier) == 0 &&
-        next->timestamp == set->timestamp_micros) {
-        *at = next->next;
-        free(next);
-        next = *at;
-    }
-    struct cell *cell = calloc(1, sizeof(*cell) + family.len + qualifier.len + set->value.len);
-    *cell = (struct cell){ .next = next,
-                           .timestamp = set->timestamp_micros,
-                           .family_len = family.len,
-                           .qualifier_len = qualifier.len,
-                           .value_len = set->value.len };
-    memcpy(cell->bytes, family.data, family.len);
-    if (qualifier.len)
-        memcpy(cell->bytes + family.len, qualifier.data, qualifier.len);
-    if (set->value.len)
-        memcpy(cell->bytes + family.len + qualifier.len, set->value.data, set->value.len);
-    *at = cell;
-}
-
-static void delete_versions(struct row *row,
-                            const Google__Bigtable__V2__Mutation__DeleteFromColumn *gone)
-{
-    for (struct cell **at = &row->cells; *at;) {
-        struct cell *cell = *at;
-        bool hit = column_cmp(cell, ch_bytes_of(gone->family_name),
-                              ch_bytes_of(gone->column_qualifier)) == 0 &&
-                   cell->timestamp >= gone->time_range->start_timestamp_micros &&
-                   (!gone->time_range->end_timestamp_micros ||
-                    cell->timestamp < gone->time_range->end_timestamp_micros);
-        if (!hit) {
-            at = &cell->next;
-            continue;
-        }
-        *at = cell->next;
-        free(cell);
-    }
-}
-
-static void mutate(struct table *table, struct base_bytes key, mutation_t **mutations, size_t count)
-{
-    struct row *row = row_of(table, key, true);
-    BASE_ASSERT(key.len && key.len <= 4096 && count);
-    for (size_t i = 0; i < count; i++)
-        switch (mutations[i]->mutation_case) {
-        case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_SET_CELL:
-            set_cell(row, mutations[i]->set_cell);
-            break;
-        case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_DELETE_FROM_ROW:
-            cells_free(row->cells);
-            row->cells = NULL;
-            break;
-        case GOOGLE__BIGTABLE__V2__MUTATION__MUTATION_DELETE_FROM_COLUMN:
-            delete_versions(row, mutations[i]->delete_from_column);
-            break;
-        default:
-            BASE_ASSERT(!"a mutation the double does not know");
-        }
-    if (!row->cells) {
-        RB_REMOVE(row_tree, &table->rows, row);
-        table->count--;
-        free(row);
-    }
-}
-
-/* ---- filters: each keeps some of the cells ---- */
-
-static size_t filter_cells(const filter_t *filter, struct tab_cell *cells, size_t count)
-{
-    size_t kept = 0, versions = 0;
-    if (!filter || filter->filter_case == GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER__NOT_SET)
-        return count;
-    if (filter->filter_case == GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_CHAIN) {
-        BASE_ASSERT(filter->chain->n_filters >= 2);
-        for (size_t i = 0; i < filter->chain->n_filters; i++)
-            count = filter_cells(filter->chain->filters[i], cells, count);
-        return count;
-    }
-    for (size_t i = 0; i < count; i++) {
-        struct tab_cell cell = cells[i];
-        bool keep = true;
-        versions = i && base_bytes_eq(cell.qualifier, cells[i - 1].qualifier) &&
-                           base_bytes_eq(cell.family, cells[i - 1].family)
-                       ? versions + 1
-                       : 1;
-        switch (filter->filter_case) {
-        case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_FAMILY_NAME_REGEX_FILTER:
-            keep = base_bytes_eq(cell.family, ch_bytes_of(filter->family_name_regex_filter));
-            break;
-        case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_COLUMN_RANGE_FILTER:
-            keep =
-                base_bytes_eq(cell.family, ch_bytes_of(filter->column_range_filter->family_name)) &&
-                base_bytes_cmp(cell.qualifier,
-                               ch_bytes_of(filter->column_range_filter->start_qualifier_closed)) >=
-                    0;
-            break;
-        case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_TIMESTAMP_RANGE_FILTER:
-            BASE_ASSERT(filter->timestamp_range_filter->end_timestamp_micros % 1000 == 0);
-            keep = cell.timestamp_us >= filter->timestamp_range_filter->start_timestamp_micros &&
-                   cell.timestamp_us < filter->timestamp_range_filter->end_timestamp_micros;
-            break;
-        case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_CELLS_PER_COLUMN_LIMIT_FILTER:
-            keep = versions <= (size_t)filter->cells_per_column_limit_filter;
-            break;
-        case GOOGLE__BIGTABLE__V2__ROW_FILTER__FILTER_STRIP_VALUE_TRANSFORMER:
-            cell.value = BASE_BYTES_EMPTY;
-            break;
-        default:
-            BASE_ASSERT(!"a filter the double does not know");
-        }
-        if (keep && kept == i)
-            kept++, cells[i] = cell;
-        else if (keep)
-            cells[kept++] = cell;
-    }
-    return kept;
-}
-
-/* The row as the filter shows it, copied. */
-static bool show(const struct row *row, const filter_t *filter, struct base_arena *arena,
-                 struct tab_row *out)
-{
-    size_t count = 0;
-    for (const struct cell *cell = row->cells; cell; cell = cell->next)
-        count++;
-    out->cells = BASE_NEW_ARRAY(arena, struct tab_cell, count);
-    count = 0;
-    for (const struct cell *cell = row->cells; cell; cell = cell->next)
-        out->cells[count++] =
-            (struct tab_cell){ family_of(cell), qualifier_of(cell),
-                               base_bytes(cell->bytes + cell->family_len + cell->qualifier_len,
-                                          cell->value_len),
-                               cell->timestamp };
-    out->cell_count = filter_cells(filter, out->cells, count);
-    for (size_t i = 0; i < out->cell_count; i++) {
-        struct tab_cell *cell = &out->cells[i];
-        cell->family = base_bytes_dup(arena, cell->family);
-        cell->qualifier = base_bytes_dup(arena, cell->qualifier);
-        cell->value = base_bytes_dup(arena, cell->value);
-    }
-    out->key = base_bytes_dup(arena, base_bytes(row->key, row->len));
-    return out->cell_count > 0;
 }
 
 /* ---- weather ---- */
@@ -457,17 +184,18 @@ static void run_check(struct tablet_double *tablet, const void *message, uint64_
                       bool *matched)
 {
     const Google__Bigtable__V2__CheckAndMutateRowRequest *request = message;
-    struct table *table = table_of(tablet, ch_bytes_of(request->table_name), false);
-    struct row *row = row_of(table, ch_bytes_of(request->row_key), false);
+    struct store_table *table =
+        store_table(&tablet->tables, ch_bytes_of(request->table_name), false);
+    struct store_row *row = store_row(table, ch_bytes_of(request->row_key), false);
     struct base_arena arena;
     struct tab_row shown;
     base_arena_init(&arena);
-    *matched = row && show(row, request->predicate_filter, &arena, &shown);
+    *matched = row && store_show(row, request->predicate_filter, &arena, &shown);
     base_arena_free(&arena);
     tablet->counts.refused += *matched;
     if (!*matched && request->n_false_mutations)
-        mutate(table, ch_bytes_of(request->row_key), request->false_mutations,
-               request->n_false_mutations);
+        store_mutate(table, ch_bytes_of(request->row_key), request->false_mutations,
+                     request->n_false_mutations);
 }
 
 struct base_status tab_check_and_mutate(
@@ -483,12 +211,13 @@ static void run_mutate_rows(struct tablet_double *tablet, const void *message, u
                             bool *matched)
 {
     const Google__Bigtable__V2__MutateRowsRequest *request = message;
-    struct table *table = table_of(tablet, ch_bytes_of(request->table_name), false);
+    struct store_table *table =
+        store_table(&tablet->tables, ch_bytes_of(request->table_name), false);
     for (size_t i = 0; i < request->n_entries; i++) {
         seed = seed * 6364136223846793005ULL + (seed ? 1442695040888963407ULL : 0);
         if (!(seed >> 63))
-            mutate(table, ch_bytes_of(request->entries[i]->row_key), request->entries[i]->mutations,
-                   request->entries[i]->n_mutations);
+            store_mutate(table, ch_bytes_of(request->entries[i]->row_key),
+                         request->entries[i]->mutations, request->entries[i]->n_mutations);
     }
 }
 
@@ -524,13 +253,13 @@ struct reader {
     uint64_t shown;
 };
 
-static bool give(struct reader *reader, const struct row *row, bool *go_on) CH_WAITS;
-static bool give(struct reader *reader, const struct row *row, bool *go_on)
+static bool give(struct reader *reader, const struct store_row *row, bool *go_on) CH_WAITS;
+static bool give(struct reader *reader, const struct store_row *row, bool *go_on)
 {
     struct base_arena arena;
     struct tab_row shown;
     base_arena_init(&arena);
-    if (show(row, reader->request->filter, &arena, &shown)) {
+    if (store_show(row, reader->request->filter, &arena, &shown)) {
         reader->shown++;
         reader->client->tablet->counts.rows_read++;
         *go_on = reader->fn(reader->self, &shown) &&
@@ -541,14 +270,14 @@ static bool give(struct reader *reader, const struct row *row, bool *go_on)
     return *go_on;
 }
 
-static struct base_status read_range(struct reader *reader, struct table *table) CH_WAITS;
-static struct base_status read_range(struct reader *reader, struct table *table)
+static struct base_status read_range(struct reader *reader, struct store_table *table) CH_WAITS;
+static struct base_status read_range(struct reader *reader, struct store_table *table)
 {
     const Google__Bigtable__V2__RowRange *range = reader->request->rows->row_ranges[0];
     bool down = reader->request->reversed, go_on = true;
     struct base_buf at = { 0 };
     struct base_status status = BASE_STATUS_OK;
-    struct row *row;
+    struct store_row *row;
     if (!down)
         base_buf_put_bytes(&at, ch_bytes_of(range->start_key_closed));
     else if (range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY__NOT_SET)
@@ -558,7 +287,7 @@ static struct base_status read_range(struct reader *reader, struct table *table)
             &at, ch_bytes_of(range->end_key_open)); /* the same place in the union for closed */
     if (down && range->end_key_case == GOOGLE__BIGTABLE__V2__ROW_RANGE__END_KEY_END_KEY_CLOSED)
         base_buf_put_u8(&at, 0);
-    for (uint64_t n = 1; go_on && (row = seek(table, base_buf_bytes(&at), down)); n++) {
+    for (uint64_t n = 1; go_on && (row = store_seek(table, base_buf_bytes(&at), down)); n++) {
         struct base_bytes key = base_bytes(row->key, row->len);
         if (!range_holds(range, key))
             break;
@@ -584,7 +313,8 @@ struct base_status tab_read_rows(struct tab_client *client,
                                  ch_time deadline, tab_row_fn *fn, void *self)
 {
     struct reader reader = { client, request, deadline, fn, self, 0 };
-    struct table *table = table_of(client->tablet, ch_bytes_of(request->table_name), false);
+    struct store_table *table =
+        store_table(&client->tablet->tables, ch_bytes_of(request->table_name), false);
     bool go_on = true;
     client->tablet->counts.reads++;
     struct base_status status = travel(client, deadline);
@@ -596,7 +326,7 @@ struct base_status tab_read_rows(struct tab_client *client,
         return status;
     BASE_ASSERT(request->rows->n_row_keys || request->rows->n_row_ranges == 1);
     for (size_t i = 0; i < request->rows->n_row_keys && go_on; i++) {
-        struct row *row = row_of(table, ch_bytes_of(request->rows->row_keys[i]), false);
+        struct store_row *row = store_row(table, ch_bytes_of(request->rows->row_keys[i]), false);
         if (row)
             give(&reader, row, &go_on);
     }
@@ -653,23 +383,25 @@ struct base_status tab_ensure_table(struct tab_client *client, const char *insta
 {
     struct base_status status = travel(client, deadline);
     if (!base_failed(status))
-        table_of(client->tablet, base_bytes_str(table), true);
+        store_table(&client->tablet->tables, base_bytes_str(table), true);
     return status;
 }
 
 size_t tablet_double_rows(const struct tablet_double *tablet, const char *table)
 {
-    const struct table *t = table_of(tablet, base_bytes_str(table), false);
+    const struct store_table *t =
+        store_table((struct store_tables *)&tablet->tables, base_bytes_str(table), false);
     return t ? t->count : 0;
 }
 
 size_t tablet_double_cells(const struct tablet_double *tablet, const char *table,
                            struct base_bytes row)
 {
-    struct table *t = table_of(tablet, base_bytes_str(table), false);
-    struct row *r = t ? row_of(t, row, false) : NULL;
+    struct store_table *t =
+        store_table((struct store_tables *)&tablet->tables, base_bytes_str(table), false);
+    struct store_row *r = t ? store_row(t, row, false) : NULL;
     size_t count = 0;
-    for (const struct cell *cell = r ? r->cells : NULL; cell; cell = cell->next)
+    for (const struct store_cell *cell = r ? r->cells : NULL; cell; cell = cell->next)
         count++;
     return count;
 }

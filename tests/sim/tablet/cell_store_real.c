@@ -65,7 +65,7 @@ static void node_init(struct cell *cell, struct store_node *node, const struct c
         add(node, *flags);
     char path[64];
     snprintf(path, sizeof(path), "/local/%s", node->task);
-    cell_names_publish(cell->names, path, node->listen, true);
+    names_double_publish(cell->names, path, node->listen, true);
     start(node);
 }
 

@@ -315,6 +315,22 @@ static struct base_status release(void *self, struct ch_call *call, const void *
     return BASE_STATUS_OK;
 }
 
+static struct base_status break_lock(void *self, struct ch_call *call, const void *message,
+                                     void **reply)
+{
+    struct names_double *names = self;
+    const PB(BreakRequest) *request = message;
+    struct node *node = node_at(names, ch_bytes_of(request->path), true);
+    if (node->holder)
+        return base_status_make(BASE_FAILED_PRECONDITION, "the lock is held");
+    node->epoch++;
+    touch(names, node);
+    PB(BreakReply) *answer = NEW(ch_call_arena(call), BreakReply, break_reply);
+    answer->epoch = node->epoch;
+    *reply = answer;
+    return BASE_STATUS_OK;
+}
+
 struct base_status names_double_start(struct names_double *names, struct ch_env *env,
                                       const char *address)
 {
@@ -340,6 +356,8 @@ struct base_status names_double_start(struct names_double *names, struct ch_env 
     ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__ACQUIRE], acquire,
                      names);
     ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__RELEASE], release,
+                     names);
+    ch_server_handle(names->server, &methods[STRATA__CLUSTERMGR__V1__NAMES__BREAK], break_lock,
                      names);
     status = ch_server_start(names->server);
     if (!base_failed(status)) {

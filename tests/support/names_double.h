@@ -1,6 +1,6 @@
 /* names_double.h: a cell's names and locks in memory, served as strata.clustermgr.v1.Names:
- * sessions with leases, locks with growing epochs, watches. For tests of one layer in a
- * simulated world (or a real env). Its state outlives its node's crashes. */
+ * sessions with leases, locks with growing epochs that can be broken, watches. For tests of one
+ * layer in a simulated world (or a real env). Its state outlives its node's crashes. */
 #ifndef TESTS_NAMES_DOUBLE_H
 #define TESTS_NAMES_DOUBLE_H
 
