@@ -86,6 +86,7 @@ struct blk__heard *blk__soft_heartbeat(struct blk__soft *soft, ch_time now,
     for (size_t i = 0; i < in->n_gone; i++) {
         struct blk__report *report = blk__soft_report(heard, in->gone[i]);
         if (report) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
             HASH_DEL(heard->reports, report);
             free(report);
         }

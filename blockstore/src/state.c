@@ -27,6 +27,7 @@ void blk__state_drop_name(struct blk__state *state, struct blk__name *name)
 
 static void block_free(struct blk__state *state, struct blk__block *block)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is in the table */
     HASH_DEL(state->blocks, block);
     free(block);
 }

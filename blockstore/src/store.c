@@ -167,7 +167,7 @@ struct base_status blk__replica_file(struct blk__store *store, struct blk__repli
         if (store->open_files >= OPEN_FILES_MAX)
             close_one(store);
         struct ch_file *opened = 0;
-        struct base_status status = BASE_STATUS_OK;
+        struct base_status status;
         if (r->gone || r->tomb)
             status = base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is gone", r->block);
         else

@@ -146,14 +146,13 @@ static void copy_extents(const struct blk__replica *r, uint64_t from, uint64_t e
 struct base_status blk__store_read(struct blk__store *store, uint64_t block, uint64_t offset,
                                    size_t len, uint8_t *to)
 {
-    struct base_status status = BASE_STATUS_OK;
     struct blk__replica *r = blk__replica_find(store, block);
     if (blk__store_failed(store))
         return base_status_make(BASE_UNAVAILABLE, "the disk of %s has failed", store->dir);
     if (!r || r->tomb)
         return base_status_make(BASE_NOT_FOUND, "block %" PRIu64 " is not here", block);
     r->refs++;
-    status = blk__replica_sums(store, r);
+    struct base_status status = blk__replica_sums(store, r);
     if (!base_failed(status) && (offset > r->length || len > r->length - offset))
         status = base_status_make(BASE_OUT_OF_RANGE,
                                   "block %" PRIu64 ": [%" PRIu64 ", +%zu) goes beyond %" PRIu64,

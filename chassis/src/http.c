@@ -50,7 +50,7 @@ static bool address_split(char *address, char **host, char **port)
 
 static void bound_text(struct listen_job *job)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = { 0 };
     socklen_t len = sizeof(bound);
     char host[80], port[16];
     if (getsockname(job->fd, (struct sockaddr *)&bound, &len) != 0 ||

@@ -269,6 +269,7 @@ static void put_metric(const struct ch__metric *metric, struct base_buf *out)
     base_buf_put_str(out, metric->name);
     if (metric->labels[0])
         base_buf_printf(out, "{%s}", metric->labels);
+    BASE_ASSERT(metric->counter || metric->gauge);
     if (metric->counter)
         base_buf_printf(out, " %llu\n", (unsigned long long)metric->counter->value);
     else

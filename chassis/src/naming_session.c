@@ -151,7 +151,6 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
 
 struct base_status ch__session_get(struct ch_naming *naming, ch_time deadline, uint64_t *session)
 {
-    struct base_status status = BASE_STATUS_OK;
     while (!session_sure(naming)) {
         if (naming->closed)
             return base_status_make(BASE_CANCELLED, "naming is being closed");
@@ -163,7 +162,7 @@ struct base_status ch__session_get(struct ch_naming *naming, ch_time deadline, u
                 return ch_outcome_status(outcome, "open a session");
         } else {
             naming->opening = true;
-            status = session_open(naming, deadline);
+            struct base_status status = session_open(naming, deadline);
             naming->opening = false;
             ch_cond_broadcast(&naming->changed);
             if (base_failed(status))

@@ -230,7 +230,7 @@ struct bind_job {
 
 static void bound_text(struct bind_job *job)
 {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = { 0 };
     socklen_t len = sizeof(name);
     char host[64] = "?", port[16] = "0";
     getsockname(job->fd, (struct sockaddr *)&name, &len);

@@ -58,6 +58,7 @@ static void process_destroy(struct ch_process *process)
 
 static void watcher_drop(struct ch_process *process)
 {
+    BASE_ASSERT(process->watcher);
     if (process->prev)
         process->prev->next = process->next;
     else
@@ -370,15 +371,15 @@ struct base_status ch_process_start(struct ch_env *env, const struct ch_process_
         status = child_error_status(spec, &job.error);
         process_destroy(process);
     }
+    if (!base_failed(status))
+        status = process_watch(process);
     if (base_failed(status)) {
         kill(pid, SIGKILL); /* not yet reaped, so it is still this one */
         waitpid(pid, NULL, 0);
         return status;
     }
-    status = process_watch(process);
-    if (!base_failed(status))
-        *out = process;
-    return status;
+    *out = process;
+    return BASE_STATUS_OK;
 }
 
 struct base_status ch_process_adopt(struct ch_env *env, int64_t pid, uint64_t start_time,

@@ -30,6 +30,7 @@ struct base_status ch__proto_check(const ProtobufCMessageDescriptor *descriptor,
                                    struct base_bytes bytes)
 {
     struct check c;
+    BASE_ASSERT(descriptor);
     c.at = bytes.data;
     c.depth = 0;
     c.stack[0] = (struct frame){ .descriptor = descriptor,

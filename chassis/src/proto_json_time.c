@@ -85,7 +85,7 @@ static bool take_digits(struct base_bytes *in, int digits, char after, int *valu
             return false;
         *value = *value * 10 + (in->data[i] - '0');
     }
-    if (after && in->data[digits] != after)
+    if (after && in->data[digits] != (uint8_t)after)
         return false;
     *in = base_bytes(in->data + need, in->len - need);
     return true;

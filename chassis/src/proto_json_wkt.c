@@ -51,9 +51,7 @@ bool ch__mask_to_json(struct base_bytes path, struct base_buf *out)
         uint8_t c = path.data[i];
         if (isupper(c) || (capital && !islower(c)))
             return false; /* the way back would give another path */
-        if (c == '_')
-            capital = true;
-        else
+        if (c != '_')
             base_buf_put_u8(out, capital ? (uint8_t)toupper(c) : c);
         capital = c == '_';
     }

@@ -50,6 +50,7 @@ void ch__content_resize(struct ch__content *content, uint64_t size)
 static void write_page(struct ch__content *content, size_t page, size_t at, const uint8_t *data,
                        size_t len)
 {
+    BASE_ASSERT(page < content->page_count && content->pages);
     uint8_t **slot = &content->pages[page];
     if (!*slot) {
         if (!data)

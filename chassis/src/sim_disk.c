@@ -301,8 +301,11 @@ void ch__disk_inc_gone(struct ch__sim_inc *inc)
 static struct base_status begin(struct ch_env *env, const char *path, char **clean)
 {
     *clean = NULL;
-    if (ch__inc_of(env)->dead)
-        return ch__sim_dead(env, path);
+    if (ch__inc_of(env)->dead) {
+        struct base_status status = ch__sim_dead(env, path);
+        BASE_ASSERT(base_failed(status));
+        return status;
+    }
     *clean = ch__path_clean(path);
     return BASE_STATUS_OK;
 }

@@ -98,8 +98,10 @@ static void pipe_cut_tail(struct ch__pipe *pipe, struct ch__rng *rng)
     for (struct ch__frame *frame = pipe->first; frame; frame = frame->next)
         count++;
     struct ch__frame **at = &pipe->first;
-    for (uint64_t keep = ch__rng_below(rng, count + 1); keep > 0; keep--)
+    for (uint64_t keep = ch__rng_below(rng, count + 1); keep > 0; keep--) {
+        BASE_ASSERT(*at);
         at = &(*at)->next;
+    }
     struct ch__frame *lost = *at;
     *at = NULL;
     pipe->end = at;

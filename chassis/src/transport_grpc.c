@@ -220,7 +220,7 @@ void ch__metadata_free(grpc_metadata *out, size_t count)
 
 static bool socket_peer(int fd, char *out, size_t size)
 {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = { 0 };
     socklen_t len = sizeof(name);
     char host[64], port[16];
     if (getpeername(fd, (struct sockaddr *)&name, &len) != 0 ||

@@ -144,6 +144,7 @@ static void connect_now(struct ch_tchannel *channel)
 
 static void attach(struct ch__rpc *rpc, struct ch__conn *conn)
 {
+    BASE_ASSERT(conn);
     rpc->conn = conn;
     conn->refs++;
     rpc->prev = NULL;

@@ -90,8 +90,8 @@ int cli_logs(struct cli *cli, int argc, char **argv)
 {
     static const char usage[] = "logs JOB/INDEX|master[:MACHINE]|agent:MACHINE [-f]";
     bool follow = cli_take_switch(&argc, argv, "-f");
-    const char *job, *path = NULL;
-    uint32_t index;
+    const char *job = NULL, *path = NULL;
+    uint32_t index = 0;
     struct base_status status;
 
     if (!cli_args_end(argc, argv, 1, 1, usage) || !cli_cell_need(cli))

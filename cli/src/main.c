@@ -131,8 +131,9 @@ int main(int argc, char **argv)
             }
             return command->plain(argc - 1, argv + 1);
         }
+        const char *usual = getenv("STRATA_DIR");
         if (!dir)
-            dir = getenv("STRATA_DIR") && *getenv("STRATA_DIR") ? getenv("STRATA_DIR") : ".strata";
+            dir = usual && *usual ? usual : ".strata";
         invocation = (struct invocation){ command, dir, argc - 1, argv + 1 };
         return ch_env_run(run, &invocation);
     }

@@ -16,6 +16,7 @@ int main(int argc, char **argv)
 
     if (len <= 0 || !args) {
         perror("clusteragent: /proc/self/exe");
+        free(args);
         return 1;
     }
     self[len] = '\0';

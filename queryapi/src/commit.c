@@ -369,7 +369,7 @@ static struct base_status commit(struct committing *c, void **reply) CH_WAITS;
 static struct base_status commit(struct committing *c, void **reply)
 {
     struct qry_hold hold;
-    struct base_status status = prepare(c), bad = BASE_STATUS_OK;
+    struct base_status status = prepare(c);
     if (c->in->transaction_selector_case != SELECTOR(TRANSACTION) ||
         c->in->mode == COMMIT_MODE(NON_TRANSACTIONAL)) {
         if (!base_failed(status))
@@ -378,8 +378,9 @@ static struct base_status commit(struct committing *c, void **reply)
             *reply = make_reply(c);
         return status;
     }
-    bad = qry_transaction_hold(&c->request->server->transactions, c->request->database,
-                               ch_bytes_of(c->in->transaction), &hold);
+    struct base_status bad =
+        qry_transaction_hold(&c->request->server->transactions, c->request->database,
+                             ch_bytes_of(c->in->transaction), &hold);
     if (base_failed(bad)) {
         base_status_free(&status);
         return bad;
@@ -390,6 +391,7 @@ static struct base_status commit(struct committing *c, void **reply)
     else
         status = commit_transaction(c, reply);
     qry_transaction_release(&c->request->server->transactions, &hold);
+    c->hold = NULL;
     return status;
 }
 

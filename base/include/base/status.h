@@ -92,4 +92,25 @@ bool base_code_parse(const char *name, enum base_code *code);
 void base_assert_failed(const char *file, int line, const char *func, const char *what)
     __attribute__((noreturn, cold));
 
+/* What clang's static analyzer (./dev tidy) cannot see from the declarations: a made status has
+ * failed, and wrapping or copying one keeps its code. */
+#ifdef __clang_analyzer__
+#define BASE__ANALYZED(call, same_code_as)                   \
+    ({                                                       \
+        struct base_status made_ = call;                     \
+        if (base_failed(made_) != base_failed(same_code_as)) \
+            __builtin_unreachable();                         \
+        made_;                                               \
+    })
+#define BASE__A_FAILURE ((struct base_status){ BASE_UNKNOWN, 0 })
+#define base_status_make(...) BASE__ANALYZED((base_status_make)(__VA_ARGS__), BASE__A_FAILURE)
+#define base_status_errno(...) BASE__ANALYZED((base_status_errno)(__VA_ARGS__), BASE__A_FAILURE)
+#define base_status_wrap(status, ...)                                    \
+    ({                                                                   \
+        struct base_status given_ = (status);                            \
+        BASE__ANALYZED((base_status_wrap)(given_, __VA_ARGS__), given_); \
+    })
+#define base_status_copy(from) BASE__ANALYZED((base_status_copy)(from), *(from))
+#endif
+
 #endif
