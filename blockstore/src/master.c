@@ -13,7 +13,7 @@
 
 #include "master_int.h"
 
-enum { CALL_MS = 10000, RETIRE_MS = 1000 };
+enum { CALL_MS = 10000, RETIRE_MS = 1000, ELECTION_MS = 700, HEARTBEAT_MS = 150 };
 
 /* ---- the log ---- */
 
@@ -337,7 +337,9 @@ struct base_status blk__master_open(struct ch_env *env, const struct blk__master
                                            .self = options->self,
                                            .peers = options->peers,
                                            .peer_count = options->peer_count,
-                                           .found = options->found };
+                                           .found = options->found,
+                                           .election = ELECTION_MS * CH_MS,
+                                           .heartbeat = HEARTBEAT_MS * CH_MS };
     struct con_machine machine = { machine_apply, machine_snapshot, machine_restore,
                                    blk__master_lead, master };
     struct base_status status = con_log_open(env, &log_options, &machine, &master->log);

@@ -147,7 +147,9 @@ static struct base_status log_open(struct clu_master *master, const struct ch_se
                                        .snapshot_bytes_min = master->config->snapshot_bytes,
                                        .group = "clustermaster",
                                        .self = start->common->listen,
-                                       .found = master->config->found };
+                                       .found = master->config->found,
+                                       .election = CLU_ELECTION_MS * CH_MS,
+                                       .heartbeat = CLU_HEARTBEAT_MS * CH_MS };
     struct base_arena arena;
     const char **members = NULL;
     struct base_status status;

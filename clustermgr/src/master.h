@@ -18,6 +18,8 @@ enum {
     CLU_PROPOSE_MS = 10000,
     CLU_RETIRE_MS = 1000, /* handing leadership over, when asked to stop */
     CLU_FRONTS_MAX = 16,
+    CLU_ELECTION_MS = 700, /* missed for so long to twice as long, a leader is replaced */
+    CLU_HEARTBEAT_MS = 150,
 };
 
 struct clu_master_config {

@@ -35,14 +35,13 @@ void blk_cluster_node_start(struct blk_cluster_node *node)
     ch_sim_start(node->node, ch_service_main, node->args);
 }
 
-void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
-                       const char *block_bytes)
+static void master_start(struct blk_cluster *cluster, size_t i, const char *block_bytes)
 {
-    memset(cluster, 0, sizeof *cluster);
-    cluster->sim = sim;
-    cluster->server_count = servers;
-    struct blk_cluster_node *m = &cluster->master;
-    node_init(m, sim, &blk__blockmaster_service, "blockmaster", "10.0.0.100", 7000);
+    struct blk_cluster_node *m = &cluster->masters[i];
+    char name[32], host[32];
+    snprintf(name, sizeof name, "blockmaster-%zu", i);
+    snprintf(host, sizeof host, "10.0.0.%zu", 100 + i);
+    node_init(m, cluster->sim, &blk__blockmaster_service, name, host, 7000);
     arg(m, "listen", m->listen);
     arg(m, "admin", "");
     arg(m, "data-dir", "/data");
@@ -51,7 +50,26 @@ void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t s
     arg(m, "trash-keep", "1s");
     arg(m, "repair-every", "300ms");
     arg(m, "snapshot-bytes", "64KiB");
+    if (cluster->master_count > 1)
+        arg(m, "members", cluster->targets);
+    if (cluster->master_count > 1 && i == 0)
+        arg(m, "found", "true");
     blk_cluster_node_start(m);
+}
+
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
+                       size_t servers, const char *block_bytes)
+{
+    memset(cluster, 0, sizeof *cluster);
+    cluster->sim = sim;
+    cluster->master_count = masters;
+    cluster->server_count = servers;
+    for (size_t i = 0; i < masters; i++)
+        snprintf(cluster->targets + strlen(cluster->targets),
+                 sizeof cluster->targets - strlen(cluster->targets), "%s10.0.0.%zu:7000",
+                 i ? "," : "", 100 + i);
+    for (size_t i = 0; i < masters; i++)
+        master_start(cluster, i, block_bytes);
     for (size_t i = 0; i < servers; i++) {
         struct blk_cluster_node *s = &cluster->servers[i];
         char name[32], host[32];
@@ -61,7 +79,7 @@ void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t s
         arg(s, "listen", s->listen);
         arg(s, "admin", "");
         arg(s, "data-dir", "/data");
-        arg(s, "masters", BLK_CLUSTER_MASTER);
+        arg(s, "masters", cluster->targets);
         arg(s, "heartbeat", "200ms");
         arg(s, "journal-segment-bytes", "2MiB");
         arg(s, "journal-segments", "4");
@@ -83,11 +101,12 @@ void blk_cluster_free(struct blk_cluster *cluster)
 {
     for (size_t i = 0; i < cluster->server_count; i++)
         node_free(&cluster->servers[i]);
-    node_free(&cluster->master);
+    for (size_t i = 0; i < cluster->master_count; i++)
+        node_free(&cluster->masters[i]);
 }
 
-struct blk_client *blk_cluster_client(void)
+struct blk_client *blk_cluster_client(const struct blk_cluster *cluster)
 {
     return blk_client_new(ch_fiber_env(),
-                          &(struct blk_client_options){ .masters = BLK_CLUSTER_MASTER });
+                          &(struct blk_client_options){ .masters = cluster->targets });
 }

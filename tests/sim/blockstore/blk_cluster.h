@@ -1,4 +1,4 @@
-/* blk_cluster.h: a simulated blockstore: one blockmaster, some blockservers, each a node with its
+/* blk_cluster.h: a simulated blockstore: one blockmaster or three, some blockservers, each a node with its
  * own disk. */
 #ifndef BLK_CLUSTER_H
 #define BLK_CLUSTER_H
@@ -6,7 +6,7 @@
 #include "blockstore/blockstore.h"
 #include "chassis/sim.h"
 
-enum { BLK_CLUSTER_SERVERS_MAX = 8, BLK_CLUSTER_ARGS = 16 };
+enum { BLK_CLUSTER_SERVERS_MAX = 8, BLK_CLUSTER_MASTERS_MAX = 3, BLK_CLUSTER_ARGS = 16 };
 
 struct blk_cluster_node {
     struct ch_sim_node *node;
@@ -16,19 +16,19 @@ struct blk_cluster_node {
 };
 struct blk_cluster {
     struct ch_sim *sim;
-    struct blk_cluster_node master, servers[BLK_CLUSTER_SERVERS_MAX];
-    size_t server_count;
+    struct blk_cluster_node masters[BLK_CLUSTER_MASTERS_MAX], servers[BLK_CLUSTER_SERVERS_MAX];
+    size_t master_count, server_count;
+    char targets[128]; /* of all masters */
 };
-#define BLK_CLUSTER_MASTER "10.0.0.100:7000"
 
-/* `block_bytes`: as --block-bytes takes it. Starts everything. */
-void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
-                       const char *block_bytes);
+/* `masters`: 1 (no group) or 3. `block_bytes`: as --block-bytes takes it. Starts everything. */
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
+                       size_t servers, const char *block_bytes);
 void blk_cluster_node_start(struct blk_cluster_node *node);
 /* Crashed nodes are freed with the sim; call before ch_sim_free. */
 void blk_cluster_free(struct blk_cluster *cluster);
 
 /* A client for the running fiber's env. */
-struct blk_client *blk_cluster_client(void) CH_WAITS;
+struct blk_client *blk_cluster_client(const struct blk_cluster *cluster) CH_WAITS;
 
 #endif

@@ -13,10 +13,10 @@ static struct blk_cluster cluster;
 static void setup(void)
 {
     sim = ch_sim_new(ch_sim_seed(1));
-    blk_cluster_start(&cluster, sim, 3, "256KiB");
+    blk_cluster_start(&cluster, sim, 1, 3, "256KiB");
     ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
-    cr_assert(ch_sim_running(cluster.master.node), "the master ended: %d",
-              ch_sim_exit_value(cluster.master.node));
+    cr_assert(ch_sim_running(cluster.masters[0].node), "the master ended: %d",
+              ch_sim_exit_value(cluster.masters[0].node));
     for (size_t i = 0; i < 3; i++)
         cr_assert(ch_sim_running(cluster.servers[i].node), "a server ended: %d",
                   ch_sim_exit_value(cluster.servers[i].node));
@@ -58,7 +58,7 @@ static struct base_status append(struct blk_writer *writer, const void *data, si
 static void append_and_read(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     struct blk_writer *writer;
     struct blk_reader *reader;
     uint64_t length = 7, offset;
@@ -104,7 +104,7 @@ Test(blockstore_basic, append_and_read, .init = setup, .fini = teardown)
 static void many_blocks(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     struct blk_writer *writer;
     struct blk_reader *reader;
     enum { BYTES = 3 << 20 };
@@ -153,7 +153,7 @@ Test(blockstore_basic, many_blocks, .init = setup, .fini = teardown)
 static void fencing(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     struct blk_writer *old, *new;
     uint64_t length, offset;
     OK(blk_open_append(client, "/f", &(struct blk_append_options){ .create = true, .fence = 5 },
@@ -216,7 +216,7 @@ static void check_text(struct blk_client *client, const char *path, const char *
 static void names(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     struct base_arena arena;
     struct blk_stat stat, *stats;
     size_t count;
@@ -264,7 +264,7 @@ Test(blockstore_basic, names, .init = setup, .fini = teardown)
 static void write_before(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     make(client, "/r/sealed", "kept for ever", true);
     make(client, "/r/open", "kept too", false);
     blk_client_free(client);
@@ -273,7 +273,7 @@ static void write_before(void *arg)
 static void read_after(void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&cluster);
     check_text(client, "/r/sealed", "kept for ever");
     check_text(client, "/r/open", "kept too");
     blk_client_free(client);
@@ -286,8 +286,8 @@ Test(blockstore_basic, restart, .init = setup, .fini = teardown)
         for (size_t i = 0; i < 3; i++)
             round == 0 ? ch_sim_stop(cluster.servers[i].node)
                        : ch_sim_crash(cluster.servers[i].node);
-        round == 0 ? ch_sim_stop(cluster.master.node) : ch_sim_crash(cluster.master.node);
-        blk_cluster_node_start(&cluster.master);
+        round == 0 ? ch_sim_stop(cluster.masters[0].node) : ch_sim_crash(cluster.masters[0].node);
+        blk_cluster_node_start(&cluster.masters[0]);
         for (size_t i = 0; i < 3; i++)
             blk_cluster_node_start(&cluster.servers[i]);
         ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);

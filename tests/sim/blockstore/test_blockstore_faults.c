@@ -6,7 +6,7 @@
  *
  * The model: byte x of a file written in epoch e is f(file, e, x). So the checker knows what every
  * byte must be from the epochs' starts alone. Each seed is a world of its own; a failing one is
- * named with the line that replays it. */
+ * named with the line that replays it. Every other one has three masters, of which one leads. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 
 #include "blk_cluster.h"
 #include "blk_int.h"
-#include "chassis/rpc_client.h"
+#include "chassis/leader.h"
 #include "test.h"
 
 enum {
@@ -219,7 +219,7 @@ static int writer_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct client *c = arg;
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&w.cluster);
     while (!w.stop && !ch_cancelled())
         write_session(env, client, &w.files[c->file]);
     blk_client_free(client);
@@ -268,7 +268,7 @@ static void read_once(struct ch_env *env, struct blk_reader *reader, struct file
 static int reader_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
-    struct blk_client *client = blk_cluster_client();
+    struct blk_client *client = blk_cluster_client(&w.cluster);
     enum { CAP = 150000 };
     uint8_t *buffer = malloc(CAP);
     while (!w.stop && !ch_cancelled()) {
@@ -305,10 +305,11 @@ static void run_for(ch_time ns)
 
 static const char *any_host(void)
 {
-    size_t i = below(SERVERS + 1 + WRITERS);
+    size_t masters = w.cluster.master_count, i = below(SERVERS + masters + WRITERS);
     if (i < SERVERS)
         return w.cluster.servers[i].host;
-    return i == SERVERS ? w.cluster.master.host : w.writers[i - SERVERS - 1].host;
+    i -= SERVERS;
+    return i < masters ? w.cluster.masters[i].host : w.writers[i - masters].host;
 }
 
 static void restart_dead(void)
@@ -316,8 +317,9 @@ static void restart_dead(void)
     for (size_t i = 0; i < SERVERS; i++)
         if (!ch_sim_running(w.cluster.servers[i].node))
             blk_cluster_node_start(&w.cluster.servers[i]);
-    if (!ch_sim_running(w.cluster.master.node))
-        blk_cluster_node_start(&w.cluster.master);
+    for (size_t i = 0; i < w.cluster.master_count; i++)
+        if (!ch_sim_running(w.cluster.masters[i].node))
+            blk_cluster_node_start(&w.cluster.masters[i]);
     for (size_t i = 0; i < WRITERS && !w.stop; i++)
         if (!ch_sim_running(w.writers[i].node))
             ch_sim_start(w.writers[i].node, writer_main, &w.writers[i]);
@@ -359,8 +361,9 @@ static void flip(void)
 static void fault(void)
 {
     struct blk_cluster_node *s = &w.cluster.servers[below(SERVERS)];
+    struct blk_cluster_node *m = &w.cluster.masters[below(w.cluster.master_count)];
     struct client *c = &w.writers[below(WRITERS)];
-    switch (below(16)) {
+    switch (below(w.cluster.master_count > 1 ? 18 : 16)) {
     case 0:
     case 1:
         if (ch_sim_running(s->node))
@@ -371,8 +374,8 @@ static void fault(void)
             ch_sim_kill(s->node);
         break;
     case 3:
-        if (ch_sim_running(w.cluster.master.node))
-            ch_sim_crash(w.cluster.master.node);
+        if (ch_sim_running(m->node))
+            ch_sim_crash(m->node);
         break;
     case 4:
     case 5:
@@ -411,6 +414,16 @@ static void fault(void)
     case 15:
         flip();
         break;
+    case 16: /* longer than an election: it wakes up deposed */
+        if (ch_sim_running(m->node))
+            ch_sim_pause(m->node, true);
+        break;
+    case 17: /* cut off from the other masters, but not from those who ask it */
+        for (size_t i = 0; i < w.cluster.master_count; i++) {
+            ch_sim_net_cut(w.sim, m->host, w.cluster.masters[i].host, true);
+            ch_sim_net_cut(w.sim, w.cluster.masters[i].host, m->host, true);
+        }
+        break;
     }
 }
 
@@ -418,6 +431,8 @@ static void heal_servers(void)
 {
     for (size_t i = 0; i < SERVERS; i++)
         ch_sim_pause(w.cluster.servers[i].node, false);
+    for (size_t i = 0; i < w.cluster.master_count; i++)
+        ch_sim_pause(w.cluster.masters[i].node, false);
 }
 
 static void heal_all(void)
@@ -451,7 +466,7 @@ static void seal_and_read(void *arg)
         uint64_t length, acked = acked_of(f);
         if (f->epoch_count == 0)
             continue;
-        struct blk_client *client = blk_cluster_client();
+        struct blk_client *client = blk_cluster_client(&w.cluster);
         struct base_status status = BASE_STATUS_OK;
         ch_time until = ch_in(env, 40 * CH_S);
         do {
@@ -491,12 +506,13 @@ static void ask_status(void *arg)
     struct settled *s = arg;
     struct base_arena arena;
     base_arena_init(&arena);
-    struct ch_client *master = ch_client_new(ch_fiber_env(), BLK_CLUSTER_MASTER, 0);
+    struct ch_leader *master = ch_leader_new(ch_fiber_env(), w.cluster.targets, 0);
+    struct ch_leader_options options = { .deadline = ch_in(ch_fiber_env(), 20 * CH_S) };
     BLK_PB(GetStatusRequest) request;
     void *reply;
     strata__blockstore__v1__get_status_request__init(&request);
     struct base_status status =
-        ch_client_call(master, BLK_MASTER(GET_STATUS), &request, 0, &arena, &reply);
+        ch_leader_call(master, BLK_MASTER(GET_STATUS), &request, &options, &arena, &reply);
     s->ok = !base_failed(status);
     if (s->ok) {
         const BLK_PB(GetStatusReply) *got = reply;
@@ -506,7 +522,7 @@ static void ask_status(void *arg)
         s->risk = got->bytes_at_risk;
     }
     base_status_free(&status);
-    ch_client_free(master);
+    ch_leader_free(master);
     base_arena_free(&arena);
 }
 
@@ -546,12 +562,12 @@ static void world_begin(uint64_t seed)
     w.seed = seed;
     w.sim = ch_sim_new(seed);
     w.victim = below(SERVERS);
-    blk_cluster_start(&w.cluster, w.sim, SERVERS, "96KiB");
+    blk_cluster_start(&w.cluster, w.sim, seed % 2 ? 3 : 1, SERVERS, "96KiB");
     for (int i = 0; i < FILES; i++) {
         w.files[i].id = i;
         snprintf(w.files[i].path, sizeof w.files[i].path, "/f/%d", i);
     }
-    run_for(CH_S);
+    run_for(3 * CH_S); /* three masters begin in a second or two */
     for (int i = 0; i < WRITERS; i++) {
         struct client *c = &w.writers[i];
         c->file = i % FILES;

@@ -1,4 +1,5 @@
 if(TARGET clustermgr_core)
-  strata_test(sim_clu_locks SOURCES ${CMAKE_CURRENT_LIST_DIR}/sim_locks.c DEPS clustermgr_core chassis base PRIVATE_OF clustermgr LABEL sim)
-  strata_test(sim_clu_names SOURCES ${CMAKE_CURRENT_LIST_DIR}/sim_names.c DEPS clustermgr_core chassis base PRIVATE_OF clustermgr LABEL sim)
+  foreach(name locks names group)
+    strata_test(sim_clu_${name} SOURCES ${CMAKE_CURRENT_LIST_DIR}/sim_${name}.c DEPS clustermgr_core chassis base PRIVATE_OF clustermgr LABEL sim)
+  endforeach()
 endif()
