@@ -145,23 +145,41 @@ struct con__peer_way *con__node_peer(struct con_node *node, const char *target)
 
 /* ---- time ---- */
 
+/* Those that are due. Returns when the first follower among the others is: by ticks alone, followers
+ * of one leader would often stand in the same moment, and split the votes. */
+static ch_time groups_tick(struct con_node *node) CH_WAITS;
+static ch_time groups_tick(struct con_node *node)
+{
+    ch_time now = ch_now(node->env), first = CH_NEVER;
+
+    /* A group that goes while we yield is replaced by the last one: that waits a tick. */
+    for (size_t i = 0; i < node->group_count; i++) {
+        struct con__node_group *slot = &node->groups[i];
+
+        if (now < slot->deadline) {
+            if (slot->deadline < first && slot->group->role != CON_LEADER)
+                first = slot->deadline;
+            continue;
+        }
+        con__group_tick(slot->group, now);
+        if ((i & 63) == 63)
+            ch_yield_if_long();
+    }
+    return first;
+}
+
 static void ticker_fiber(void *arg)
 {
     CH_FIBER_ENTRY();
     struct con_node *node = arg;
-    ch_time next = ch_in(node->env, node->tick);
+    ch_time next = ch_in(node->env, node->tick), first = CH_NEVER;
 
-    while (ch_sleep_until(node->env, next) == CH_TIMEOUT) {
+    while (ch_sleep_until(node->env, first < next ? first : next) == CH_TIMEOUT) {
         ch_time now = ch_now(node->env);
 
-        /* A group that goes while we yield is replaced by the last one: that waits a tick. */
-        for (size_t i = 0; i < node->group_count; i++) {
-            if (now < node->groups[i].deadline)
-                continue;
-            con__group_tick(node->groups[i].group, now);
-            if ((i & 63) == 63)
-                ch_yield_if_long();
-        }
+        first = groups_tick(node);
+        if (now < next)
+            continue;
         next += node->tick;
         if (next <= ch_now(node->env)) /* was stopped for long */
             next = ch_in(node->env, node->tick);
