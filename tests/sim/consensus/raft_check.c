@@ -237,18 +237,30 @@ static struct rw_committed *committed_add(struct rw_member *member, const struct
     return fact;
 }
 
-/* By one of the configurations from the entry's own to the newest: whichever it was that decided
- * when its leader counted. */
-static bool durable_in_force(const struct rw_member *member, const struct con_entry *entry)
+/* By one of the configurations from the entry's own to the leader's newest: whichever it was that
+ * decided when it counted. */
+static bool durable_in_force(const struct rw_member *leader, uint64_t index)
 {
-    const struct con_config *config = con_raft_status(member->raft).config;
+    const struct con_config *config = con_raft_status(leader->raft).config;
+    uint64_t term = con_raft_term_at(leader->raft, index);
 
-    while (!durable_on_quorum(member->group, config, entry->index, entry->term)) {
-        if (config->index <= entry->index)
+    while (!durable_on_quorum(leader->group, config, index, term)) {
+        if (config->index <= index)
             return false;
-        config = con_raft_config_at(member->raft, config->index - 1);
+        config = con_raft_config_at(leader->raft, config->index - 1);
     }
     return true;
+}
+
+static void check_commit(struct rw_member *leader, uint64_t commit)
+{
+    uint64_t *checked = &leader->group->durable_checked;
+
+    for (; *checked < commit && !leader->world->broken; ++*checked)
+        if (*checked + 1 >= con_raft_status(leader->raft).first &&
+            !durable_in_force(leader, *checked + 1))
+            FAIL(leader, "entry %" PRIu64 " is committed, but not durable on a quorum",
+                 *checked + 1);
 }
 
 static void check_new(struct rw_member *member, const struct con_entry *entry)
@@ -256,8 +268,8 @@ static void check_new(struct rw_member *member, const struct con_entry *entry)
     int64_t op = rw_entry_op(entry);
     uint64_t there;
 
-    if (deep(member) && !durable_in_force(member, entry))
-        FAIL(member, "entry %" PRIu64 " is committed, but not durable on a quorum", entry->index);
+    if (deep(member) && entry->index > member->group->durable_checked)
+        FAIL(member, "applies %" PRIu64 ", which no leader has committed", entry->index);
     if (op < 0)
         return;
     if (!rw_map_put(&member->group->facts, fact_key(FACT_OP, (uint64_t)op, 0), entry->index,
@@ -414,6 +426,9 @@ void rw_check_member(struct rw_member *member)
                  con_raft_term_at(member->raft, member->last) != member->last_term))) {
         FAIL(member, "a leader's log lost entry %" PRIu64, member->last);
     }
+    if (deep(member) &&
+        (status.role == CON_LEADER || (member->role == CON_LEADER && member->term == status.term)))
+        check_commit(member, status.commit);
     if (status.role == CON_LEADER && deep(member))
         look_figure_8(member, &status);
     if (status.role != CON_LEADER && member->role == CON_LEADER)

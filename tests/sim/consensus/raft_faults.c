@@ -338,6 +338,10 @@ bool rw_change(struct rw_member *leader, const struct con_config *next)
 
     rw_trace(world, "n%d g%d asked for a change to %u members: %d", leader->node,
              leader->group->number, next->count, refusal);
+    for (uint32_t i = 0; i < next->count; i++)
+        rw_trace(world, "         %" PRIx64 "%s%s", next->members[i].id,
+                 next->members[i].voter ? " voter" : "",
+                 next->members[i].witness ? " witness" : "");
     if (refusal == CON_NOT_CAUGHT_UP)
         rw_probe(world, RW_PROBE_not_caught_up);
     if (refusal == CON_TAKEN && world->faulting && world->swarm.faults & 1u << F_CRASH_LEADER &&

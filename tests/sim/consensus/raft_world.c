@@ -437,10 +437,11 @@ static void describe(struct rw_world *world, struct rw_group *group)
         rw_trace(world,
                  "n%d g%d id %" PRIx64 " role %d term %" PRIu64 " commit %" PRIu64
                  " applied %" PRIu64 " last %" PRIu64 " leader %" PRIx64
-                 " joining %d config %" PRIu64 "%s of %u",
+                 " joining %d config %" PRIu64 "%s of %u durable %" PRIu64,
                  i, group->number, status.id, status.role, status.term, status.commit,
                  status.applied, status.last, status.leader, member->joining, status.config->index,
-                 status.config->joint ? " joint" : "", status.config->count);
+                 status.config->joint ? " joint" : "", status.config->count,
+                 raft_disk_last(&member->disk));
         for (uint32_t j = 0; j < status.config->count; j++)
             rw_trace(world, "         %" PRIx64 "%s%s%s", status.config->members[j].id,
                      status.config->members[j].voter ? " voter" : "",
@@ -472,8 +473,6 @@ void rw_run(const struct rw_options *options, struct rw_result *result)
             if (at_rest(world))
                 break;
             if (world->now > world->swarm.faults_till + END_NS) {
-                for (int g = 0; g < world->swarm.group_count; g++)
-                    describe(world, &world->groups[g]);
                 rw_fail(world, "no rest %d s after the faults ended: %s", (int)(END_NS / RW_S),
                         world->clients_stop ? "members differ" : "no operation is completed");
             }
@@ -484,6 +483,8 @@ void rw_run(const struct rw_options *options, struct rw_result *result)
     }
     for (int g = 0; g < world->swarm.group_count && !world->broken; g++)
         rw_clients_check(&world->groups[g]);
+    for (int g = 0; g < world->swarm.group_count && world->broken && options->trace; g++)
+        describe(world, &world->groups[g]);
     result->virtual_ns = world->now;
     world_end(world);
     free(world);
