@@ -113,6 +113,9 @@ static void stranger_note(struct con__group *group, uint64_t id, const char *fro
 {
     size_t at = 0;
 
+    for (size_t i = 0; i < group->way_count; i++)
+        if (group->ways[i].id == id)
+            return;
     if (!*from || con_config_member(con__group_config(group), id))
         return;
     while (at < group->stranger_count && group->strangers[at].id != id)
@@ -152,7 +155,8 @@ static void role_follow(struct con__group *group)
     if (group->role != status.role || group->leader != status.leader)
         ch_info(group->env, "group %s: member %016" PRIx64 " is %s in term %" PRIu64 "%s%s",
                 group->name, status.id, role_names[status.role], status.term,
-                status.leader ? ", the leader is at " : "", con__group_leader(&group->base));
+                status.leader && status.role != CON_LEADER ? ", the leader is at " : "",
+                status.role != CON_LEADER ? con__group_leader(&group->base) : "");
     group->role = status.role;
     group->term = status.term;
     group->leader = status.leader;
@@ -249,8 +253,12 @@ void con__group_pump(struct con__group *group)
 
     if (base_failed(group->failure))
         return;
-    con_raft_output(group->raft, true, &out);
-    output_do(group, &out);
+    if (!con_raft_idle(group->raft, true)) {
+        con_raft_output(group->raft, true, &out);
+        output_do(group, &out);
+    } else if (group->registered) { /* most heartbeats and their answers */
+        con__node_deadline(group->node, group, con_raft_deadline(group->raft));
+    }
     if (!con_raft_idle(group->raft, group->writing))
         con__group_poke(group);
 }

@@ -496,7 +496,9 @@ void world_end(struct world *world)
     }
     CHECK(world, world_whole(world), "the group does not come back");
     world->quiet = true;
-    CHECK(world, world_until(world, agree, 5 * CH_S), "the members do not come to agree");
+    for (int i = 0; i < 10 && !world_until(world, agree, CH_S); i++)
+        world_start(world);
+    CHECK(world, agree(world), "the members do not come to agree");
     list = &world_leader(world)->list;
     for (uint64_t id = 1; id <= world->next_id; id++)
         if (world->fate[id] == ACKED)
