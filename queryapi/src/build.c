@@ -20,7 +20,8 @@ struct build {
     char *database;
     struct ch_done done;
     struct base_status status;
-    int refs; /* the caller, the fiber */
+    int refs;           /* the caller, the fiber */
+    struct build *next; /* of those under way here */
 };
 
 /* ---- one page ---- */
@@ -249,6 +250,10 @@ static struct base_status mark_ready(struct build *b, uint64_t id)
 static struct base_status build_all(struct build *b) CH_WAITS;
 static struct base_status build_all(struct build *b)
 {
+    uint64_t written, read_at;
+    struct base_status noted = qry_builds_get(&b->request, &written, &read_at);
+    if (base_failed(noted))
+        return noted;
     struct qry_definitions *definitions;
     struct base_status status = qry_catalog_reload(&b->request, &definitions);
     if (base_failed(status))
@@ -266,6 +271,8 @@ static struct base_status build_all(struct build *b)
         if (!base_failed(status))
             qry_definitions_drop(definitions);
     }
+    if (!base_failed(status) && written)
+        status = qry_builds_remove(&b->request, written);
     return status;
 }
 
@@ -283,31 +290,67 @@ static void run(void *arg)
 {
     CH_FIBER_ENTRY();
     struct build *b = arg;
-    b->status = build_all(b);
-    if (base_failed(b->status))
+    struct build **link = &b->request.server->builds;
+    struct ch_lock *lock = NULL;
+    b->status = qry_builds_lock(&b->request, &lock);
+    if (!base_failed(b->status))
+        b->status = build_all(b);
+    if (lock)
+        ch_lock_free(lock);
+    while (*link != b)
+        link = &(*link)->next;
+    *link = b->next;
+    if (base_failed(b->status) && !ch_cancelled())
         ch_warn(b->request.server->env, "index build in %s: %s", b->database,
                 base_status_text(&b->status));
     ch_done_set(&b->done);
     drop(b);
 }
 
-struct base_status qry_build_all(struct qry_request *request)
+/* Begins one, with a reference for the caller too. */
+static struct base_status begin(struct qry_server *server, const char *database, struct build **out)
 {
     struct build *b = calloc(1, sizeof(*b));
     BASE_ASSERT(b);
     b->refs = 2;
-    b->database = base_arena_strdup(&b->arena, request->database);
-    b->request = (struct qry_request){ .server = request->server,
+    b->database = base_arena_strdup(&b->arena, database);
+    b->request = (struct qry_request){ .server = server,
                                        .arena = &b->arena,
                                        .database = b->database,
-                                       .deadline = ch_in(request->server->env, BUILD_S * CH_S) };
+                                       .deadline = ch_in(server->env, BUILD_S * CH_S) };
     ch_done_init(&b->done);
-    struct base_status status = ch_gate_spawn(&request->server->gate, "build indexes", run, b);
+    struct base_status status = ch_gate_spawn(&server->gate, "build indexes", run, b);
     if (base_failed(status)) {
         b->refs = 1;
         drop(b);
         return status;
     }
+    b->next = server->builds;
+    server->builds = b;
+    *out = b;
+    return status;
+}
+
+struct base_status qry_build_resume(struct qry_server *server, const char *database)
+{
+    struct build *b;
+    for (b = server->builds; b; b = b->next)
+        if (strcmp(b->database, database) == 0)
+            return BASE_STATUS_OK;
+    struct base_status status = begin(server, database, &b);
+    if (!base_failed(status)) {
+        ch_info(server->env, "index build in %s is taken up", database);
+        drop(b);
+    }
+    return status;
+}
+
+struct base_status qry_build_all(struct qry_request *request)
+{
+    struct build *b;
+    struct base_status status = begin(request->server, request->database, &b);
+    if (base_failed(status))
+        return status;
     enum ch_outcome outcome = ch_done_wait(&b->done, request->deadline);
     status = outcome == CH_OK ? base_status_copy(&b->status)
                               : ch_outcome_status(outcome, "wait for the index build");

@@ -119,6 +119,9 @@ struct base_status qry_indexes_load(struct qry_request *request, void *message, 
     if (base_failed(status))
         return status;
     bool *was_there = BASE_NEW_ARRAY(request->arena, bool, count + 1);
+    status = qry_builds_add(request);
+    if (base_failed(status))
+        return status;
     for (int tries = 1;; tries++) {
         status = add_missing(request, wanted, count, was_there);
         if (status.code != BASE_ABORTED || tries == QRY_COMMIT_TRIES)

@@ -27,8 +27,11 @@ struct qry_server {
     struct txn_client *txn;
     struct qry_transactions transactions;
     struct qry_catalog catalog;
-    struct ch_gate gate; /* the sweeper, index builds */
-    size_t entity_bytes; /* of recent query results, on average: how many to fetch at once */
+    struct ch_gate gate;      /* the sweeper, index builds */
+    struct ch_naming *naming; /* NULL: none */
+    char cell[64];
+    struct build *builds; /* under way here (build.c) */
+    size_t entity_bytes;  /* of recent query results, on average: how many to fetch at once */
     struct ch_counter *commits, *commit_retries, *aborted;
 };
 

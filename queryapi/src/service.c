@@ -2,6 +2,7 @@
  * way by gRPC and by REST. */
 #include "server.h"
 
+#include "build.h"
 #include "chassis/metrics.h"
 
 #include <stdio.h>
@@ -102,6 +103,8 @@ static void init(struct qry_server *server, const struct ch_service_start *start
     const struct qry_config *config = start->config;
     char target[256];
     server->env = start->env;
+    server->naming = start->naming;
+    snprintf(server->cell, sizeof(server->cell), "%s", start->common->cell);
     snprintf(target, sizeof(target), "/%s/txserver", start->common->cell);
     struct txn_client_options options = { .naming = start->naming,
                                           .target = config->txlayer[0] ? config->txlayer : target };
@@ -132,6 +135,8 @@ static struct base_status start_server(const struct ch_service_start *start, voi
     }
     *self = server;
     struct base_status status = ch_gate_spawn(&server->gate, "sweep transactions", sweep, server);
+    if (!base_failed(status))
+        status = ch_gate_spawn(&server->gate, "resume builds", qry_builds_fiber, server);
     return status;
 }
 

@@ -348,6 +348,60 @@ BED_TEST(index_built_under_writes)
               bed_base64(t, ch_data_str("indexes:\n- kind: A\n  color: red\n")));
 }
 
+struct loader {
+    struct bed *t;
+    const char *yaml;
+    struct base_status status;
+};
+
+static void load_fiber(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct loader *loader = arg;
+    struct bed *t = loader->t;
+    bed_send(
+        t, LOAD_INDEXES,
+        bed_request(t, LOAD_INDEXES, "{'yaml':'%s'}", bed_base64(t, ch_data_str(loader->yaml))),
+        &loader->status);
+}
+
+/* A build outlives its server: killed in the middle, it is taken up by whoever serves next, without
+ * being asked, and is complete; and nothing remains to be taken up behind it. */
+BED_TEST(index_build_survives_a_restart)
+{
+    struct loader loader = {
+        t,
+        "indexes:\n- kind: A\n  properties:\n  - name: v\n  - name: v\n    direction: desc\n",
+        { 0 }
+    };
+    struct ch_gate gate;
+    const char *row = "p/";
+    for (int i = 0; i < 600; i++) { /* three pages */
+        char name[16];
+        snprintf(name, sizeof(name), "w%d", i);
+        put(t, name, i);
+    }
+    t->store.delay_us_max = 20000;
+    ch_gate_init(&gate, t->env, "loader");
+    cr_assert(!base_failed(ch_gate_spawn(&gate, "loader", load_fiber, &loader)));
+    while (double_count(&t->store, row, BASE_BYTES_LIT("C")) < 200)
+        (void)ch_sleep_until(t->env, ch_in(t->env, CH_MS));
+    ch_gate_stop(&gate); /* who asked for it has left, and will not ask again */
+    cr_assert_eq(loader.status.code, BASE_CANCELLED);
+    bed_restart(t);
+    base_status_free(&loader.status);
+    cr_assert_lt(double_count(&t->store, row, BASE_BYTES_LIT("C")), 600u);
+    cr_assert_eq(double_count(&t->store, "builds", BASE_BYTES_EMPTY), 1u);
+    ch_time begun = ch_now(t->env);
+    while (double_count(&t->store, "builds", BASE_BYTES_EMPTY) > 0) {
+        cr_assert(ch_now(t->env) - begun < 60 * CH_S, "nobody took it up");
+        (void)ch_sleep_until(t->env, ch_in(t->env, 10 * CH_MS));
+    }
+    cr_assert_eq(double_count(&t->store, row, BASE_BYTES_LIT("C")), 600u);
+    Strata__Queryapi__V1__ListReply *list = bed_call(t, LIST_INDEXES, "{}");
+    cr_assert(list->n_indexes == 1 && list->indexes[0]->ready);
+}
+
 /* Large results come in batches well below what clients take in one message, and the batches join
  * without a gap. */
 BED_TEST(batches)
