@@ -42,7 +42,8 @@ void con__group_look(struct con_log *log, struct con_log_view *view)
                                    .commit = status.commit,
                                    .applied = group->applied,
                                    .last = status.last,
-                                   .joint = status.config->joint,
+                                   .joint =
+                                       status.config->joint || status.config->index > status.commit,
                                    .count = status.config->count };
     for (size_t i = 0; i < view->count; i++) {
         struct con_log_member *member = &view->members[i];
