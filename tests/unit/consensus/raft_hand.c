@@ -46,6 +46,7 @@ struct hand *hand_new_config(const struct con_config *first, const struct con_ra
     struct hand *hand = calloc(1, sizeof(*hand));
 
     hand->options = options ? *options : (struct con_raft_options){ 0 };
+    hand->options.seed = 77; /* ids differ */
     if (hand->options.election_ns == 0) {
         hand->options.election_ns = 1000 * (int64_t)HAND_MS;
         hand->options.heartbeat_ns = 150 * (int64_t)HAND_MS;
@@ -54,7 +55,6 @@ struct hand *hand_new_config(const struct con_config *first, const struct con_ra
         uint64_t id = first->members[i].id;
 
         raft_disk_init(&member_of(hand, id)->disk, id, first);
-        hand->options.seed = id;
         start(hand, id);
     }
     return hand;
@@ -70,7 +70,6 @@ struct hand *hand_new(uint32_t voters, const struct con_raft_options *options)
 void hand_join(struct hand *hand, uint64_t id)
 {
     raft_disk_init(&member_of(hand, id)->disk, id, NULL);
-    hand->options.seed = id;
     start(hand, id);
 }
 
