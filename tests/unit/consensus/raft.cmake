@@ -1,6 +1,6 @@
 if(TARGET consensus_raft)
   set(raft_hand ${CMAKE_CURRENT_LIST_DIR}/raft_hand.c ${CMAKE_SOURCE_DIR}/tests/support/raft_model.c)
-  foreach(name figure8 elect)
+  foreach(name figure8 elect log read)
     strata_test(test_raft_${name} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_raft_${name}.c ${raft_hand} DEPS consensus_raft base PRIVATE_OF consensus)
   endforeach()
 endif()
