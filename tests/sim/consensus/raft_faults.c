@@ -189,24 +189,28 @@ static bool alive(const struct rw_group *group, uint64_t id)
 static bool config_survives(const struct rw_group *group, const struct con_config *config,
                             uint64_t id)
 {
-    int lost[2] = { 0, 0 }, of[2] = { 0, 0 };
+    int left[2] = { 0, 0 }, of[2] = { 0, 0 }, with_state[2] = { 0, 0 };
     bool witness = false;
 
     if (id && !con_config_member(config, id))
         return true;
     for (uint32_t i = 0; i < config->count; i++) {
         const struct con_member *m = &config->members[i];
-        bool gone = m->id == id || !alive(group, m->id);
+        bool here = m->id != id && alive(group, m->id);
 
         witness |= m->witness;
-        lost[0] += m->voter && gone;
-        of[0] += m->voter;
-        lost[1] += config->joint && m->voter_old && gone;
-        of[1] += config->joint && m->voter_old;
+        for (int set = 0; set < 2; set++) {
+            bool votes = set == 0 ? m->voter : config->joint && m->voter_old;
+
+            of[set] += votes;
+            left[set] += votes && here;
+            with_state[set] += votes && here && !m->witness;
+        }
     }
     /* What a witness alone holds of the log it can hand on, until it compacts that away. */
     return !(witness && id && group->world->swarm.snapshot_entries < NEVER) &&
-           2 * (of[0] - lost[0]) > of[0] && (!config->joint || 2 * (of[1] - lost[1]) > of[1]);
+           2 * left[0] > of[0] && with_state[0] > 0 &&
+           (!config->joint || (2 * left[1] > of[1] && with_state[1] > 0));
 }
 
 /* Could the group go on if this member's disk were lost, by any configuration somebody holds? */
