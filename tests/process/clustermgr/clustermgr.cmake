@@ -6,3 +6,9 @@ if(TARGET clustermgr_core AND TARGET strata)
     JOBS_DIR="${CMAKE_CURRENT_LIST_DIR}/jobs")
   add_dependencies(process_clu_cell clu_echo strata clustermaster clusteragent)
 endif()
+# The leader of the clustermasters, then of the blockmasters, killed, paused, cut off, once each: what must hold is checked; how
+# long it takes is printed (bench/failover/run says it with more rounds, on a quiet machine).
+if(TARGET clustermaster AND TARGET blockmaster AND TARGET failover)
+  add_test(NAME process_failover COMMAND ${STRATA_TEST_PREFIX} ${CMAKE_SOURCE_DIR}/bench/failover/run ${CMAKE_BINARY_DIR} 1)
+  set_tests_properties(process_failover PROPERTIES LABELS process TIMEOUT 300 ENVIRONMENT FAILOVER_MS_MAX=15000)
+endif()
