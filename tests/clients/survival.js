@@ -1,5 +1,6 @@
-// While acknowledged writes run, each kind of process is killed with -9 in turn, then a whole machine, then everything: after each,
-// service comes back by itself within 10 s, and every acknowledged write is read back, none twice.
+// While acknowledged writes run, each kind of process is killed with -9 in turn, the leading masters are killed and paused, then a
+// whole machine that leads everything goes, then everything: after each, service comes back by itself within 10 s, and every
+// acknowledged write is read back, none twice.
 const { Datastore } = require('@google-cloud/datastore');
 const { execFileSync } = require('child_process');
 const { assert, check, finish } = require('./check');
@@ -7,6 +8,14 @@ const { assert, check, finish } = require('./check');
 const strata = (...args) => execFileSync(process.env.STRATA, args, { encoding: 'utf8' });
 // Those that are no tasks: a machine's own processes.
 const killProcess = pattern => execFileSync('pkill', ['-9', '-f', `${pattern}.*${process.env.STRATA_DIR}`]);
+// Who leads the clustermasters or blockmasters: the row's first word and its machine.
+function leader(group) {
+  const rows = strata('masters').split('\n').map(line => line.trim().split(/\s+/));
+  const start = rows.findIndex(row => row[0] === group);
+  const row = rows.slice(start + 1).find(cells => cells[2] === 'leader' || cells[0] === '');
+  assert(row && row[2] === 'leader', `somebody leads:\n${rows.map(cells => cells.join(' ')).join('\n')}`);
+  return { task: row[0].split('/').slice(-2).join('/'), machine: row[1] };
+}
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 const datastore = new Datastore({ projectId: 'survival' });
 const LISTS = 8, run = Date.now().toString(36); // a run has kinds of its own
@@ -115,11 +124,27 @@ async function main() {
   for (const begin = Date.now(); acked.size < 200 && Date.now() - begin < 20000; ) await sleep(50);
   assert(acked.size >= 200, `the load runs: ${acked.size}`);
   const tasks = ['queryserver/0', 'txserver/0', 'txserver/1', 'tabletserver/0', 'tabletserver/1', 'tabletserver/2', 'tabletmaster/0',
-    'blockserver/0', 'blockserver/1', 'blockserver/2', 'blockmaster/0'];
+    'blockserver/0', 'blockserver/1', 'blockserver/2'];
   for (const task of tasks) await disturb(`kill -9 ${task}`, () => strata('kill', task, '-9'));
-  await disturb('kill -9 the clustermaster', () => killProcess('clustermaster'));
+  await disturb('kill -9 the leading blockmaster', () => strata('kill', leader('BLOCKMASTER').task, '-9'));
+  const paused = leader('BLOCKMASTER').task;
+  await disturb('the leading blockmaster is paused', () => strata('kill', paused, '-STOP'));
+  strata('kill', paused, '-CONT');
+  await disturb('kill -9 the leading clustermaster', () => strata('kill', `master:${leader('CLUSTERMASTER').machine}`, '-9'));
+  const stopped = leader('CLUSTERMASTER').machine;
+  await disturb('the leading clustermaster is paused', () => strata('kill', `master:${stopped}`, '-STOP'));
+  strata('kill', `master:${stopped}`, '-CONT');
+  await disturb('kill -9 all clustermasters', () => killProcess('clustermaster'));
   await disturb('kill -9 a clusteragent', () => killProcess('clusteragent --machine=m2'));
-  await disturb('a whole machine is lost', () => strata('machine', 'stop', 'm2', '-9'));
+  await sleep(1000);
+  strata('masters', 'move-lead', 'clustermaster', 'm2');
+  strata('masters', 'move-lead', 'blockmaster', 'm2');
+  await disturb('a whole machine is lost, which leads all masters', () => strata('machine', 'stop', 'm2', '-9'));
+  await check('the cell answers without it', async () => {
+    const leaders = [leader('CLUSTERMASTER').machine, leader('BLOCKMASTER').machine];
+    assert(!leaders.includes('m2'), `m2 is gone: ${leaders}`);
+    return `led from ${leaders.join(' and ')}`;
+  });
   strata('machine', 'start', 'm2');
   await sleep(1000);
   running = false;

@@ -8,7 +8,7 @@ if(TARGET clustermgr_core AND TARGET strata)
 endif()
 # The leader of the clustermasters, then of the blockmasters, killed, paused, cut off, once each: what must hold is checked; how
 # long it takes is printed (bench/failover/run says it with more rounds, on a quiet machine).
-if(TARGET clustermaster AND TARGET blockmaster AND TARGET failover)
+if(TARGET clustermaster AND TARGET blockmaster AND "bench" IN_LIST STRATA_LAYERS)
   add_test(NAME process_failover COMMAND ${STRATA_TEST_PREFIX} ${CMAKE_SOURCE_DIR}/bench/failover/run ${CMAKE_BINARY_DIR} 1)
   set_tests_properties(process_failover PROPERTIES LABELS process TIMEOUT 300 ENVIRONMENT FAILOVER_MS_MAX=15000)
 endif()

@@ -11,5 +11,7 @@ if(TARGET chassis)
   if(TARGET proto_strata_clustermgr)
     strata_test(test_naming SOURCES ${chassis_services}/test_naming.c ${chassis_services}/fake_names.c
                 DEPS chassis proto_strata_clustermgr PRIVATE_OF chassis)
+    strata_test(test_leader SOURCES ${chassis_services}/test_leader.c ${chassis_services}/fake_names.c
+                DEPS chassis proto_strata_clustermgr PRIVATE_OF chassis)
   endif()
 endif()
