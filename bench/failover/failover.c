@@ -1,13 +1,14 @@
-/* failover.c: how long writes stop when the leader of a group of masters goes, and whether anything is
- * lost, read stale or held twice meanwhile. Real processes: started, killed, paused and cut off by
- * `run` beside this, which this asks for it.
+/* failover.c: how long writes stop when the leader of a group of masters goes, and whether anything
+ * is lost, read stale or held twice meanwhile. Real processes: started, killed, paused and cut off
+ * by `run` beside this, which this asks for it.
  *
  *   failover names|blocks --members A,B,C --ways kill,stop,cut --rounds N --act COMMAND
  *
- * A round: wait until all three members are well; `COMMAND lose WAY I` (I: the leader's number); until
- * every one of the writers has had a write acknowledged that it began after that; `COMMAND restore WAY
- * I`. Checked throughout: an acknowledged write is there at every later look (linearizable reads by
- * others included); of two that want one lock never both are sure of it, and its epochs grow. */
+ * A round: wait until all three members are well; `COMMAND lose WAY I` (I: the leader's number);
+ * until every one of the writers has had a write acknowledged that it began after that; `COMMAND
+ * restore WAY I`. Checked throughout: an acknowledged write is there at every later look
+ * (linearizable reads by others included); of two that want one lock never both are sure of it, and
+ * its epochs grow. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,8 @@
  * 1. The node is created once (expected version 0) and never changed, so one token founds.
  * 2. The token is durable before the node is: a founder that crashed knows itself again.
  * 3. "done" is written behind the token once the group leads or another is found to be the founder:
- *    whoever has lost its log after that joins, as anybody. A lost folder has lost its token too. */
+ *    whoever has lost its log after that joins, as anybody. A lost folder has lost its token
+ * too. */
 #include "founding.h"
 
 #include <inttypes.h>

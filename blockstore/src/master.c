@@ -5,8 +5,9 @@
  * is durable and applied.
  * 2. An answer from the state is given only after a read barrier that began after the call came.
  * 3. Nothing is kept across a wait but ids: the state is looked up again.
- * Its parts: master_lead.c (which member of the group it is that answers), master_open.c (opening, extending), master_recover.c (fencing and sealing),
- * master_servers.c (heartbeats, status), master_repair.c (replacing replicas, garbage). */
+ * Its parts: master_lead.c (which member of the group it is that answers), master_open.c (opening,
+ * extending), master_recover.c (fencing and sealing), master_servers.c (heartbeats, status),
+ * master_repair.c (replacing replicas, garbage). */
 #include "master.h"
 
 #include <stdlib.h>

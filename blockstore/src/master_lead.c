@@ -4,9 +4,9 @@
  * 1. What is known only from being told (soft.h) begins anew with each leadership: nobody is dead
  * before the new leader has led for dead_after, nothing is missing before its server has reported
  * everything.
- * 2. Generations of copies grow from leader to leader (their term is in the upper half), and a server
- * takes no copy of an older generation than what it has: a deposed leader's copy that ends late
- * replaces nothing.
+ * 2. Generations of copies grow from leader to leader (their term is in the upper half), and a
+ * server takes no copy of an older generation than what it has: a deposed leader's copy that ends
+ * late replaces nothing.
  * 3. A copy joins its block's list only by the leadership it was begun under. */
 #include <inttypes.h>
 #include <stdlib.h>

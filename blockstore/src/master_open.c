@@ -119,8 +119,8 @@ struct blk__candidate *blk__master_candidates(struct blk__master *master,
         *c = (struct blk__candidate){ .server = s->id, .machine = s->machine, .zone = s->zone };
         c->usable = blk__soft_health(&master->soft, s->id, now) == BLK_LIVE &&
                     heard->bytes_free > 2 * (block ? block->length : BLK_MESSAGE_BYTES);
-        /* A leader that has just begun has not heard of everybody: writers do not wait for that, and
-         * find out by themselves who does not answer. */
+        /* A leader that has just begun has not heard of everybody: writers do not wait for that,
+         * and find out by themselves who does not answer. */
         if (!block && blk__soft_health(&master->soft, s->id, now) == BLK_UNHEARD)
             c->usable = true;
         c->bytes_free = heard ? heard->bytes_free : 0;

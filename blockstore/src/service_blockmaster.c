@@ -1,5 +1,5 @@
-/* service_blockmaster.c: the blockmaster daemon: its flags, and a master behind them, one of a group
- * (found by name in a cell, by --members without one) or alone. */
+/* service_blockmaster.c: the blockmaster daemon: its flags, and a master behind them, one of a
+ * group (found by name in a cell, by --members without one) or alone. */
 #include <stdio.h>
 #include <stdlib.h>
 

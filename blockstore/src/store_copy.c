@@ -1,9 +1,9 @@
 /* store_copy.c: making a whole replica of a sealed block, from bytes that come from another server.
  *
- * Invariants: 1. A copy never replaces a sealed replica of a later generation: that one was made by a
- * later leader, and may be listed. 2. The copy takes its place (and a journal record of an older replica means nothing any
- * more) only when data and footer are synced; until then it is a .tmp file, which a restart throws
- * away. */
+ * Invariants: 1. A copy never replaces a sealed replica of a later generation: that one was made by
+ * a later leader, and may be listed. 2. The copy takes its place (and a journal record of an older
+ * replica means nothing any more) only when data and footer are synced; until then it is a .tmp
+ * file, which a restart throws away. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

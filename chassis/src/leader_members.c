@@ -1,9 +1,9 @@
 /* leader_members.c: the members of a group as leader.c knows them.
  *
  * Invariants
- * 1. A try never waits long for a member that is dead, paused or cut off: the watchdog asks a member
- *    that owes an answer whether it lives; when it does not say so, its client is replaced and all
- *    that waited for it goes on.
+ * 1. A try never waits long for a member that is dead, paused or cut off: the watchdog asks a
+ * member    that owes an answer whether it lives; when it does not say so, its client is replaced
+ * and all    that waited for it goes on.
  * 2. A member that did not answer is asked whether it lives before it is used again, and one that
  *    just failed to say so is passed over for a while, whatever others say of it (their word is
  *    older than its silence).

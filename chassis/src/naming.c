@@ -1,7 +1,7 @@
 /* naming.c: the client of names and locks (see naming.h): reading and writing. The members of the
- * clustermaster are asked as leader.h says; a write whose outcome is unknown is not repeated, unless
- * it is one that may be (see `repeatable`): the caller learns UNAVAILABLE. Sessions, locks and
- * watches: naming_session.c, naming_lock.c, naming_watch.c. */
+ * clustermaster are asked as leader.h says; a write whose outcome is unknown is not repeated,
+ * unless it is one that may be (see `repeatable`): the caller learns UNAVAILABLE. Sessions, locks
+ * and watches: naming_session.c, naming_lock.c, naming_watch.c. */
 #include "naming_int.h"
 
 #include <stdlib.h>

@@ -45,8 +45,9 @@ struct ch_naming {
 };
 
 /* ---- naming.c ---- */
-/* One call, at whatever member leads (leader.h). `repeatable`: may be sent again when its outcome is
- * unknown. `attempt_ms` bounds each try; 0: none. *sent, when not NULL: when the last was sent. */
+/* One call, at whatever member leads (leader.h). `repeatable`: may be sent again when its outcome
+ * is unknown. `attempt_ms` bounds each try; 0: none. *sent, when not NULL: when the last was
+ * sent. */
 struct base_status ch__naming_call(struct ch_naming *naming, const struct ch_method *method,
                                    const void *request, bool repeatable, uint32_t attempt_ms,
                                    ch_time deadline, struct base_arena *arena, void **reply,

@@ -129,8 +129,8 @@ static struct base_status session_open(struct ch_naming *naming, ch_time deadlin
     request.lease_ms = CH_SESSION_LEASE_MS;
     if (naming->owner)
         request.owner = ch_data_str(naming->owner);
-    /* The moment before the last try was sent is what counts. An open whose answer was lost leaves a
-     * session behind that nobody keeps alive: it ends by itself. */
+    /* The moment before the last try was sent is what counts. An open whose answer was lost leaves
+     * a session behind that nobody keeps alive: it ends by itself. */
     ch_time sent;
     struct base_status status = ch__naming_call(naming, CH__NAMES(OPEN_SESSION), &request, true, 0,
                                                 deadline, &arena, &reply, &sent);

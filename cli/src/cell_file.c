@@ -1,6 +1,6 @@
 /* cell_file.c: DIR/cell.json: what makes the cell the same one at the next `up`: its machines
- * with their addresses and zones, which of them have a clustermaster and at what port, whether these
- * have founded their group, the front doors' ports. */
+ * with their addresses and zones, which of them have a clustermaster and at what port, whether
+ * these have founded their group, the front doors' ports. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

@@ -122,7 +122,8 @@ struct base_status cli_machine_start(struct cli *cli,
                                      const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
 /* Stops one machine, or all ("": NULL): gracefully, or at once. False when something is left. */
 bool cli_stop(struct cli *cli, const char *machine, bool at_once) CH_WAITS;
-/* Stops its init, agent and clustermaster, and starts them as the cell's file now says; tasks stay. */
+/* Stops its init, agent and clustermaster, and starts them as the cell's file now says; tasks
+ * stay. */
 struct base_status cli_machine_renew(struct cli *cli,
                                      const struct cli_machine *machine) CH_WAITS BASE_MUST_CHECK;
 const char *cli_machine_dir(struct cli *cli, const char *machine);

@@ -1,6 +1,6 @@
 /* machine.c: a simulated machine: one init process that keeps its clusteragent, and where the cell
- * has one the clustermaster, alive, as systemd does on a real one. What the cell's file says is read
- * again each time one is started. `up` starts it, `down`
+ * has one the clustermaster, alive, as systemd does on a real one. What the cell's file says is
+ * read again each time one is started. `up` starts it, `down`
  * and `machine stop` end it.
  *
  * Its children die with it (a machine without its init is off); the agent's tasks are sessions of

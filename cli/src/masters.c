@@ -2,9 +2,9 @@
  * member is asked for itself; what the leader says of the others (how far they hold the log, when
  * they were last heard) is shown beside it.
  *
- * Changing: clustermasters are machines of the cell's file, blockmasters are tasks of a job. A new one
- * asks by itself to be let in, first as a learner; here we start it and wait for it to be a voter. A
- * removed member never comes back under its old name: its folder is put aside. */
+ * Changing: clustermasters are machines of the cell's file, blockmasters are tasks of a job. A new
+ * one asks by itself to be let in, first as a learner; here we start it and wait for it to be a
+ * voter. A removed member never comes back under its old name: its folder is put aside. */
 #include <inttypes.h>
 #include <string.h>
 

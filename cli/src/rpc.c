@@ -1,5 +1,5 @@
-/* rpc.c: calls to the cell's leading clustermaster and agents, and saying what went wrong in a way that
- * helps. */
+/* rpc.c: calls to the cell's leading clustermaster and agents, and saying what went wrong in a way
+ * that helps. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

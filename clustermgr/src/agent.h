@@ -61,6 +61,7 @@ struct clu_agent_task {
     int64_t pid;         /* of the state file, before adoption; then of the process */
     uint64_t start_time; /* the same */
     uint64_t log_begin;  /* bytes of its log rotated away */
+    bool log_cutting;    /* just now: what is read of it cannot be placed */
     uint64_t cpu_ticks, cpu_millis_used, memory_bytes_used;
     ch_time cpu_at;
 };

@@ -6,8 +6,8 @@
  * 1. A session's end is proposed only after its lease surely ended on the client's side: the
  * client counts from before it sent its keep-alive, we from when it arrived, plus a margin of an
  * eighth of the lease and 200 ms for clocks that run at different rates.
- * 2. A member that begins to lead, or a leader that finds it was paused, knows nothing of the keep-alives it
- * missed: every session gets a whole new lease, every machine its whole time.
+ * 2. A member that begins to lead, or a leader that finds it was paused, knows nothing of the
+ * keep-alives it missed: every session gets a whole new lease, every machine its whole time.
  * 3. Once its end is being proposed a session is not kept alive any more. */
 #include <inttypes.h>
 

@@ -83,7 +83,7 @@ struct base_status con__node_add(struct con_node *node, struct con__group *group
             abort();
     }
     group->slot = node->group_count++;
-    node->groups[group->slot] = (struct con__node_group){ 0, group };
+    node->groups[group->slot] = (struct con__node_group){ 0, group->store.member, group };
     HASH_ADD_KEYPTR(hh_name, node->by_name, group->name, strlen(group->name), group);
     HASH_ADD(hh_member, node->by_member, store.member, sizeof(uint64_t), group);
     return BASE_STATUS_OK;
@@ -120,6 +120,18 @@ struct con__group *con__node_find_member(struct con_node *node, uint64_t member)
     return group;
 }
 
+struct con__group *con__node_find_next(struct con_node *node, uint64_t member, size_t *at)
+{
+    struct con__group *group;
+
+    if (*at < node->group_count && node->groups[*at].member == member)
+        return node->groups[(*at)++].group;
+    group = con__node_find_member(node, member);
+    if (group)
+        *at = group->slot + 1;
+    return group;
+}
+
 struct con__peer_way *con__node_peer(struct con_node *node, const char *target)
 {
     struct con__peer_way *peer = NULL;
@@ -145,8 +157,8 @@ struct con__peer_way *con__node_peer(struct con_node *node, const char *target)
 
 /* ---- time ---- */
 
-/* Those that are due. Returns when the first follower among the others is: by ticks alone, followers
- * of one leader would often stand in the same moment, and split the votes. */
+/* Those that are due. Returns when the first follower among the others is: by ticks alone,
+ * followers of one leader would often stand in the same moment, and split the votes. */
 static ch_time groups_tick(struct con_node *node) CH_WAITS;
 static ch_time groups_tick(struct con_node *node)
 {

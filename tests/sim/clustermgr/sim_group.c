@@ -112,7 +112,8 @@ static uint64_t number_of(struct base_bytes value)
     return number;
 }
 
-/* Writes 1, 2, 3, … each on condition of the version before it. An unknown outcome is looked into. */
+/* Writes 1, 2, 3, … each on condition of the version before it. An unknown outcome is looked
+ * into. */
 static CH_WAITS void write_one(struct writer *self, struct ch_naming *naming, struct ch_env *env)
 {
     char value[24];
