@@ -1,8 +1,10 @@
 /* consensus/store.h: where a member keeps its log, its vote and its snapshot.
  *
  * Two stores stand behind this: the local disk (con_store_local_open) and whatever a caller
- * brings (the same struct of functions, over rows of a table, say). One fiber at a time writes
- * (write, snapshot_save, snapshot_receive); reads may run beside it. Every function may wait.
+ * brings (the same struct of functions, over rows of a table, say). One fiber at a time calls
+ * write or snapshot_receive, one at a time snapshot_save; these two may run beside each other, and
+ * reads beside both. Every function may wait; what is passed in is lent till it returns, unless
+ * said otherwise.
  *
  * What a store promises:
  * 1. What a write returned OK for survives any crash; a write that failed leaves it unknown what is
@@ -47,15 +49,18 @@ struct con_store {
     uint64_t member;
     /* Once, before all else. On failure the store must only be closed. */
     struct base_status (*load)(void *self, const struct con_store_visitor *visitor) CH_WAITS_SLOT;
-    /* Durable on return. Everything in `write` is only borrowed till the first wait. RESOURCE_EXHAUSTED: the disk is full, nothing
-     * was written and the store goes on. Any other failure: promise 1. */
+    /* Durable on return. Everything in `write` is only borrowed till the first wait.
+     * RESOURCE_EXHAUSTED: the disk is full, nothing was written and the store goes on.
+     * INVALID_ARGUMENT: an entry over 1.5 MiB, likewise. Any other failure: promise 1. */
     struct base_status (*write)(void *self, const struct con_store_write *write) CH_WAITS_SLOT;
     /* Entries from `first` on, at least one, up to `bytes_max` of data, in `arena`. NOT_FOUND: no
      * longer (or not yet) there. */
     struct base_status (*read)(void *self, uint64_t first, size_t bytes_max,
                                struct base_arena *arena, struct con_entry **entries,
                                size_t *count) CH_WAITS_SLOT;
-    /* Makes `state` the newest snapshot, then forgets entries up to `drop` (<= index). */
+    /* Makes `state` the newest snapshot, then forgets entries up to `drop` (<= index). `index` may be
+     * ahead of what write has made durable here (others hold it). OK and without effect when a
+     * newer one is there. A failure leaves the store as it was: it goes on. */
     struct base_status (*snapshot_save)(void *self, uint64_t index, uint64_t term,
                                         const struct con_config *config, struct base_bytes state,
                                         uint64_t drop) CH_WAITS_SLOT;
@@ -66,7 +71,10 @@ struct con_store {
                                         struct con_store_chunk *chunk) CH_WAITS_SLOT;
     /* A piece of another member's snapshot, in order of offset; offset 0 begins anew. With the last
      * one the whole becomes the newest snapshot, durably; entries up to its index go, and when the
-     * entry at its index is not of its term, all do. `state` (when not NULL) then gets the whole. */
+     * entry at its index is not of its term, all do. `state` (when not NULL) then gets the whole.
+     * Without effect: INVALID_ARGUMENT, not the piece that comes next; FAILED_PRECONDITION, one as
+     * new is here. RESOURCE_EXHAUSTED: what had come is dropped, the store goes on. Any other
+     * failure: promise 1. */
     struct base_status (*snapshot_receive)(void *self, const struct con_store_chunk *chunk,
                                            struct base_buf *state) CH_WAITS_SLOT;
     /* Bytes of entries kept since the newest snapshot: tells when the next is due. Does not wait. */
@@ -76,7 +84,8 @@ struct con_store {
 };
 
 /* A folder of its own, made when missing, locked against a second process. Preallocated,
- * checksummed segments; see consensus/README.md for the format. DATA_LOSS at load: damaged. */
+ * checksummed segments; see consensus/README.md for the format. DATA_LOSS here (its id) or at load:
+ * damaged. FAILED_PRECONDITION: another process has it, or it is in the format of before groups. */
 struct base_status con_store_local_open(struct ch_env *env, const char *dir,
                                         struct con_store *store) CH_WAITS BASE_MUST_CHECK;
 /* Moves all of a damaged store aside, into DIR/damaged-N, for a person to look at; the folder can
