@@ -450,6 +450,23 @@ Test(sim_store, a_crash_at_every_step)
     }
 }
 
+/* The disk is full for a while, or its syncs fail. */
+static void disk_trouble(void)
+{
+    bool full = ch_sim_random(world.sim) % 2;
+
+    if (full)
+        ch_sim_disk_limit(world.node,
+                          ch_sim_disk_used(world.node) + ch_sim_random(world.sim) % 100000);
+    else
+        ch_sim_disk_fail_sync(world.node, true);
+    ch_sim_run(world.sim, NULL, NULL, ch_sim_now(world.sim) + 20 * CH_MS);
+    ch_sim_disk_fail_sync(world.node, false);
+    ch_sim_disk_limit(world.node, 0);
+    if (ch_sim_random(world.sim) % 2)
+        ch_sim_run(world.sim, NULL, NULL, ch_sim_now(world.sim) + 20 * CH_MS);
+}
+
 /* Lives of one disk, ended in all ways. */
 static void many_lives(uint64_t seed, bool in_memory, bool big)
 {
@@ -457,6 +474,8 @@ static void many_lives(uint64_t seed, bool in_memory, bool big)
     world.big = big;
     for (world.step = 0; world.step < 25 && world.model.last < MODEL_ENTRIES - 200; world.step++) {
         life_run((ch_time)(ch_sim_random(world.sim) % 60) * CH_MS);
+        if (!in_memory && ch_sim_random(world.sim) % 5 == 0)
+            disk_trouble();
         if (world.step % 4 == 3)
             ch_sim_stop(world.node);
         else if (world.step % 4 == 2 && !in_memory)
