@@ -4,8 +4,8 @@
  * 1. Nothing is changed before all was found sound (but files named *.new, which nobody relied on).
  * What is unsound is reported by file and byte, and left as it is.
  * 2. A torn tail is erased, and the last batch is written once more, before anything is written
- * after it, and the names are synced: a page whose sync failed, or never came, may read well and never reach the disk ("Can
- * applications recover from fsync failures?", ATC'20).
+ * after it, and the names are synced: a page whose sync failed, or never came, may read well and
+ * never reach the disk ("Can applications recover from fsync failures?", ATC'20).
  * 3. Removed segments may be there again after a crash, with gaps among them. So only the last run
  * of numbers without a gap counts; whether that is all that is needed is told by the entries
  * (con__index_anchor), and the rest is removed.

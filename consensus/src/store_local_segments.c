@@ -7,8 +7,8 @@
  * 2. Segments are numbered without gaps; those after the newest are spares, all zeros.
  * 3. Only the oldest go, one after the other, when no live entry is in them and the log leads on
  * from a durable snapshot (`anchored`). The vote and all else one must know is in the head of the
- * next one. A removal is not synced: after a crash any of them may be there again (store_local_load.c
- * knows).
+ * next one. A removal is not synced: after a crash any of them may be there again
+ * (store_local_load.c knows).
  * 4. No writer waits for zeros in the ordinary case: the keeper makes the next segment when the
  * newest is half full, in slices, for a long sync of zeros would hold up the short ones of the
  * log. An idle log has no spare and no keeper. */

@@ -58,8 +58,8 @@ struct con_store {
     struct base_status (*read)(void *self, uint64_t first, size_t bytes_max,
                                struct base_arena *arena, struct con_entry **entries,
                                size_t *count) CH_WAITS_SLOT;
-    /* Makes `state` the newest snapshot, then forgets entries up to `drop` (<= index). `index` may be
-     * ahead of what write has made durable here (others hold it). OK and without effect when a
+    /* Makes `state` the newest snapshot, then forgets entries up to `drop` (<= index). `index` may
+     * be ahead of what write has made durable here (others hold it). OK and without effect when a
      * newer one is there. A failure leaves the store as it was: it goes on. */
     struct base_status (*snapshot_save)(void *self, uint64_t index, uint64_t term,
                                         const struct con_config *config, struct base_bytes state,
@@ -77,7 +77,7 @@ struct con_store {
      * failure: promise 1. */
     struct base_status (*snapshot_receive)(void *self, const struct con_store_chunk *chunk,
                                            struct base_buf *state) CH_WAITS_SLOT;
-    /* Bytes of entries kept since the newest snapshot: tells when the next is due. Does not wait. */
+    /* Bytes of entries kept since the newest snapshot: tells when the next is due. No wait. */
     uint64_t (*log_bytes)(void *self);
     /* Frees the store's own state as well. */
     void (*close)(void *self) CH_WAITS_SLOT;
