@@ -148,10 +148,33 @@ static uint64_t round_of(const struct con_raft *raft, uint64_t id)
     return id == raft->options.id ? raft->round : peer ? peer->round : 0;
 }
 
+/* How far the log is with a voter that has a state and stays. Without witnesses that is no less than
+ * what a majority has. With them, a majority of witnesses must not commit what then, when the leader
+ * is gone (it may be seeing itself out), nobody could apply. */
+static uint64_t kept_with_state(const struct con_raft *raft, const struct con_config *config)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct con_member *member = &config->members[i];
+        uint64_t match = member->voter && !member->witness ? match_of(raft, member->id) : 0;
+
+        if (match > most)
+            most = match;
+    }
+    return most;
+}
+
 void con__commit_advance(struct con_raft *raft)
 {
-    uint64_t index = con__quorum(con__log_config(&raft->log), match_of, raft);
+    const struct con_config *config = con__log_config(&raft->log);
+    uint64_t index = con__quorum(config, match_of, raft), kept;
 
+    if (index <= raft->commit)
+        return;
+    kept = kept_with_state(raft, config);
+    if (index > kept)
+        index = kept;
     if (index <= raft->commit)
         return;
     /* An earlier term's entry is on a quorum, and may yet be replaced: figure 8. It is committed

@@ -83,7 +83,7 @@ enum con_refusal con_raft_change(struct con_raft *raft, const struct con_config 
 
     if (raft->role != CON_LEADER)
         return CON_NOT_LEADER;
-    if (raft->transfer || raft->witness_leads)
+    if (raft->transfer || raft->witness_leads || con__leaving(raft))
         return CON_TRANSFERRING;
     if (now->joint || now->index > raft->commit || raft->commit < raft->term_start)
         return CON_CONFIG_PENDING;
