@@ -21,7 +21,7 @@ enum {
     CON_TRAIL_BYTES = 1 << 20, /* … up to about this much */
     CON_FETCH_BYTES_MAX = 1 << 20,
     CON_ELECTION_MS = 1000,
-    CON_HEARTBEAT_MS = 150,
+    CON_HEARTBEAT_MS = 300,
     CON_FULL_RETRY_MS = 50, /* a full disk is tried again after */
     CON_CLOSE_MS = 1000,    /* to hand leadership over at close */
     CON_LOOK_MS = 20,       /* how often a change under way is looked at */
@@ -62,10 +62,26 @@ struct con__job {
 struct con__group {
     struct con_log base; /* first */
     struct ch_env *env;
-    struct con_machine machine;
-    struct con_node *node; /* NULL: the only member there can be */
-    struct con_store store;
+
+    /* ---- what each heartbeat looks at lies together: there may be thousands of groups ---- */
     struct con_raft *raft;
+    struct con_node *node; /* NULL: the only member there can be */
+    bool registered;       /* in the node's tables, at slot */
+    bool writing, closing;
+    bool full; /* the disk is */
+    size_t slot;
+    struct base_status failure; /* of the store or the machine: for good */
+    uint64_t lead_term;         /* told by lead(); 0: not the leader */
+    TAILQ_HEAD(, con__waiter) waiters;
+    struct { /* ways to members, by id; of the configuration of ways_config */
+        uint64_t id;
+        struct con__peer_way *way;
+    } ways[CON_MEMBERS_MAX];
+    size_t way_count;
+    uint64_t ways_config;
+
+    struct con_machine machine;
+    struct con_store store;
     char name[CON_GROUP_NAME_MAX], self[CON_ADDRESS_MAX];
     char *peers[CON_PEERS_ASKED_MAX];
     size_t peer_count;
@@ -73,15 +89,7 @@ struct con__group {
     ch_time election, heartbeat;
 
     /* ---- in the node's tables ---- */
-    bool registered;
-    size_t slot;
     UT_hash_handle hh_name, hh_member;
-    struct { /* ways to members, by id; of the configuration of ways_config */
-        uint64_t id;
-        struct con__peer_way *way;
-    } ways[CON_MEMBERS_MAX];
-    size_t way_count;
-    uint64_t ways_config;
     struct { /* of those who wrote to us and are in no configuration we know */
         uint64_t id;
         struct con__peer_way *way;
@@ -93,9 +101,6 @@ struct con__group {
     struct ch_cond work;    /* the writer's: there is something to do and no write under way */
     struct ch_cond fed;     /* the pump's: the same, and a write is under way */
     struct ch_cond changed; /* role, configuration or failure: for everyone else */
-    bool writing, closing;
-    bool full;                  /* the disk is */
-    struct base_status failure; /* of the store or the machine: for good */
     struct con__job job;
     struct { /* a piece of a snapshot, to be stored by the writer */
         bool here;
@@ -104,14 +109,12 @@ struct con__group {
     } incoming;
 
     /* ---- what was told ---- */
-    uint64_t lead_term; /* told by lead(); 0: not the leader */
     uint64_t applied;
     enum con_role role;
     uint64_t term, leader;
     char leader_hint[CON_ADDRESS_MAX]; /* by who refused us */
 
     /* ---- who waits ---- */
-    TAILQ_HEAD(, con__waiter) waiters;
     TAILQ_HEAD(, con__reader) readers;
     size_t waiter_count, reader_count, cancelled_count;
     uint64_t read_id;

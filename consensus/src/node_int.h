@@ -52,6 +52,7 @@ struct con__peer_way {
 
 struct con__node_group { /* of con_node.groups: what a tick looks at */
     ch_time deadline;
+    uint64_t member;
     struct con__group *group;
 };
 
@@ -81,6 +82,9 @@ void con__node_remove(struct con_node *node, struct con__group *group);
 void con__node_deadline(struct con_node *node, struct con__group *group, ch_time deadline);
 struct con__group *con__node_find(struct con_node *node, const char *name);
 struct con__group *con__node_find_member(struct con_node *node, uint64_t member);
+/* The same for many in turn: another process names its groups nearly in the order that ours have.
+ * *at is 0 at first. */
+struct con__group *con__node_find_next(struct con_node *node, uint64_t member, size_t *at);
 /* The way to a target, made when there is none; lives as long as the node. NULL: too many. */
 struct con__peer_way *con__node_peer(struct con_node *node, const char *target);
 

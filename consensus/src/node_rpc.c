@@ -26,7 +26,7 @@ struct incoming {
 static void beats_receive(struct con_node *node, const CON_PB(Beats) * beats,
                           enum con_message_kind kind, const char *from)
 {
-    size_t count = beats->n_to;
+    size_t count = beats->n_to, at = 0;
     ch_time now = ch_now(node->env);
 
     ch_count(node->metrics.received, count);
@@ -36,7 +36,7 @@ static void beats_receive(struct con_node *node, const CON_PB(Beats) * beats,
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        struct con__group *group = con__node_find_member(node, beats->to[i]);
+        struct con__group *group = con__node_find_next(node, beats->to[i], &at);
         struct con_message message = { .kind = kind,
                                        .to = beats->to[i],
                                        .from = beats->from[i],

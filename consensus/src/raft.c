@@ -201,11 +201,14 @@ void con__follow(struct con_raft *raft, uint64_t term, uint64_t leader)
     con__election_reset(raft);
 }
 
-static int highest_first(const void *a, const void *b)
+/* Highest first; there are few. */
+static void value_insert(uint64_t *values, size_t count, uint64_t value)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    size_t at = count;
 
-    return (x < y) - (x > y);
+    for (; at > 0 && values[at - 1] < value; at--)
+        values[at] = values[at - 1];
+    values[at] = value;
 }
 
 static uint64_t majority_of(const struct con_config *config, bool old,
@@ -217,11 +220,8 @@ static uint64_t majority_of(const struct con_config *config, bool old,
 
     for (uint32_t i = 0; i < config->count; i++)
         if (old ? config->members[i].voter_old : config->members[i].voter)
-            values[count++] = value(raft, config->members[i].id);
-    if (count == 0)
-        return 0;
-    qsort(values, count, sizeof(values[0]), highest_first);
-    return values[count / 2];
+            value_insert(values, count++, value(raft, config->members[i].id));
+    return count > 0 ? values[count / 2] : 0;
 }
 
 uint64_t con__quorum(const struct con_config *config,

@@ -5,7 +5,7 @@
 #include "raft.h"
 
 enum {
-    CON_INFLIGHT_MAX = 256,
+    CON_INFLIGHT_MAX = 64,
     CON_APPLY_MAX = 1024,        /* entries in one output */
     CON_CHUNK_BYTES = 256 << 10, /* of a snapshot */
     CON_CATCH_UP_ENTRIES = 4096, /* a learner that lacks no more may become a voter */
@@ -69,15 +69,15 @@ enum con__mode {
     CON_INSTALL,   /* it needs a snapshot */
 };
 struct con__peer {
+    /* What an idle leader looks at lies together: there may be thousands of them. */
     uint64_t id;
     bool witness;
+    bool probe_sent; /* and not answered */
+    bool ask;        /* how far it is: its word on that may have been lost */
     enum con__mode mode;
     uint64_t match, next;
-    bool probe_sent;                     /* and not answered */
-    bool ask;                            /* how far it is: its word on that may have been lost */
-    int64_t heard;                       /* its last message of this term */
-    uint64_t round;                      /* of reads, acknowledged */
-    uint64_t inflight[CON_INFLIGHT_MAX]; /* last index of each message not yet answered, a ring */
+    int64_t heard;  /* its last message of this term */
+    uint64_t round; /* of reads, acknowledged */
     size_t inflight_first, inflight_count;
     /* what the driver was asked for, and what it brought */
     bool fetching;
@@ -90,6 +90,7 @@ struct con__peer {
     struct base_bytes chunk;
     bool chunk_here, chunk_sent; /* sent: and not answered */
     int64_t chunk_sent_at;
+    uint64_t inflight[CON_INFLIGHT_MAX]; /* last index of each message not yet answered, a ring */
 };
 
 struct con__read {
@@ -117,11 +118,6 @@ struct con_raft {
     int64_t election_at; /* when to stand, if nothing is heard */
     int64_t leader_heard;
     bool by_transfer; /* the election under way was asked for by the leader */
-    struct {
-        uint64_t id;
-        bool granted;
-    } votes[CON_MEMBERS_MAX];
-    size_t vote_count;
 
     struct con__log log;
     uint64_t commit, applied;
@@ -142,12 +138,6 @@ struct con_raft {
     int64_t transfer_until;
     bool transfer_sent;
 
-    /* the snapshot being received */
-    struct {
-        uint64_t from, index, term, next, total;
-        struct con_config config;
-        bool active;
-    } receiving;
     struct base_buf chunk_data;
     bool chunk_waiting, chunk_busy; /* to be handed out; handed out */
 
@@ -155,8 +145,21 @@ struct con_raft {
     struct con__messages now_out, after_out;     /* handed out */
     struct con_raft_read *answers, *answers_out;
     size_t answer_count, answer_cap, answers_out_cap;
-    struct con_raft_fetch fetches[CON_MEMBERS_MAX];
     bool role_changed;
+
+    /* ---- what is seldom looked at comes last ---- */
+    struct {
+        uint64_t id;
+        bool granted;
+    } votes[CON_MEMBERS_MAX];
+    size_t vote_count;
+    struct con_raft_fetch fetches[CON_MEMBERS_MAX];
+    /* the snapshot being received */
+    struct {
+        uint64_t from, index, term, next, total;
+        struct con_config config;
+        bool active;
+    } receiving;
 };
 
 /* raft.c */

@@ -48,7 +48,7 @@ struct con__peer *con__peer_of(struct con_raft *raft, uint64_t id)
 void con__peers_follow_config(struct con_raft *raft)
 {
     const struct con_config *config = con__log_config(&raft->log);
-    struct con__peer *peers = calloc(CON_MEMBERS_MAX, sizeof(*peers));
+    struct con__peer *peers = calloc(config->count + 1, sizeof(*peers));
     size_t count = 0;
 
     if (!peers)
@@ -84,6 +84,14 @@ void con__lead_append(struct con_raft *raft, enum con_entry_kind kind, struct ba
     raft->uncommitted_bytes += data.len;
 }
 
+/* All leaders of a process speak at the same moments, so that what they say travels together. */
+static void heartbeat_next(struct con_raft *raft)
+{
+    int64_t every = raft->options.heartbeat_ns;
+
+    raft->heartbeat_at = raft->now - raft->now % every + every;
+}
+
 void con__lead(struct con_raft *raft)
 {
     const struct con_member *self = con__self(raft);
@@ -103,7 +111,7 @@ void con__lead(struct con_raft *raft)
     raft->witness_until = raft->now + 2 * raft->options.election_ns;
     if (!raft->witness_leads)
         con__lead_append(raft, CON_ENTRY_NO_OP, BASE_BYTES_EMPTY);
-    raft->heartbeat_at = raft->now + raft->options.heartbeat_ns;
+    heartbeat_next(raft);
     raft->heartbeat_due = true;
     raft->round_done = raft->round;
     raft->transfer = 0;
@@ -220,7 +228,7 @@ void con__lead_tick(struct con_raft *raft)
         raft->transfer = 0;
     if (raft->now < raft->heartbeat_at)
         return;
-    raft->heartbeat_at = raft->now + raft->options.heartbeat_ns;
+    heartbeat_next(raft);
     raft->heartbeat_due = true;
     for (size_t i = 0; i < raft->peer_count; i++) {
         struct con__peer *peer = &raft->peers[i];

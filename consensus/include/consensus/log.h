@@ -51,7 +51,7 @@ struct con_log_options {
     /* "etcd://host:port,host:port": log, snapshots and leadership live in that etcd cluster instead
      * (all others of this part are needed but node, peers and found); NULL: here. */
     const char *state;
-    ch_time election, heartbeat; /* 0: 1 s (a follower waits for 1 to 2 of it), 150 ms */
+    ch_time election, heartbeat; /* 0: 1 s (a follower waits for 1 to 2 of it), 300 ms */
 };
 
 /* Restores the last snapshot and loads the log. A group of one leads on return. A member of a
