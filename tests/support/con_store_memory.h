@@ -34,7 +34,7 @@ void con_memory_delay(struct con_memory *memory, ch_time min, ch_time max);
 /* The next write fails with `code` (once). RESOURCE_EXHAUSTED: without effect, the store goes on.
  * Another: the first `keep` parts of it are there, and the store only serves close. */
 void con_memory_fail_write(struct con_memory *memory, enum base_code code, size_t keep);
-/* Writes that would bring the entries' data over this many bytes find the disk full; 0: no limit. */
+/* Writes that would bring the entries' data over so many bytes find the disk full; 0: no limit. */
 void con_memory_limit(struct con_memory *memory, uint64_t bytes);
 
 /* ---- what is durable now ---- */

@@ -1,5 +1,5 @@
-/* A member's store on a local disk that is damaged after it was written: a flipped bit, a file gone,
- * cut or from elsewhere is reported and left alone; what is set aside takes the id with it. */
+/* A member's store on a local disk that is damaged after it was written: a flipped bit, a file
+ * gone, cut or from elsewhere is reported and left alone; what is set aside takes the id along. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
