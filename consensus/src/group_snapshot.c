@@ -230,6 +230,13 @@ static struct base_status installed(struct con__group *group, struct base_bytes 
     return status;
 }
 
+/* The store goes on (store.h); the snapshot is begun again. */
+static bool without_effect(enum base_code code)
+{
+    return code == BASE_RESOURCE_EXHAUSTED || code == BASE_INVALID_ARGUMENT ||
+           code == BASE_FAILED_PRECONDITION;
+}
+
 void con__chunk_store(struct con__group *group)
 {
     const struct con_store_chunk *chunk = &group->incoming.chunk;
@@ -242,7 +249,7 @@ void con__chunk_store(struct con__group *group)
                                            whole && !group->witness ? &state : NULL);
     ch_mutex_unlock(&group->snapshot_lock);
     group->incoming.here = false;
-    if (base_failed(status) && !group->closing && status.code != BASE_RESOURCE_EXHAUSTED) {
+    if (base_failed(status) && !group->closing && !without_effect(status.code)) {
         con__group_fail(group, base_status_wrap(status, "receive a snapshot"));
     } else if (base_failed(status)) {
         ch_warn(group->env, "group %s: receive a snapshot: %s", group->name,

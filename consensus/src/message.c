@@ -62,7 +62,8 @@ CON_PB(Message) * con__message_encode(struct base_arena *arena, const char *grou
 {
     CON_PB(Message) *out = CON_NEW(arena, Message, message);
 
-    out->group = ch_data_str(group);
+    out->group =
+        ch_data_str(base_arena_strdup(arena, group)); /* the group may go before it leaves */
     out->kind = message->kind;
     out->from = message->from;
     out->to = message->to;

@@ -12,7 +12,7 @@
 #define CON_PB(name) Strata__Consensus__V1__##name
 #define CON_NEW(arena, Name, name) CH_MESSAGE(arena, CON_PB(Name), strata__consensus__v1__##name)
 
-/* A deep copy in `arena`; `group` is only borrowed. */
+/* A deep copy in `arena`. */
 CON_PB(Message) * con__message_encode(struct base_arena *arena, const char *group,
                                       const struct con_message *message);
 /* *out points into `in` and `arena`. INVALID_ARGUMENT says what is wrong. */
