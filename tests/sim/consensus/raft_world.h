@@ -302,20 +302,28 @@ static inline int rw_id_node(uint64_t id)
 }
 bool rw_awake(const struct rw_world *world, int node);
 
-/* raft_driver.c */
+/* raft_member.c */
+struct con_member rw_member_value(const struct rw_member *member);
+bool rw_leads(const struct rw_member *member);
+struct rw_member *rw_leader(struct rw_group *group); /* of the highest term; NULL: none is up */
 void rw_member_found(struct rw_member *member, const struct con_config *first, uint64_t id);
 void rw_member_join(struct rw_member *member, bool witness, bool stays_learner);
 void rw_member_start(struct rw_member *member);
 void rw_member_crash(struct rw_member *member);
 void rw_member_end(struct rw_member *member);
 void rw_member_bury(struct rw_member *member);
+void rw_join_try(struct rw_member *member);
+void rw_join_arrives(struct rw_member *at, int from);
+
+/* raft_driver.c */
 void rw_member_input(struct rw_member *member); /* after an input: takes outputs, now or soon */
 void rw_member_event(struct rw_member *member, const struct rw_event *event);
 void rw_member_receive(struct rw_member *member, const struct con_message *message);
 void rw_apply(struct rw_member *member, const struct con_entry *entry);
-struct con_member rw_member_value(const struct rw_member *member);
-bool rw_leads(const struct rw_member *member);
-struct rw_member *rw_leader(struct rw_group *group); /* of the highest term; NULL: none is up */
+void rw_io_free(struct rw_io *io);
+/* What is written becomes durable; nobody is told yet. */
+bool rw_io_do(struct rw_member *member, struct rw_io *io);
+void rw_lent_free(struct rw_member *member);
 
 /* raft_check.c: each fails the world when something is not as it must be */
 void rw_check_send(struct rw_member *from, const struct con_message *message);
