@@ -95,6 +95,14 @@ struct base_status ch_file_truncate(struct ch_file *file, uint64_t size)
     return file->env->ops->file_truncate(file, size);
 }
 
+struct base_status ch_file_cut_front(struct ch_file *file, uint64_t bytes)
+{
+    BASE_ASSERT(bytes % CH_FILE_CUT_UNIT == 0);
+    if (!file->env->ops->file_cut_front)
+        return base_status_make(BASE_UNIMPLEMENTED, "a simulated file's front cannot be cut off");
+    return file->env->ops->file_cut_front(file, bytes);
+}
+
 struct base_status ch_file_size(struct ch_file *file, uint64_t *size)
 {
     return file->env->ops->file_size(file, size);

@@ -40,6 +40,8 @@ struct ch_env_ops {
     struct base_status (*file_allocate)(struct ch_file *file, uint64_t offset,
                                         uint64_t len) CH_WAITS_SLOT;
     struct base_status (*file_truncate)(struct ch_file *file, uint64_t size) CH_WAITS_SLOT;
+    struct base_status (*file_cut_front)(struct ch_file *file,
+                                         uint64_t bytes) CH_WAITS_SLOT; /* NULL: it cannot */
     struct base_status (*file_size)(struct ch_file *file, uint64_t *size) CH_WAITS_SLOT;
     struct base_status (*file_lock)(struct ch_file *file) CH_WAITS_SLOT;
     void (*file_close)(struct ch_file *file) CH_WAITS_SLOT;

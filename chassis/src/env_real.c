@@ -347,6 +347,7 @@ static const struct ch_env_ops real_ops = {
     .file_sync = ch_real_file_sync,
     .file_allocate = ch_real_file_allocate,
     .file_truncate = ch_real_file_truncate,
+    .file_cut_front = ch_real_file_cut_front,
     .file_size = ch_real_file_size,
     .file_lock = ch_real_file_lock,
     .file_close = ch_real_file_close,

@@ -17,6 +17,7 @@ struct base_status ch_real_file_sync(struct ch_file *file) CH_WAITS;
 struct base_status ch_real_file_allocate(struct ch_file *file, uint64_t offset,
                                          uint64_t len) CH_WAITS;
 struct base_status ch_real_file_truncate(struct ch_file *file, uint64_t size) CH_WAITS;
+struct base_status ch_real_file_cut_front(struct ch_file *file, uint64_t bytes) CH_WAITS;
 struct base_status ch_real_file_size(struct ch_file *file, uint64_t *size) CH_WAITS;
 struct base_status ch_real_file_lock(struct ch_file *file) CH_WAITS;
 void ch_real_file_close(struct ch_file *file) CH_WAITS;

@@ -146,6 +146,12 @@ static void do_truncate(void *arg)
     r->err = ftruncate(r->fd, (off_t)r->len) ? errno : 0;
 }
 
+static void do_cut_front(void *arg)
+{
+    struct request *r = arg;
+    r->err = fallocate(r->fd, FALLOC_FL_COLLAPSE_RANGE, 0, (off_t)r->len) ? errno : 0;
+}
+
 static void do_size(void *arg)
 {
     struct request *r = arg;
@@ -298,6 +304,15 @@ struct base_status ch_real_file_truncate(struct ch_file *file, uint64_t size)
 {
     struct request r = { .len = size };
     return on_file(file, &r, do_truncate, "truncate");
+}
+
+struct base_status ch_real_file_cut_front(struct ch_file *file, uint64_t bytes)
+{
+    struct request r = { .len = bytes };
+    struct base_status status = on_file(file, &r, do_cut_front, "cut front");
+    if (base_failed(status) && (r.err == EOPNOTSUPP || r.err == EINVAL || r.err == ENOSYS))
+        status.code = BASE_UNIMPLEMENTED;
+    return status;
 }
 
 struct base_status ch_real_file_size(struct ch_file *file, uint64_t *size)

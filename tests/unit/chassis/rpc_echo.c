@@ -14,7 +14,7 @@ static EchoReply *reply_to(struct ch_call *call, struct base_arena *arena,
         reply->payload =
             ch_data_of(base_bytes(base_arena_calloc(arena, 1, (size_t)request->reply_bytes),
                                   (size_t)request->reply_bytes));
-    reply->tenant = ch_data_str(context->tenant);
+    reply->tenant = ch_data_str(base_arena_strdup(arena, context->tenant));
     reply->peer = ch_data_str(ch_call_peer(call));
     reply->metadata = ch_data_of(ch_call_metadata(call, "x-test"));
     if (ch_call_deadline(call) != CH_NEVER)

@@ -1,9 +1,11 @@
 /* The real env: posts from other threads all arrive, timers are precise, files do what they say and
  * name the culprit. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "env_int.h"
@@ -118,6 +120,80 @@ Test(env, files_read_back_lock_list_and_name_the_culprit)
     char dir[] = "/tmp/strata-test-XXXXXX", command[64];
     cr_assert_not_null(mkdtemp(dir));
     cr_assert_eq(ch_env_run(files_main, dir), 0);
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    cr_assert_eq(system(command), 0);
+}
+
+enum { LINES = 20000, LINE = 40 };
+
+/* Another process appends numbered lines, as fast as it can. */
+static void append_lines(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_APPEND);
+    char line[LINE + 1];
+    for (int i = 0; i < LINES; i++) {
+        snprintf(line, sizeof(line), "%*d\n", LINE - 1, i);
+        if (write(fd, line, LINE) != LINE)
+            _exit(1);
+    }
+    _exit(0);
+}
+
+static int cut_main(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    const char *path = arg;
+    struct base_buf whole = { 0 };
+    struct ch_file *file;
+    size_t cuts = 0, got;
+    int ended = 0;
+    cr_assert_eq(base_status_drop(
+                     ch_file_open(env, path, CH_FILE_READ | CH_FILE_WRITE | CH_FILE_CREATE, &file)),
+                 BASE_OK);
+    pid_t child = fork();
+    if (child == 0)
+        append_lines(path);
+    while (waitpid(child, &ended, WNOHANG) == 0) {
+        uint64_t size = 0;
+        cr_assert_eq(base_status_drop(ch_file_size(file, &size)), BASE_OK);
+        if (size <= CH_FILE_CUT_UNIT)
+            continue;
+        cr_assert_eq(
+            base_status_drop(ch_file_read(file, 0, base_buf_extend(&whole, CH_FILE_CUT_UNIT),
+                                          CH_FILE_CUT_UNIT, &got)),
+            BASE_OK);
+        struct base_status status = ch_file_cut_front(file, CH_FILE_CUT_UNIT);
+        cr_assert(!base_failed(status), "%s: is $TMPDIR on a file system that cannot?",
+                  base_status_text(&status));
+        cuts++;
+    }
+    cr_assert(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    for (got = 1; got > 0;) {
+        size_t before = whole.len;
+        uint8_t *into = base_buf_extend(&whole, 65536);
+        cr_assert_eq(base_status_drop(
+                         ch_file_read(file, before - cuts * CH_FILE_CUT_UNIT, into, 65536, &got)),
+                     BASE_OK);
+        whole.len = before + got;
+    }
+    ch_file_close(file);
+    cr_assert_eq(whole.len, (size_t)LINES * LINE);
+    base_buf_put_u8(&whole, 0);
+    for (int i = 0; i < LINES; i++)
+        cr_assert_eq(atoi((char *)whole.data + (size_t)i * LINE), i);
+    cr_assert_gt(cuts, 0u);
+    base_buf_free(&whole);
+    return 0;
+}
+
+/* A log is cut at its front while its process writes on: every line is in what was taken away or
+ * in what is left, once, in order. */
+Test(env, the_front_is_cut_off_while_another_appends)
+{
+    char dir[] = "/tmp/strata-test-XXXXXX", path[64], command[64];
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/log", dir);
+    cr_assert_eq(ch_env_run(cut_main, path), 0);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     cr_assert_eq(system(command), 0);
 }
