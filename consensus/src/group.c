@@ -210,7 +210,7 @@ static void output_do(struct con__group *group, const struct con_raft_output *ou
 {
     struct con_raft_status status;
 
-    CH_NO_WAIT_BEGIN();
+    ch_no_wait_enter();
     messages_send(group, out->now, out->now_count);
     if (out->role_changed)
         role_follow(group);
@@ -237,7 +237,7 @@ static void output_do(struct con__group *group, const struct con_raft_output *ou
         con__snapshot_maybe(group);
     if (group->registered)
         con__node_deadline(group->node, group, con_raft_deadline(group->raft));
-    CH_NO_WAIT_END();
+    ch_no_wait_leave();
 }
 
 /* ---- inputs ---- */

@@ -2,8 +2,8 @@
  * in, again and again until its configuration says that it is.
  *
  * Invariants
- * 1. A group is founded only by a member that was told to, whose log is empty, and only when none of
- * its peers that answer knows the group. Peers that do not answer for CON_FOUND_MS have no say:
+ * 1. A group is founded only by a member that was told to, whose log is empty, and only when none
+ * of its peers that answer knows the group. Peers that do not answer for CON_FOUND_MS have no say:
  * when a cell begins they may not be there yet. (So it is the owner's part to say `found` once.)
  * 2. Who was a member by a committed configuration and is in none after it was removed on purpose,
  * and asks no more, even before it hears that the later one is committed. (Who lost its disk has

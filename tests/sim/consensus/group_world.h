@@ -3,8 +3,8 @@
  *
  * The machine is a list of commands: an append puts one at its end and answers with its place, a
  * read answers with how many there are. A state is a prefix of one list, so the history is
- * linearizable exactly when all members agree on the list and every answer is no older than what was
- * answered before its question (GROUP_FRONTIER). */
+ * linearizable exactly when all members agree on the list and every answer is no older than what
+ * was answered before its question (world.frontier). */
 #ifndef TESTS_GROUP_WORLD_H
 #define TESTS_GROUP_WORLD_H
 
