@@ -96,8 +96,8 @@ struct grpc_completion_queue *ch_env_cq(struct ch_env *env);
 void ch_env_hold(struct ch_env *env);
 void ch_env_release(struct ch_env *env);
 
-/* SIGTERM, SIGINT and SIGHUP are blocked in every thread of a real env (one thread takes them): a child
- * process must unblock them. */
+/* SIGTERM, SIGINT and SIGHUP are blocked in every thread of a real env (one thread takes them): a
+ * child process must unblock them. */
 /* Cancels the main fiber (what SIGTERM does). */
 void ch_env_stop_main(struct ch_env *env);
 

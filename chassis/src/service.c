@@ -2,8 +2,8 @@
  *
  *   flags -> logs, faults, traces -> data dir -> naming -> server -> start() -> listen -> admin
  *   port -> serve() -> port file ... until SIGTERM, ch_service_fail or a failure on the way ...
- *   serve() cancelled -> NOT_SERVING -> retire() -> server drained and gone -> stop() -> admin port, naming
- *   -> exit
+ *   serve() cancelled -> NOT_SERVING -> retire() -> server drained and gone -> stop() -> admin
+ *   port, naming -> exit
  *
  * 1. What start() made is stopped exactly once, by stop(), whatever came after it.
  * 2. Starting and stopping each run on a fiber of the service's gate, not on the main one: the

@@ -62,9 +62,9 @@ struct base_status ch_file_sync(struct ch_file *file) CH_WAITS BASE_MUST_CHECK; 
 struct base_status ch_file_allocate(struct ch_file *file, uint64_t offset,
                                     uint64_t len) CH_WAITS BASE_MUST_CHECK;
 struct base_status ch_file_truncate(struct ch_file *file, uint64_t size) CH_WAITS BASE_MUST_CHECK;
-/* Takes the first `bytes` (a multiple of CH_FILE_CUT_UNIT, less than its size) off the file at once:
- * what follows moves to the front, and what others append meanwhile is not lost. UNIMPLEMENTED where
- * the file system cannot, and in the simulator. */
+/* Takes the first `bytes` (a multiple of CH_FILE_CUT_UNIT, less than its size) off the file at
+ * once: what follows moves to the front, and what others append meanwhile is not lost.
+ * UNIMPLEMENTED where the file system cannot, and in the simulator. */
 enum { CH_FILE_CUT_UNIT = 64 << 10 };
 struct base_status ch_file_cut_front(struct ch_file *file, uint64_t bytes) CH_WAITS BASE_MUST_CHECK;
 struct base_status ch_file_size(struct ch_file *file, uint64_t *size) CH_WAITS BASE_MUST_CHECK;

@@ -55,8 +55,8 @@ struct ch_service_def {
     void (*retire)(void *self) CH_WAITS_SLOT;
     /* The RPC server has drained; stop and free everything. */
     void (*stop)(void *self) CH_WAITS_SLOT;
-    /* A live key has a new value, which is in the config struct; on the loop, may not wait. A failed
-     * status takes it back. May be NULL. */
+    /* A live key has a new value, which is in the config struct; on the loop, may not wait. A
+     * failed status takes it back. May be NULL. */
     struct base_status (*reconfigured)(void *self, const char *key);
     size_t message_bytes_max; /* received by its RPC server; 0: the server's default */
     bool http_on_main_port;   /* set server options' http from http_handler */

@@ -1,5 +1,5 @@
-/* The simulated network in calm weather: order, deadlines, limits, ports, streams, and what a caller
- * may know afterwards. */
+/* The simulated network in calm weather: order, deadlines, limits, ports, streams, and what a
+ * caller may know afterwards. */
 #include "sim_net_bed.h"
 
 /* ---- plain calls ---- */

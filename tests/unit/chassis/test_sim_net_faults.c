@@ -1,5 +1,5 @@
-/* The simulated network under faults: what a cut, a reset, a pause, a slow or flaky link and a crash
- * do to calls, and what a caller may know afterwards. */
+/* The simulated network under faults: what a cut, a reset, a pause, a slow or flaky link and a
+ * crash do to calls, and what a caller may know afterwards. */
 #include "sim_net_bed.h"
 
 /* ---- faults ---- */
