@@ -11,8 +11,8 @@
  * another leader is.
  * 5. After a failed write nothing is known of what the disk holds: the log is broken for good,
  * whoever waits gets UNAVAILABLE ("outcome unknown"), the group hears nothing more from here. A
- * full disk is no such failure: the same write is tried again, and a leader that cannot write for
- * an election timeout hands over.
+ * full disk is no such failure: the same write is tried again. A leader whose write takes longer
+ * than an election timeout, for that or any other reason, hands over.
  *
  * Happy path of a proposal: con_raft_propose, poke -> the writer comes round, takes all that was
  * fed: entries leave for the followers and, beside that, to the own disk -> the followers' answers
@@ -226,7 +226,7 @@ static void output_do(struct con__group *group, const struct con_raft_output *ou
         con__chunk_take(group, &out->chunk);
     if (!group->lead_term && (out->apply_count > 0 || out->role_changed)) {
         status = con_raft_status(group->raft);
-        if (status.ready) {
+        if (status.ready && !group->witness) { /* a witness leads only to hand on its log */
             group->lead_term = status.term;
             if (group->machine.lead)
                 group->machine.lead(group->machine.self, status.term);
@@ -270,6 +270,10 @@ void con__group_tick(struct con__group *group, ch_time now)
         return;
     }
     con_raft_tick(group->raft, now);
+    if (group->writing && group->lead_term && now - group->writing_since >= group->election) {
+        group->writing_since = now; /* and if nobody takes over, once more after as long */
+        (void)con__group_transfer_begin(group);
+    }
     con__group_pump(group);
 }
 
@@ -337,17 +341,13 @@ static void job_fill(struct con__job *job, const struct con_raft_output *out)
 static CH_WAITS struct base_status job_write(struct con__group *group)
 {
     struct con__job *job = &group->job;
-    ch_time begin = ch_now(group->env), since = begin;
+    ch_time begin = ch_now(group->env);
     struct base_status status = group->store.write(group->store.self, &job->write);
 
     while (status.code == BASE_RESOURCE_EXHAUSTED && !group->closing) {
         if (!group->full)
             ch_warn(group->env, "group %s: %s", group->name, base_status_text(&status));
         group->full = true;
-        if (ch_now(group->env) - since >= group->election && con__group_transfer_begin(group)) {
-            since = ch_now(group->env);
-            con__group_poke(group);
-        }
         if (ch_sleep_until(group->env, ch_in(group->env, CON_FULL_RETRY_MS * CH_MS)) != CH_TIMEOUT)
             break;
         base_status_free(&status);
@@ -369,6 +369,7 @@ static CH_WAITS void job_do(struct con__group *group)
     struct base_status status;
 
     group->writing = true;
+    group->writing_since = ch_now(group->env);
     status = job_write(group);
     group->writing = false;
     if (base_failed(status) && group->closing) {

@@ -69,6 +69,7 @@ struct con__group {
     bool registered;       /* in the node's tables, at slot */
     bool writing, closing;
     bool full; /* the disk is */
+    ch_time writing_since;
     size_t slot;
     struct base_status failure; /* of the store or the machine: for good */
     uint64_t lead_term;         /* told by lead(); 0: not the leader */

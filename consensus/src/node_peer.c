@@ -219,9 +219,10 @@ static void reader_fiber(void *arg)
     ch_cond_broadcast(&reading->peer->work);
 }
 
-/* One stream, till it ends. *worked: it took something. */
+/* One stream, till it ends. *worked: it took something, and lived for a while. */
 static CH_WAITS struct base_status stream_run(struct con__peer_way *peer, bool *worked)
 {
+    ch_time begin = ch_now(peer->node->env);
     struct reading reading = { .peer = peer };
     struct ch_gate gate;
     struct base_status status =
@@ -256,6 +257,7 @@ static CH_WAITS struct base_status stream_run(struct con__peer_way *peer, bool *
         *worked = true;
         outbox_clear(&peer->leaving);
     }
+    *worked &= ch_now(peer->node->env) - begin >= CON_PEER_BACKOFF_MS * CH_MS;
     ch_gate_stop(&gate);
     ch_stream_free(reading.stream);
     return status;

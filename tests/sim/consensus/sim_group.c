@@ -327,6 +327,23 @@ Test(sim_group, a_full_disk_hands_over)
     world_free(world);
 }
 
+Test(sim_group, a_disk_that_hangs_hands_over)
+{
+    /* A leader whose disk answers no more acknowledges nothing, though the others could: it hands
+     * over. */
+    struct world *world = started(17, 3);
+    struct member *leader = world_leader(world);
+
+    ch_sim_disk_delay(leader->node, 20 * CH_S, 20 * CH_S);
+    world_run(world, 4 * world->election);
+    goes_on(world, 3 * CH_S);
+    cr_assert(world_leader(world) != leader);
+    ch_sim_disk_delay(leader->node, 100 * CH_US, 300 * CH_US);
+    member_crash(leader);
+    world_end(world);
+    world_free(world);
+}
+
 Test(sim_group, a_failed_sync_ends_a_member)
 {
     /* After a failed sync nobody knows what the disk holds: the member ends (its owner's doing),
