@@ -1,6 +1,7 @@
 /* master_schema.c: the tables' records in METADATA's schema rows (meta.h): reading and writing
- * them, telling every live tabletserver, making the tablets of a new table. A table's row is the commit
- * point of its creation and of its deletion; a pass completes what was begun (master_pass.c). */
+ * them, telling every live tabletserver, making the tablets of a new table. A table's row is the
+ * commit point of its creation and of its deletion; a pass completes what was begun
+ * (master_pass.c). */
 #include <stdlib.h>
 
 #include "chassis/log.h"
