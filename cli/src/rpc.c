@@ -129,8 +129,8 @@ int cli_fail(struct cli *cli, struct base_status status)
     fprintf(stderr, "strata: %s\n", base_status_text(&status));
     if (status.code == BASE_UNAVAILABLE && cli->cell_there && !cli_init_alive(cli, NULL))
         fprintf(stderr, "        the cell in %s is not running: strata up starts it\n", cli->dir);
-    else if ((status.code == BASE_UNAVAILABLE || status.code == BASE_DEADLINE_EXCEEDED) &&
-             cli->cell_there)
+    else if (cli->cell_there && (status.code == BASE_UNAVAILABLE ||
+                                 strstr(base_status_text(&status), "no leader answered")))
         fprintf(stderr, "        the clustermasters (%s): strata masters, strata logs master\n",
                 cli_master_addresses(cli));
     base_status_free(&status);
