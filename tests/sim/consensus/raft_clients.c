@@ -145,15 +145,19 @@ static enum con_refusal propose(struct rw_member *member, uint64_t number, struc
                             &op->index, &op->term);
 }
 
-/* Where to go next: to who is said to lead, or anywhere. */
+/* Where to go next. */
 static int next_node(struct rw_group *group, int node)
 {
     const struct rw_member *member = &group->members[node];
     uint64_t leader = member->raft ? con_raft_status(member->raft).leader : 0;
+    int any = (int)rw_between(group->world, 0, group->world->node_count - 1);
 
+    /* Whoever believes to lead, and be it the only one who does. */
+    if (rw_chance(group->world, 300) && rw_leads(&group->members[any]))
+        return any;
     if (leader && rw_id_node(leader) != node && rw_chance(group->world, 700))
         return rw_id_node(leader);
-    return (int)rw_between(group->world, 0, group->world->node_count - 1);
+    return any;
 }
 
 static void op_send(struct rw_group *group, int number)

@@ -492,6 +492,8 @@ static void do_fault(struct rw_world *world, enum rw_fault fault)
         break;
     case F_ISOLATE_LEADER:
         cut_off(world, at);
+        if (world->swarm.faults & 1u << F_RATE && rw_chance(world, 500))
+            node_clock(world, at, 0, 200); /* it will believe to lead for long */
         break;
     case F_SLOW_DISK:
         world->nodes[node].disk_max = PICK(world, 1, 20, 200, 1500) * RW_MS;
