@@ -158,10 +158,12 @@ static struct base_status log_open(struct clu_master *master, const struct ch_se
     options.peer_count = members_parse(master->config->members, &arena, &members);
     options.peers = members;
     status = members_check(start, members, options.peer_count);
-    if (*master->config->state)
+    if (*master->config->state) { /* one etcd may serve several cells */
         options.state = master->config->state;
-    else if (!base_failed(status) && options.peer_count > 0)
+        options.group = base_arena_printf(&arena, "%s/clustermaster", start->common->cell);
+    } else if (!base_failed(status) && options.peer_count > 0) {
         status = con_node_new(master->env, start->server, NULL, &master->node);
+    }
     options.node = master->node;
     if (!base_failed(status))
         status = con_log_open(master->env, &options, &machine, &master->log);

@@ -223,7 +223,8 @@ static uint64_t term_of(int i)
     return term;
 }
 
-/* Waits until somebody's acknowledged proposals go on, for twenty more; returns how long it took. */
+/* Waits until somebody's acknowledged proposals go on, for twenty more; returns how long it
+ * took. */
 static ch_time goes_on(struct ch_env *env) CH_WAITS;
 static ch_time goes_on(struct ch_env *env)
 {
