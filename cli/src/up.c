@@ -99,10 +99,9 @@ static struct base_status masters_plan(struct up *up)
                                     *cell->state ? "in " : "with its masters", cell->state);
         return BASE_STATUS_OK;
     }
-    if (count % 2 == 0 || count > CLI_MASTERS_MAX || count > cell->machine_count)
-        return base_status_make(BASE_INVALID_ARGUMENT,
-                                "--masters %zu: 1, 3 or 5, and not more than machines (%zu)", count,
-                                cell->machine_count);
+    if (count > CLI_MASTERS_MAX || count > cell->machine_count)
+        return base_status_make(BASE_INVALID_ARGUMENT, "--masters %zu: there are %zu machines",
+                                count, cell->machine_count);
     while (cell->master_count < count) {
         cell->masters[cell->master_count] = cell->machines[cell->master_count].name;
         cell->master_count++;
@@ -433,6 +432,11 @@ static bool up_flags(struct up *up, int *argc, char **argv)
         cli_take_number(argc, argv, "--masters", 1, CLI_MASTERS_MAX, &up->wanted_masters) &&
         cli_take_number(argc, argv, "--wait", 1, INT_MAX / 1000, &wait_s);
 
+    if (good && up->wanted_masters && up->wanted_masters % 2 == 0) {
+        fprintf(stderr, "strata: --masters %d: an odd number, so that one more than half decides\n",
+                up->wanted_masters);
+        good = false;
+    }
     for (size_t i = 0; i < CLI_FRONTS && good; i++) {
         int port = -1;
 

@@ -30,13 +30,15 @@ refuses --datastore-port up --datastore-port
 refuses --bigtable-port up --bigtable-port -1
 refuses --machines up --machines 0
 refuses --machines up --machines 3x
+refuses --masters up --masters 2
+refuses --masters up --masters many
 refuses --wait up --wait soon
 refuses usage up word
-for command in down status ps names locks env 'why echo/0' 'logs master' 'job list' 'machine list' 'kill echo/0'; do
+for command in down status ps names locks env masters 'masters add m1' 'kill master:m1' 'why echo/0' 'logs master' 'job list' 'machine list' 'kill echo/0'; do
   # shellcheck disable=SC2086
   refuses 'is no cell' $command
 done
-for command in 'why' 'why echo/x' 'logs' 'kill' 'kill echo/0 -NOSUCH' 'job' 'machine' 'sample' 'index' 'index drop x' 'new-service' \
+for command in 'why' 'why echo/x' 'logs' 'kill' 'kill echo/0 -NOSUCH' 'job' 'machine' 'sample' 'index' 'index drop x' 'masters add' 'masters grow m1' 'masters add m1 m2' 'new-service' \
   'new-service 9' 'status --loud' 'down now'; do
   # shellcheck disable=SC2086
   refuses . $command
