@@ -156,9 +156,9 @@ static uint64_t round_of(const struct con_raft *raft, uint64_t id)
     return id == raft->options.id ? raft->round : peer ? peer->round : 0;
 }
 
-/* How far the log is with a voter that has a state and stays. Without witnesses that is no less than
- * what a majority has. With them, a majority of witnesses must not commit what then, when the leader
- * is gone (it may be seeing itself out), nobody could apply. */
+/* How far the log is with a voter that has a state and stays. Without witnesses that is no less
+ * than what a majority has. With them, a majority of witnesses must not commit what then, when the
+ * leader is gone (it may be seeing itself out), nobody could apply. */
 static uint64_t kept_with_state(const struct con_raft *raft, const struct con_config *config)
 {
     uint64_t most = 0;

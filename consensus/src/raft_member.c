@@ -153,9 +153,9 @@ bool con__leaving(const struct con_raft *raft)
            !is_voter(config, raft->options.id);
 }
 
-/* It has seen itself out (4.2.2), or is a witness: it takes no proposals, and goes when a voter with
- * a state has all of its log, which is told to stand at once. A witness alone with the tail would
- * leave nobody to lead. */
+/* It has seen itself out (4.2.2), or is a witness: it takes no proposals, and goes when a voter
+ * with a state has all of its log, which is told to stand at once. A witness alone with the tail
+ * would leave nobody to lead. */
 void con__leave_maybe(struct con_raft *raft)
 {
     const struct con_config *config = con__log_config(&raft->log);

@@ -1,6 +1,6 @@
-/* raft_model.h: what a member of a group stands on in tests: a disk that keeps what was made durable
- * (the promises of consensus/store.h as plain memory, no waits, no faults of its own), and messages
- * as owned copies. Used by the tests that drive con_raft by hand and by its simulation. */
+/* raft_model.h: what a member of a group stands on in tests: a disk that keeps what was made
+ * durable (the promises of consensus/store.h as plain memory, no waits, no faults of its own), and
+ * messages as owned copies. Used by the tests that drive con_raft by hand and by its simulation. */
 #ifndef TESTS_RAFT_MODEL_H
 #define TESTS_RAFT_MODEL_H
 

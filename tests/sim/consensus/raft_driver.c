@@ -1,6 +1,6 @@
 /* raft_driver.c: the driver's part (consensus/src/group.c) on the simulated disk: takes outputs,
- * writes one thing at a time, answers fetches, takes snapshots. The places where
- * a world is broken on purpose are here as well. See raft_world.h. */
+ * writes one thing at a time, answers fetches, takes snapshots. The places where a world is broken
+ * on purpose are here as well. See raft_world.h. */
 #include "raft_world.h"
 
 #include <inttypes.h>

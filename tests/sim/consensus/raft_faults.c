@@ -185,7 +185,8 @@ static bool alive(const struct rw_group *group, uint64_t id)
     return member->present && member->disk.id == id;
 }
 
-/* Without `id` (0: nobody) as well, a majority of each set is left, and whoever may hold the tail can lead. */
+/* Without `id` (0: nobody) as well, a majority of each set is left, and whoever may hold the tail
+ * of the log can lead. */
 static bool config_survives(const struct rw_group *group, const struct con_config *config,
                             uint64_t id)
 {

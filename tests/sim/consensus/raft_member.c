@@ -1,5 +1,5 @@
-/* raft_member.c: what becomes of a member of the simulated world: it is founded, joins, starts, crashes,
- * loses its disk, asks to be let in again. See raft_world.h. */
+/* raft_member.c: what becomes of a member of the simulated world: it is founded, joins, starts,
+ * crashes, loses its disk, asks to be let in again. See raft_world.h. */
 #include "raft_world.h"
 
 #include <inttypes.h>

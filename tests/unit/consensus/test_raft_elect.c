@@ -364,6 +364,36 @@ Test(raft_elect, a_witness_stands_last_and_takes_no_proposals)
     hand_free(hand);
 }
 
+Test(raft_elect, witnesses_alone_commit_nothing)
+{
+    /* The leader sees itself out; of those that stay, the one with a state is away. Two witnesses
+     * are a majority, but what they alone hold could be applied by nobody once the leader is gone:
+     * it waits for the third. */
+    struct con_config first = hand_voters(4), next;
+    struct hand *hand;
+
+    first.members[2].witness = first.members[3].witness = true;
+    hand = hand_new_config(&first, NULL);
+    hand_elect(hand, 1);
+    hand_propose(hand, 1, "a");
+    hand_pass(hand, 300);
+    hand_isolate(hand, 2, true);
+    next = first;
+    cr_assert(con_config_remove(&next, 1));
+    cr_assert_eq(con_raft_change(hand->members[1].raft, &next, &next.index), CON_TAKEN);
+    hand_run(hand, 1);
+    hand_pass(hand, 1500);
+    cr_assert(hand_leads(hand, 1) && hand_status(hand, 1).commit == 2, "committed by witnesses");
+    hand_isolate(hand, 2, false);
+    hand_pass(hand, 1500);
+    cr_assert_eq(hand_leader(hand), 2, "handed over to who has a state");
+    hand_crash(hand, 1);
+    hand_propose(hand, 2, "b");
+    hand_pass(hand, 300);
+    cr_assert_str_eq(hand_state(hand, 2), "ab");
+    hand_free(hand);
+}
+
 Test(raft_elect, a_witness_that_nobody_takes_on_gives_up)
 {
     /* It has no state to give: a member that needs a snapshot cannot be helped, and a leader
