@@ -247,20 +247,28 @@ void con__group_poke(struct con__group *group)
     ch_cond_signal(group->writing ? &group->fed : &group->work);
 }
 
-void con__group_pump(struct con__group *group)
+void con__group_pump_all(struct con__group *group)
 {
     struct con_raft_output out;
 
     if (base_failed(group->failure))
         return;
-    if (!con_raft_idle(group->raft, true)) {
-        con_raft_output(group->raft, true, &out);
-        output_do(group, &out);
-    } else if (group->registered) { /* most heartbeats and their answers */
-        con__node_deadline(group->node, group, con_raft_deadline(group->raft));
-    }
+    con_raft_output(group->raft, true, &out);
+    output_do(group, &out);
     if (!con_raft_idle(group->raft, group->writing))
         con__group_poke(group);
+}
+
+void con__group_pump(struct con__group *group)
+{
+    if (base_failed(group->failure))
+        return;
+    if (!con_raft_idle(group->raft, true))
+        con__group_pump_all(group);
+    else if (!group->writing && !con_raft_idle(group->raft, false))
+        con__group_poke(group);
+    else if (group->registered) /* most heartbeats and their answers */
+        con__node_deadline(group->node, group, con_raft_deadline(group->raft));
 }
 
 void con__group_tick(struct con__group *group, ch_time now)

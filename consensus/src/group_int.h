@@ -153,8 +153,10 @@ ch_fiber_fn con__writer_fiber, con__pump_fiber;
 /* After inputs were fed: whoever is to see to them does, on its own fiber, with whatever else is
  * fed until then. */
 void con__group_poke(struct con__group *group);
-/* The same at once, but for the writes. For heartbeats, and who lends memory to raft. */
+/* The same at once, but for the writes: for heartbeats. */
 void con__group_pump(struct con__group *group);
+/* The same though there be nothing to do: nothing that was lent to raft is borrowed any more. */
+void con__group_pump_all(struct con__group *group);
 void con__group_tick(struct con__group *group, ch_time now);
 /* From the node: a message for this member, whose sender can be reached at `from`. */
 void con__group_receive(struct con__group *group, const struct con_message *message,

@@ -130,7 +130,7 @@ static CH_WAITS struct base_status entries_fetch(struct con__group *group,
 
     if (!base_failed(status) && !group->closing) {
         con_raft_fetched(group->raft, fetch->member, entries, count);
-        con__group_pump(group);
+        con__group_pump_all(group);
     }
     return status;
 }
@@ -147,7 +147,7 @@ static CH_WAITS struct base_status chunk_fetch(struct con__group *group,
         ch_count(group->metrics.chunks, 1);
         con_raft_fetched_chunk(group->raft, fetch->member, chunk.index, chunk.term, &chunk.config,
                                chunk.offset, chunk.total, chunk.data);
-        con__group_pump(group);
+        con__group_pump_all(group);
     }
     return status;
 }
