@@ -260,7 +260,8 @@ static void entries_read(void)
         for (size_t i = 0; i < count; i++) {
             cr_assert(entries[i].index == first + i && store_entry_right(&entries[i]),
                       WHERE_FMT ": entry %" PRIu64 " reads wrong", WHERE, first + i);
-            cr_assert(rewritten <= first + i ||
+            /* Before the snapshot a load cannot tell which of the pending entries are there. */
+            cr_assert(rewritten <= first + i || first + i < then.first ||
                           (entries[i].term == then.terms[first + i] && first + i <= then.last),
                       WHERE_FMT ": entry %" PRIu64 " is another", WHERE, first + i);
         }
