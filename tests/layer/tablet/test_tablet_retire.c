@@ -1,4 +1,5 @@
-/* Tabletservers that are asked to stop give up what they serve (retire.c), on the simulated world. */
+/* Tabletservers that are asked to stop give up what they serve (retire.c), on the simulated
+ * world. */
 #include <stdio.h>
 
 #include "blk_double.h"

@@ -1,5 +1,5 @@
-/* tablet_double_store.h: the tables, rows and cells that the tablet double keeps; no waits. Cells of
- * a row: family and qualifier ascending, timestamp descending. */
+/* tablet_double_store.h: the tables, rows and cells that the tablet double keeps; no waits. Cells
+ * of a row: family and qualifier ascending, timestamp descending. */
 #ifndef TESTS_TABLET_DOUBLE_STORE_H
 #define TESTS_TABLET_DOUBLE_STORE_H
 

@@ -469,7 +469,8 @@ Test(txlayer, the_log_does_not_grow_for_ever)
     run(drop_log, 1, NULL);
 }
 
-/* One commit of `count` values of `len` bytes each, under keys big00, big01, ... from `first` on. */
+/* One commit of `count` values of `len` bytes each, under keys big00, big01, ... from `first`
+ * on. */
 static struct base_status put_big(size_t first, size_t count, size_t len) CH_WAITS;
 static struct base_status put_big(size_t first, size_t count, size_t len)
 {
