@@ -1,4 +1,8 @@
 if(TARGET consensus)
+  strata_test(test_con_message SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_message.c DEPS consensus base PRIVATE_OF consensus)
   strata_test(test_con_segment SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_segment.c DEPS consensus base PRIVATE_OF consensus)
   strata_test(test_con_segment_index SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_segment_index.c DEPS consensus base PRIVATE_OF consensus)
+endif()
+if(TARGET consensus)
+  strata_test(test_con_etcd_format SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_etcd_format.c DEPS consensus base PRIVATE_OF consensus)
 endif()
