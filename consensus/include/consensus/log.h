@@ -4,8 +4,8 @@
  * changes, is given the same commands in the same order on every member and after every restart,
  * and reads no clock and no random source: what it needs of those is in the command. A group has
  * one or more members, each in a process of its own, each with its own copy of log and machine;
- * one of them leads. A group of one needs no network. Source: Raft (Ongaro, 2014); docs/consensus.md
- * says what is implemented, by section. */
+ * one of them leads. A group of one needs no network. Source: Raft (Ongaro, 2014);
+ * docs/consensus.md says what is implemented, by section. */
 #ifndef CONSENSUS_LOG_H
 #define CONSENSUS_LOG_H
 
