@@ -477,37 +477,44 @@ static int bench_main(struct ch_env *env, void *arg)
     return worst >= limit;
 }
 
-static size_t split(const char *text, char **out, size_t max)
+/* Parts of *copy, which is to be freed. */
+static size_t split(const char *text, char **copy, char **out, size_t max)
 {
-    char *copy = strdup(text), *item, *state = NULL;
+    char *item, *state = NULL;
     size_t count = 0;
 
-    for (item = strtok_r(copy, ",", &state); item && count < max;
+    *copy = strdup(text);
+
+    for (item = strtok_r(*copy, ",", &state); item && count < max;
          item = strtok_r(NULL, ",", &state))
         out[count++] = item;
-    return count; /* the copy lives as long as the process */
+    return count;
 }
 
 int main(int argc, char **argv)
 {
     struct bench bench = { .rounds = 20 };
+    char *members = NULL, *ways = NULL;
+    int value = 2;
 
     bench.blocks = argc > 1 && strcmp(argv[1], "blocks") == 0;
     for (int i = 2; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--members") == 0)
             bench.members = argv[i + 1];
         else if (strcmp(argv[i], "--ways") == 0)
-            bench.way_count = split(argv[i + 1], bench.ways, WAYS_MAX);
+            bench.way_count = split(argv[i + 1], &ways, bench.ways, WAYS_MAX);
         else if (strcmp(argv[i], "--rounds") == 0)
             bench.rounds = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--act") == 0)
             bench.act = argv[i + 1];
     }
     if (!bench.members || !bench.act || bench.way_count == 0 || bench.rounds < 1 ||
-        split(bench.members, bench.addresses, MEMBERS) != MEMBERS) {
+        split(bench.members, &members, bench.addresses, MEMBERS) != MEMBERS)
         fprintf(stderr, "failover names|blocks --members A,B,C --ways kill,stop,cut --rounds N "
                         "--act COMMAND\n");
-        return 2;
-    }
-    return ch_env_run(bench_main, &bench);
+    else
+        value = ch_env_run(bench_main, &bench);
+    free(members);
+    free(ways);
+    return value;
 }
