@@ -9,7 +9,7 @@ struct base_status con_log_open(struct ch_env *env, const struct con_log_options
     *log = NULL;
     if (options->state && !etcd)
         return base_status_make(BASE_INVALID_ARGUMENT,
-                                "open log: state \"%s\" is not etcd://host:port,…", options->state);
+                                "open log: state \"%s\" is not etcd://host:port", options->state);
     return base_status_wrap(etcd ? con__etcd_open(env, options, machine, log)
                                  : con__group_open(env, options, machine, log),
                             "open log");
