@@ -105,6 +105,6 @@ int cli_logs(struct cli *cli, int argc, char **argv)
         path = base_arena_printf(&cli->arena, "%s/machines/%s/agent.log", cli->dir, argv[1] + 6);
     else if (!cli_task_parse(cli, argv[1], &job, &index))
         return CLI_USAGE;
-    status = path ? file_logs(cli, path, follow) : task_logs(cli, job, index, follow);
+    status = job ? task_logs(cli, job, index, follow) : file_logs(cli, path, follow);
     return base_failed(status) ? cli_fail(cli, status) : CLI_OK;
 }

@@ -96,7 +96,7 @@ void clu__view_make(struct clu_master *master, struct base_arena *arena, struct 
     {
         job_view(job, arena, &jobs[view->job_count]);
         for (uint32_t i = 0; i < job->spec->tasks; i++) {
-            if (job->tasks[i] == subject)
+            if (subject && job->tasks[i] == subject)
                 *subject_index = view->task_count;
             task_view(master, job->tasks[i], (int32_t)view->job_count, &tasks[view->task_count++]);
         }

@@ -11,7 +11,8 @@ struct qry_catalog_entry {
     UT_hash_handle hh;
 };
 
-static const char version_row[] = "MV", index_rows[] = "MX", rows_end[] = "MY", group[] = "M";
+static const char version_row[] = "MV", rows_end[] = "MY", group[] = "M";
+static const uint8_t index_rows[] = { 'M', 'X' };
 
 struct txn_key qry_version_key(void)
 {

@@ -8,6 +8,7 @@ enum { BITS_PER_ROW = 10, PROBES = 7, BITS_MIN = 64 };
 
 uint64_t tab_bloom_hash(struct base_bytes row)
 {
+    BASE_ASSERT(row.data || row.len == 0);
     return XXH64(row.data, row.len, 0);
 }
 

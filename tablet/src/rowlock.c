@@ -116,8 +116,10 @@ enum ch_outcome tab_rowlock_take(struct tab_rowlocks *locks, uint64_t tablet, st
          * caller */
         return CH_OK;
     struct waiter **link = &lock->first;
-    while (*link != &waiter)
+    while (*link != &waiter) {
+        BASE_ASSERT(*link);
         link = &(*link)->next;
+    }
     *link = waiter.next;
     if (!waiter.next)
         lock->end = link;
