@@ -43,6 +43,25 @@ static uint64_t entry_hash(const struct con_entry *entry, uint64_t before)
     return rw_hash_bytes(rw_hash(rw_hash(before, (uint64_t)entry->kind), 9), entry->data);
 }
 
+/* Each (index, term) is one entry with one before it, wherever it is seen. */
+static void log_matching(struct rw_member *member, const struct con_entry *entries, size_t count,
+                         uint64_t before)
+{
+    uint64_t there = 0, hash;
+
+    for (size_t i = 0; i < count && !member->world->broken; i++) {
+        hash = entry_hash(&entries[i], before);
+        if (entries[i].index > 1 && before == 0)
+            FAIL(member, "what is before entry %" PRIu64 " is not known", entries[i].index);
+        if (!rw_map_put(&member->group->facts,
+                        fact_key(FACT_ENTRY, entries[i].index, entries[i].term), hash, &there) &&
+            there != hash)
+            FAIL(member, "entry %" PRIu64 " of term %" PRIu64 " is not the same everywhere",
+                 entries[i].index, entries[i].term);
+        before = entries[i].term;
+    }
+}
+
 /* ---- messages ---- */
 
 static void check_promise(struct rw_member *from, const struct con_message *message)
@@ -77,6 +96,7 @@ void rw_check_send(struct rw_member *from, const struct con_message *message)
         FAIL(from, "a message from another");
     if (deep(from))
         check_promise(from, message);
+    log_matching(from, message->entries, message->entry_count, message->log_term);
     if (message->kind == CON_PRE_VOTE_REPLY && message->reject)
         rw_probe(world, RW_PROBE_pre_vote_refused);
     if (message->kind == CON_SNAPSHOT &&
@@ -141,23 +161,13 @@ static void check_config_entry(struct rw_member *member, const struct con_entry 
              entry->index, before->index);
 }
 
+/* Configurations are looked at when they are handed out; what an entry is counts from when it is
+ * durable, or sent: a group of one writes vote and entries at once, and a crash may undo both. */
 void rw_check_entries(struct rw_member *member, const struct con_entry *entries, size_t count)
 {
-    uint64_t before, there = 0;
-
-    for (size_t i = 0; i < count && !member->world->broken; i++) {
-        before = i ? entries[i - 1].term : con_raft_term_at(member->raft, entries[i].index - 1);
-        if (entries[i].index > 1 && before == 0)
-            FAIL(member, "what is before entry %" PRIu64 " is not known", entries[i].index);
-        if (!rw_map_put(&member->group->facts,
-                        fact_key(FACT_ENTRY, entries[i].index, entries[i].term),
-                        entry_hash(&entries[i], before), &there) &&
-            there != entry_hash(&entries[i], before))
-            FAIL(member, "entry %" PRIu64 " of term %" PRIu64 " is not the same everywhere",
-                 entries[i].index, entries[i].term);
-        if (entries[i].kind == CON_ENTRY_CONFIG && deep(member))
+    for (size_t i = 0; i < count && deep(member); i++)
+        if (entries[i].kind == CON_ENTRY_CONFIG)
             check_config_entry(member, &entries[i]);
-    }
 }
 
 /* On how many stores of the configuration is it, lost ones included? */
@@ -187,6 +197,8 @@ void rw_check_write(struct rw_member *member, const struct con_raft_output *out)
     struct con_config config;
     uint64_t index = out->entry_count ? out->entries[0].index : 0, old, other;
 
+    if (index > 0)
+        log_matching(member, out->entries, out->entry_count, raft_disk_term_at(disk, index - 1));
     if (out->save_vote && deep(member)) {
         if (out->term < disk->term)
             FAIL(member, "term %" PRIu64 " after %" PRIu64, out->term, disk->term);
