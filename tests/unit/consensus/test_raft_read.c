@@ -44,6 +44,10 @@ Test(raft_read, a_deposed_leader_answers_nothing_stale)
 
     hand_elect(hand, 1);
     hand_pass(hand, 300);
+    con_raft_read(hand->members[1].raft, 4); /* one that is answered, before */
+    hand_run(hand, 1);
+    hand_settle(hand);
+    cr_assert(hand_read(hand, 1, 4) && hand_read(hand, 1, 4)->index > 0);
     hand_isolate(hand, 1, true);
     con_raft_read(hand->members[1].raft, 5);
     hand_run(hand, 1);
