@@ -97,6 +97,32 @@ static void garbage_make(struct garbage *g, const struct con_raft_status *status
     }
 }
 
+/* What a person or a driver may ask for, sensible or not. */
+static void ask_for_change(struct hand *hand, struct garbage *garbage)
+{
+    struct hand_member *member = &hand->members[1];
+    uint64_t index;
+
+    if (random_next() % 8 == 0)
+        (void)!con_raft_change(member->raft, &garbage->config, &index);
+    if (random_next() % 20 == 0) { /* one that is good */
+        struct con_config next = *hand_status(hand, 1).config;
+        struct con_member some = hand_voter(2 + random_next() % 4);
+
+        some.voter = random_next() % 2;
+        if (random_next() % 3 == 0)
+            con_config_remove(&next, some.id);
+        else
+            (void)!con_config_put(&next, &some);
+        (void)!con_raft_change(member->raft, &next, &index);
+    }
+    if (random_next() % 40 == 0)
+        (void)!con_raft_transfer(member->raft, 1 + random_next() % 5);
+    if (random_next() % 40 == 0 && member->applied > member->disk.snapshot_index &&
+        !member->writing && !member->chunk.here)
+        hand_compact(hand, 1, member->applied - random_next() % 2);
+}
+
 /* One member under fire, in whatever role it happens to be; a driver that does its part. */
 static void fire(uint64_t seed, int messages)
 {
@@ -131,6 +157,7 @@ static void fire(uint64_t seed, int messages)
         if (random_next() % 10 == 0)
             con_raft_read(hand->members[1].raft, 1);
         hand->members[1].read_count = 0;
+        ask_for_change(hand, &garbage);
         if (random_next() % 100 == 0)
             con_raft_campaign(hand->members[1].raft);
         hand_run(hand, 1);
