@@ -7,7 +7,8 @@
  * 3. After a whole round without an answer there is a pause of ROUND_MS.
  *
  * Failure modes: a member cut off from its fellows answers UNAVAILABLE, or not at all; a cluster
- * between two leaders likewise; a full one RESOURCE_EXHAUSTED, with nothing done. */
+ * between two leaders likewise. A full one says RESOURCE_EXHAUSTED, even of the very write that filled it and was done:
+ * who must know looks. */
 #include "etcd.h"
 
 #include <inttypes.h>
@@ -160,7 +161,7 @@ static CH_WAITS struct base_status call(struct con_etcd *etcd, const struct ch_m
         status = ch_client_call(etcd->clients[which], method, request, &options, arena, reply);
         if (!base_failed(status))
             break;
-        /* A full database refuses before it does anything. */
+        /* Of a full database: done or not, it is over and can be looked up. */
         if (options.outcome_unknown && status.code != BASE_RESOURCE_EXHAUSTED)
             any_unsure = true;
         if (!go_on(etcd, status.code, which, tries, deadline))

@@ -42,7 +42,8 @@ void con__etcd_then_put(struct con_etcd_txn *txn, const char *key, struct base_b
 void con__etcd_then_delete(struct con_etcd_txn *txn, const char *key, const char *end);
 /* Else. */
 void con__etcd_else_range(struct con_etcd_txn *txn, const char *key, const char *end);
-/* `unsure` (may be NULL): it failed, and may have been carried out, or may yet be. */
+/* `unsure` (may be NULL): it failed, and may have been carried out, or may yet be.
+ * RESOURCE_EXHAUSTED and not unsure: it may have been, but is over. */
 struct base_status con__etcd_commit(struct con_etcd *etcd, const struct con_etcd_txn *txn,
                                     ch_time deadline, Etcdserverpb__TxnResponse **response,
                                     bool *unsure) CH_WAITS BASE_MUST_CHECK;

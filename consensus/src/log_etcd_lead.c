@@ -5,8 +5,9 @@
  * transaction, are applied, answered.
  * Failure modes: the comparison with the leader key fails: another leads, or nobody; nothing of
  * the batch was written or ever will be. No answer for WRITE_MS: the outcome is unknown; this
- * member steps down and finds out by reading. A full database: RESOURCE_EXHAUSTED, it goes on
- * leading. The lease cannot be kept: it steps down at its end, by its own clock, at the latest.
+ * member steps down and finds out by reading. A full database: RESOURCE_EXHAUSTED when it did not
+ * take the batch, and it goes on leading. The lease cannot be kept: it steps down at its end, by
+ * its own clock, at the latest.
  * Stepping down: the queue is refused, lead(0), and the leader key, when it may still be ours, is
  * deleted before the next candidacy. */
 #include <inttypes.h>
@@ -119,29 +120,49 @@ enum written {
 };
 
 /* What the failed comparisons of a write tell. */
-static struct base_status written_judge(struct con_etcd_log *log, uint64_t term,
+static struct base_status written_judge(struct con_etcd_log *log, struct base_bytes value,
                                         const Etcdserverpb__TxnResponse *response,
                                         enum written *outcome)
 {
     const Etcdserverpb__RangeResponse *leaders, *logs;
-    struct con_etcd_batch there = { 0 };
     struct base_status status = con__etcd_found(response, 0, &leaders);
 
     *outcome = UNKNOWN;
     if (!base_failed(status))
         status = con__etcd_found(response, 1, &logs);
-    if (!base_failed(status) && logs->n_kvs)
-        status = con__etcd_batch_decode(ch_bytes_of(logs->kvs[0]->value), &there);
     if (base_failed(status))
         return status;
     con__etcd_leader_seen(log, leaders->n_kvs ? leaders->kvs[0] : NULL);
-    if (there.term == term) { /* sent twice, done once (invariant 2) */
+    /* A batch has its term in it: only ours is the same. */
+    if (logs->n_kvs && base_bytes_eq(ch_bytes_of(logs->kvs[0]->value), value)) {
+        /* Sent twice, done once (invariant 2). */
         *outcome = WRITTEN;
         return status;
     }
     *outcome = REFUSED;
     log->lost = true;
     return con__not_leader(log->leader_id == log->id ? "" : log->leader);
+}
+
+/* The write that takes a database over its quota is answered as if it had been refused, and is done.
+ * What came of it is looked up; *status becomes OK when it is there. */
+static CH_WAITS enum written full_judge(struct con_etcd_log *log, const char *key,
+                                        struct base_bytes value, struct base_status *status)
+{
+    struct base_arena arena = { 0 };
+    const Mvccpb__KeyValue *kv = NULL;
+    struct base_status got =
+        con__etcd_get(log->etcd, key, ch_in(log->env, WRITE_MS * CH_MS), &arena, &kv);
+    enum written outcome = UNKNOWN;
+
+    if (base_status_drop(got) == BASE_OK && !kv)
+        outcome = REFUSED;
+    else if (kv && base_bytes_eq(ch_bytes_of(kv->value), value))
+        outcome = WRITTEN;
+    if (outcome == WRITTEN)
+        base_status_free(status);
+    base_arena_free(&arena);
+    return outcome;
 }
 
 static CH_WAITS struct base_status batch_put(struct con_etcd_log *log, uint64_t term,
@@ -162,12 +183,16 @@ static CH_WAITS struct base_status batch_put(struct con_etcd_log *log, uint64_t 
     con__etcd_else_range(&txn, key, NULL);
     status =
         con__etcd_commit(log->etcd, &txn, ch_in(log->env, WRITE_MS * CH_MS), &response, &unsure);
-    if (base_failed(status))
-        *outcome = unsure ? UNKNOWN : REFUSED;
+    if (base_failed(status) && unsure)
+        *outcome = UNKNOWN;
+    else if (status.code == BASE_RESOURCE_EXHAUSTED)
+        *outcome = full_judge(log, key, value, &status);
+    else if (base_failed(status))
+        *outcome = REFUSED;
     else if (response->succeeded)
         *outcome = WRITTEN;
     else
-        status = written_judge(log, term, response, outcome);
+        status = written_judge(log, value, response, outcome);
     base_arena_free(&arena);
     return status;
 }
