@@ -82,7 +82,7 @@ static void fault(struct world *world)
 
     if (below(world, 3) == 0 && leader)
         member = leader;
-    switch (below(world, 16)) {
+    switch (below(world, 18)) {
     case 0:
     case 1:
     case 2:
@@ -133,6 +133,17 @@ static void fault(struct world *world)
             leader->wish = WISH_TRANSFER;
         if (leader)
             leader->wish_member = 0;
+        break;
+    case 15: /* the power of the whole room, while disks are slow */
+        for (int i = 0; i < world->count; i++)
+            ch_sim_disk_delay(world->members[i].node, 5 * CH_MS, 50 * CH_MS);
+        world_run(world, 300 * CH_MS);
+        for (int i = 0; i < world->count; i++)
+            if (ch_sim_running(world->members[i].node))
+                member_crash(&world->members[i]);
+        for (int i = 0; i < world->count; i++)
+            if (below(world, 4))
+                member_start(&world->members[i]);
         break;
     default:
         lose_one(world);
