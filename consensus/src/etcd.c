@@ -7,8 +7,8 @@
  * 3. After a whole round without an answer there is a pause of ROUND_MS.
  *
  * Failure modes: a member cut off from its fellows answers UNAVAILABLE, or not at all; a cluster
- * between two leaders likewise. A full one says RESOURCE_EXHAUSTED, even of the very write that filled it and was done:
- * who must know looks. */
+ * between two leaders likewise. A full one says RESOURCE_EXHAUSTED, even of the very write that
+ * filled it and was done: who must know looks. */
 #include "etcd.h"
 
 #include <inttypes.h>

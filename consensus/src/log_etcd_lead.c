@@ -144,8 +144,8 @@ static struct base_status written_judge(struct con_etcd_log *log, struct base_by
     return con__not_leader(log->leader_id == log->id ? "" : log->leader);
 }
 
-/* The write that takes a database over its quota is answered as if it had been refused, and is done.
- * What came of it is looked up; *status becomes OK when it is there. */
+/* The write that takes a database over its quota is answered as if it had been refused, and is
+ * done. What came of it is looked up; *status becomes OK when it is there. */
 static CH_WAITS enum written full_judge(struct con_etcd_log *log, const char *key,
                                         struct base_bytes value, struct base_status *status)
 {
@@ -198,7 +198,7 @@ static CH_WAITS struct base_status batch_put(struct con_etcd_log *log, uint64_t 
 }
 
 /* A command whose proposer has given up waiting is applied as any other. */
-static void flying_apply(struct con_etcd_log *log, const struct con_etcd_batch *batch)
+static CH_WAITS void flying_apply(struct con_etcd_log *log, const struct con_etcd_batch *batch)
 {
     struct base_bytes commands = batch->commands, command;
     struct base_buf unwanted = { 0 };

@@ -1,5 +1,5 @@
-/* What a log keeps in etcd, as bytes: what was put is taken again; every byte that is wrong is found
- * out, for etcd is somebody else's and others can write there; keys sort as their indexes do. */
+/* What a log keeps in etcd, as bytes: what was put is taken again; every byte that is wrong is
+ * found out, for etcd is somebody else's and others can write there; keys sort as their indexes do. */
 #include <string.h>
 
 #include "base/codec.h"
