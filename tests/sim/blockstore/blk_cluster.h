@@ -1,5 +1,5 @@
-/* blk_cluster.h: a simulated blockstore: one blockmaster or three, some blockservers, each a node with its
- * own disk. */
+/* blk_cluster.h: a simulated blockstore: one blockmaster or three, some blockservers, each a node
+ * with its own disk. */
 #ifndef BLK_CLUSTER_H
 #define BLK_CLUSTER_H
 
