@@ -399,6 +399,8 @@ void con_raft_persisted(struct con_raft *raft, uint64_t term, uint64_t index)
         raft->log.durable = raft->log.flight;
     if (raft->role == CON_LEADER)
         con__commit_advance(raft);
+    else if (raft->role == CON_CANDIDATE && raft->durable_term == raft->term)
+        con__won_maybe(raft);
 }
 
 enum con_refusal con_raft_propose(struct con_raft *raft, struct base_bytes command, uint64_t *index,

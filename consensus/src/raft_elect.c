@@ -35,6 +35,10 @@ static void votes_begin(struct con_raft *raft)
 
 static uint64_t granted_by(const struct con_raft *raft, uint64_t id)
 {
+    /* Its own vote counts when it is durable: a group of one would lead by it at once, crash, and
+     * give its vote in that term to another. */
+    if (id == raft->options.id && raft->role == CON_CANDIDATE && raft->durable_term < raft->term)
+        return 0;
     for (size_t i = 0; i < raft->vote_count; i++)
         if (raft->votes[i].id == id)
             return raft->votes[i].granted;
@@ -67,7 +71,7 @@ static void ask_all(struct con_raft *raft, enum con_message_kind kind, uint64_t 
     }
 }
 
-static void won_maybe(struct con_raft *raft)
+void con__won_maybe(struct con_raft *raft)
 {
     const struct con_config *config = con__log_config(&raft->log);
 
@@ -90,7 +94,7 @@ void con__campaign_pre(struct con_raft *raft)
     con__election_reset(raft);
     votes_begin(raft);
     ask_all(raft, CON_PRE_VOTE, raft->term + 1);
-    won_maybe(raft);
+    con__won_maybe(raft);
 }
 
 void con__campaign(struct con_raft *raft, bool transfer)
@@ -106,7 +110,7 @@ void con__campaign(struct con_raft *raft, bool transfer)
     con__election_reset(raft);
     votes_begin(raft);
     ask_all(raft, CON_VOTE, raft->term);
-    won_maybe(raft);
+    con__won_maybe(raft);
 }
 
 /* The log of who asks must hold all that may be committed: at least as up to date as ours (3.6.1).
@@ -170,5 +174,5 @@ void con__vote_reply_receive(struct con_raft *raft, const struct con_message *me
         return;
     raft->votes[raft->vote_count].id = message->from;
     raft->votes[raft->vote_count++].granted = !message->reject;
-    won_maybe(raft);
+    con__won_maybe(raft);
 }

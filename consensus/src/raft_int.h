@@ -178,6 +178,7 @@ uint64_t con__quorum(const struct con_config *config,
 /* raft_elect.c */
 void con__campaign_pre(struct con_raft *raft);
 void con__campaign(struct con_raft *raft, bool transfer);
+void con__won_maybe(struct con_raft *raft); /* leads when a quorum has granted */
 void con__vote_receive(struct con_raft *raft, const struct con_message *message);
 void con__vote_reply_receive(struct con_raft *raft, const struct con_message *message);
 bool con__may_stand(const struct con_raft *raft);

@@ -564,8 +564,6 @@ void con__lead_output(struct con_raft *raft, struct con_raft_output *out)
 {
     bool round = round_due(raft);
 
-    if (raft->durable_term < raft->term)
-        return; /* a group of one: its own vote has to be durable before it speaks */
     if (round)
         round_begin(raft);
     for (size_t i = 0; i < raft->peer_count; i++) {
@@ -585,8 +583,6 @@ void con__lead_output(struct con_raft *raft, struct con_raft_output *out)
 
 bool con__lead_idle(const struct con_raft *raft)
 {
-    if (raft->durable_term < raft->term)
-        return true;
     if (raft->heartbeat_due || round_due(raft) || transfer_peer(raft))
         return false;
     for (size_t i = 0; i < raft->peer_count; i++)
