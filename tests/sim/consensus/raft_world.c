@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { EVENTS_MAX = 8000000 }; /* a seed that needs more goes in circles */
-#define END_NS (120 * RW_S)    /* after the faults: time to come to rest */
+#define END_NS (600 * RW_S)    /* after the faults; some have one entry a message, one at a time */
 
 #define X(name, what) #name,
 const char *const rw_probe_names[RW_PROBE_COUNT] = { RW_PROBES(X) };
