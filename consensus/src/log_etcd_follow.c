@@ -289,6 +289,24 @@ void con__etcd_watch_tend(struct con_etcd_log *log)
 
 /* ---- the steward ---- */
 
+static CH_WAITS struct base_status lease_keep(struct con_etcd_log *log)
+{
+    ch_time sent = ch_now(log->env);
+    /* Asked for however late: only etcd knows that a lease has ended. */
+    struct base_status status =
+        con__etcd_lease_keep(log->etcd, log->lease, sent + CON_ETCD_LEASE_S * CH_S);
+
+    if (status.code == BASE_NOT_FOUND) {
+        log->lease = 0;
+        log->lease_until = 0;
+        log->lost = true;
+        ch_cond_broadcast(&log->work);
+    } else if (!base_failed(status)) {
+        log->lease_until = sent + CON_ETCD_LEASE_S * CH_S;
+    }
+    return status;
+}
+
 static CH_WAITS struct base_status lease_begin(struct con_etcd_log *log)
 {
     ch_time sent = ch_now(log->env), deadline = sent + CON_ETCD_LEASE_S * CH_S;
@@ -309,26 +327,11 @@ static CH_WAITS struct base_status lease_begin(struct con_etcd_log *log)
     if (!base_failed(status)) {
         log->lease = lease;
         log->lease_until = sent + CON_ETCD_LEASE_S * CH_S;
+        /* It may have been long in coming: a candidate begins with a fresh one. */
+        status = lease_keep(log);
         ch_cond_broadcast(&log->work);
     }
     base_arena_free(&arena);
-    return status;
-}
-
-static CH_WAITS struct base_status lease_keep(struct con_etcd_log *log)
-{
-    ch_time sent = ch_now(log->env);
-    struct base_status status =
-        con__etcd_lease_keep(log->etcd, log->lease, log->lease_until + CH_S);
-
-    if (status.code == BASE_NOT_FOUND) {
-        log->lease = 0;
-        log->lease_until = 0;
-        log->lost = true;
-        ch_cond_broadcast(&log->work);
-    } else if (!base_failed(status)) {
-        log->lease_until = sent + CON_ETCD_LEASE_S * CH_S;
-    }
     return status;
 }
 
@@ -378,6 +381,7 @@ void con__etcd_steward_fiber(void *arg)
     struct con_etcd_log *log = arg;
 
     while (!log->closing) {
+        ch_time next;
         struct base_status status = log->lease ? lease_keep(log) : lease_begin(log);
 
         if (!base_failed(status))
@@ -385,7 +389,10 @@ void con__etcd_steward_fiber(void *arg)
         if (base_failed(status) && !ch_cancelled())
             ch_warn(log->env, "%s: %s", log->keys.leader, base_status_text(&status));
         base_status_free(&status);
-        if (ch_sleep_until(log->env, ch_in(log->env, CON_ETCD_POLL_MS * CH_MS)) != CH_TIMEOUT)
+        next = ch_in(log->env, CON_ETCD_POLL_MS * CH_MS);
+        if (log->lease && log->lease_until - CON_ETCD_LEASE_S * CH_S / 2 < next)
+            next = ch_in(log->env, CON_ETCD_POLL_MS * CH_MS / 10); /* keeping it took long */
+        if (ch_sleep_until(log->env, next) != CH_TIMEOUT)
             break;
     }
 }

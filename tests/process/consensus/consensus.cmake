@@ -2,7 +2,8 @@
 if(TARGET consensus AND TARGET proto_etcd)
   add_executable(con_etcd_member ${CMAKE_CURRENT_LIST_DIR}/member.c)
   target_link_libraries(con_etcd_member PRIVATE consensus chassis)
-  strata_test(process_con_etcd SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_log_etcd.c ${CMAKE_CURRENT_LIST_DIR}/etcd_cluster.c
+  strata_test(process_con_etcd SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_log_etcd.c ${CMAKE_CURRENT_LIST_DIR}/test_log_etcd_kills.c
+    ${CMAKE_CURRENT_LIST_DIR}/etcd_world.c ${CMAKE_CURRENT_LIST_DIR}/etcd_cluster.c
     DEPS consensus proto_etcd chassis base PRIVATE_OF consensus LABEL process TIMEOUT 240)
   add_dependencies(process_con_etcd con_etcd_member)
 endif()
