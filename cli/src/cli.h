@@ -116,6 +116,9 @@ const char *cli_masters_missing(struct cli *cli) CH_WAITS;
 /* ---- ports (ports.c) ---- */
 bool cli_port_free(const char *host, int port);
 int cli_port_any(const char *host); /* a free one; 0: none */
+/* From the choice of ports till they are bound, one cell of this user at a time. NULL: not to be
+ * had, which is no reason not to go on. */
+struct ch_file *cli_ports_lock(struct cli *cli) CH_WAITS;
 
 /* ---- starting and stopping machines (machine.c, down.c) ---- */
 struct base_status cli_machine_start(struct cli *cli,

@@ -409,13 +409,18 @@ static CH_WAITS struct base_status tasks_wait(struct up *up)
 static CH_WAITS struct base_status up_steps(struct up *up)
 {
     struct base_status status = jobs_load(up);
+    struct ch_file *ports = NULL;
 
+    if (!base_failed(status) && !cli_init_alive(up->cli, NULL))
+        ports = cli_ports_lock(up->cli);
     if (!base_failed(status))
         status = cell_plan(up);
     if (!base_failed(status))
         status = machines_start(up);
     if (!base_failed(status))
         status = machines_wait(up);
+    if (ports)
+        ch_file_close(ports);
     if (!base_failed(status))
         status = jobs_submit(up);
     if (!base_failed(status))

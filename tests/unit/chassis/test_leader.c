@@ -1,6 +1,6 @@
-/* Calling whichever member of a group leads, against three simulated members of which one does: it is
- * found by hints and by trying, a member that hangs is left for another, one that is only slow is
- * not, and nothing that may not be done twice is. */
+/* Calling whichever member of a group leads, against three simulated members of which one does: it
+ * is found by hints and by trying, a member that hangs is left for another, one that is only slow
+ * is not, and nothing that may not be done twice is. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -137,8 +137,8 @@ static void hanging(void *arg)
 
 Test(leader, a_member_that_hangs_is_left_in_a_second)
 {
-    /* A paused process keeps its connections and answers nothing: waiting for it would stop all that
-     * depends on the leader, until the deadline of each. */
+    /* A paused process keeps its connections and answers nothing: waiting for it would stop all
+     * that depends on the leader, until the deadline of each. */
     run(hanging);
 }
 
