@@ -3,8 +3,8 @@
  *
  * Invariants
  * 1. Every write of log, manifest and pieces is a transaction that first compares the
- *    create_revision of the leader key with the writer's term: what a former leader still sends is refused, however
- *    late it arrives. The store's revision only grows, so the term does.
+ *    create_revision of the leader key with the writer's term: what a former leader still sends is
+ *    refused, however late it arrives. The store's revision only grows, so the term does.
  * 2. log/N is written once: its transaction compares that it is not there. A writer that did not
  *    hear the outcome sends the same transaction again until it hears one, or steps down.
  * 3. Nobody leads before it has read the log to its end after its leader key was made.

@@ -1,5 +1,6 @@
 /* Logs that live in etcd, in this process, against three members of Debian's etcd-server: leading
- * and standing by, handing over, snapshots, what was tampered with, a full database, nobody there. */
+ * and standing by, handing over, snapshots, what was tampered with, a full database, nobody
+ * there. */
 #include <inttypes.h>
 #include <stdio.h>
 
