@@ -161,8 +161,7 @@ static struct base_status master_port_plan(struct cli *cli)
     if (count == 0)
         return base_status_make(BASE_DATA_LOSS, "%s/cell.json: its masters are on no machine of it",
                                 cli->dir);
-    return port_plan(cli, count == 1 ? "the clustermaster" : "the clustermasters", 0, hosts, count,
-                     &cli->cell.master_port);
+    return port_plan(cli, "the clustermaster", 0, hosts, count, &cli->cell.master_port);
 }
 
 /* Decides machines and ports, and keeps them. Ports of a cell that runs stay. */
