@@ -1,5 +1,5 @@
-/* etcd_world.h: what the tests of logs in etcd share: a cluster of their own for each test, and logs
- * of the testing process on it. */
+/* etcd_world.h: what the tests of logs in etcd share: a cluster of their own for each test, and
+ * logs of the testing process on it. */
 #ifndef TESTS_ETCD_WORLD_H
 #define TESTS_ETCD_WORLD_H
 

@@ -1,5 +1,6 @@
 /* What a log keeps in etcd, as bytes: what was put is taken again; every byte that is wrong is
- * found out, for etcd is somebody else's and others can write there; keys sort as their indexes do. */
+ * found out, for etcd is somebody else's and others can write there; keys sort as their indexes
+ * do. */
 #include <string.h>
 
 #include "base/codec.h"
