@@ -1,7 +1,7 @@
 /* Logs that live in etcd, in processes of their own, against three members of Debian's etcd-server.
  * What must hold: what was acknowledged is there once and in order, whichever etcd member or
- * leading process is killed, cut short or paused; and who has lost the lead can write no more, however it
- * missed the news. */
+ * leading process is killed, cut short or paused; and who has lost the lead can write no more,
+ * however it missed the news. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
