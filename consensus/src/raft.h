@@ -118,8 +118,9 @@ struct con_raft_output {
 struct con_raft_start {
     uint64_t term, vote;
     uint64_t snapshot_index, snapshot_term; /* 0: none */
-    struct con_config config;               /* of the snapshot, or the group's first; count 0: a
-                                               member that is not (yet) in a group: it only listens */
+    /* Of the snapshot, or the group's first. count 0: a member that is in no group (yet): it only
+     * listens. */
+    struct con_config config;
 };
 
 struct con_raft *con_raft_new(const struct con_raft_options *options,

@@ -1,6 +1,6 @@
-/* store_model.h: what a consensus store must hold, as a plain value, and the comparison with what it
- * does hold after a crash. Entries and snapshots have their contents from index and term, as in a
- * group two of the same index and term are the same. */
+/* store_model.h: what a consensus store must hold, as a plain value, and the comparison with what
+ * it does hold after a crash. Entries and snapshots have their contents from index and term, as in
+ * a group two of the same index and term are the same. */
 #ifndef STORE_MODEL_H
 #define STORE_MODEL_H
 

@@ -1,5 +1,5 @@
-/* The bytes of a log's segments (consensus/src/segment.c): what was written comes back; what a crash
- * cut short is told from what was damaged after it had been acknowledged. */
+/* The bytes of a log's segments (consensus/src/segment.c): what was written comes back; what a
+ * crash cut short is told from what was damaged after it had been acknowledged. */
 #include "segment.h"
 
 #include <stdlib.h>
