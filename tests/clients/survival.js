@@ -8,13 +8,15 @@ const { assert, check, finish } = require('./check');
 const strata = (...args) => execFileSync(process.env.STRATA, args, { encoding: 'utf8' });
 // Those that are no tasks: a machine's own processes.
 const killProcess = pattern => execFileSync('pkill', ['-9', '-f', `${pattern}.*${process.env.STRATA_DIR}`]);
-// Who leads the clustermasters or blockmasters: the row's first word and its machine.
-function leader(group) {
-  const rows = strata('masters').split('\n').map(line => line.trim().split(/\s+/));
-  const start = rows.findIndex(row => row[0] === group);
-  const row = rows.slice(start + 1).find(cells => cells[2] === 'leader' || cells[0] === '');
-  assert(row && row[2] === 'leader', `somebody leads:\n${rows.map(cells => cells.join(' ')).join('\n')}`);
-  return { task: row[0].split('/').slice(-2).join('/'), machine: row[1] };
+// Who leads the clustermasters or blockmasters: the row's first word and its machine. Between two leaders there is none for a moment.
+async function leader(group) {
+  for (const begin = Date.now();; await sleep(50)) {
+    const rows = strata('masters').split('\n').map(line => line.trim().split(/\s+/));
+    const start = rows.findIndex(row => row[0] === group);
+    const row = rows.slice(start + 1).find(cells => cells[2] === 'leader' || cells[0] === '');
+    if (row && row[2] === 'leader') return { task: row[0].split('/').slice(-2).join('/'), machine: row[1] };
+    assert(Date.now() - begin < 10000, `somebody leads:\n${rows.map(cells => cells.join(' ')).join('\n')}`);
+  }
 }
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 const datastore = new Datastore({ projectId: 'survival' });
@@ -103,7 +105,7 @@ async function disturb(what, action) {
     longest = 0;
     lastSuccess = Date.now();
     const before = acked.size;
-    action();
+    await action();
     const killed = Date.now();
     await sleep(2500);
     while ((acked.size < before + 50 || Date.now() - lastSuccess > 500) && Date.now() - killed < 30000) await sleep(50);
@@ -126,12 +128,12 @@ async function main() {
   const tasks = ['queryserver/0', 'txserver/0', 'txserver/1', 'tabletserver/0', 'tabletserver/1', 'tabletserver/2', 'tabletmaster/0',
     'blockserver/0', 'blockserver/1', 'blockserver/2'];
   for (const task of tasks) await disturb(`kill -9 ${task}`, () => strata('kill', task, '-9'));
-  await disturb('kill -9 the leading blockmaster', () => strata('kill', leader('BLOCKMASTER').task, '-9'));
-  const paused = leader('BLOCKMASTER').task;
+  await disturb('kill -9 the leading blockmaster', async () => strata('kill', (await leader('BLOCKMASTER')).task, '-9'));
+  const paused = (await leader('BLOCKMASTER')).task;
   await disturb('the leading blockmaster is paused', () => strata('kill', paused, '-STOP'));
   strata('kill', paused, '-CONT');
-  await disturb('kill -9 the leading clustermaster', () => strata('kill', `master:${leader('CLUSTERMASTER').machine}`, '-9'));
-  const stopped = leader('CLUSTERMASTER').machine;
+  await disturb('kill -9 the leading clustermaster', async () => strata('kill', `master:${(await leader('CLUSTERMASTER')).machine}`, '-9'));
+  const stopped = (await leader('CLUSTERMASTER')).machine;
   await disturb('the leading clustermaster is paused', () => strata('kill', `master:${stopped}`, '-STOP'));
   strata('kill', `master:${stopped}`, '-CONT');
   await disturb('kill -9 all clustermasters', () => killProcess('clustermaster'));
@@ -141,7 +143,7 @@ async function main() {
   strata('masters', 'move-lead', 'blockmaster', 'm2');
   await disturb('a whole machine is lost, which leads all masters', () => strata('machine', 'stop', 'm2', '-9'));
   await check('the cell answers without it', async () => {
-    const leaders = [leader('CLUSTERMASTER').machine, leader('BLOCKMASTER').machine];
+    const leaders = [(await leader('CLUSTERMASTER')).machine, (await leader('BLOCKMASTER')).machine];
     assert(!leaders.includes('m2'), `m2 is gone: ${leaders}`);
     return `led from ${leaders.join(' and ')}`;
   });
