@@ -7,8 +7,9 @@
  * 3. After a whole round without an answer there is a pause of ROUND_MS.
  *
  * Failure modes: a member cut off from its fellows answers UNAVAILABLE, or not at all; a cluster
- * between two leaders likewise. A full one says RESOURCE_EXHAUSTED, even of the very write that
- * filled it and was done: who must know looks. */
+ * between two leaders likewise: every call asks to be told at once ("hasleader") rather than to be
+ * left waiting. A full one says RESOURCE_EXHAUSTED, even of the very write that filled it and was
+ * done: who must know looks. */
 #include "etcd.h"
 
 #include <inttypes.h>
@@ -17,7 +18,10 @@
 
 #include "etcd/api/etcdserverpb/rpc.strata.h"
 
-enum { ROUND_MS = 100, PREFIX_MAX = 128, ENDPOINT_MAX = 128 };
+enum { ROUND_MS = 100, KEEP_ATTEMPT_MS = 500, PREFIX_MAX = 128, ENDPOINT_MAX = 128 };
+
+/* A member that has lost sight of its cluster's leader is to say so, and to end what is open. */
+static const struct ch_metadata has_leader[] = { { "hasleader", { (const uint8_t *)"true", 4 } } };
 
 struct con_etcd {
     struct ch_env *env;
@@ -124,11 +128,25 @@ static void endpoint_failed(struct con_etcd *etcd, size_t which)
 
 /* ---- calls ---- */
 
-static ch_time attempt_deadline(struct con_etcd *etcd, ch_time deadline)
+static ch_time attempt_deadline(struct con_etcd *etcd, int64_t attempt_ms, ch_time deadline)
 {
-    ch_time attempt = ch_in(etcd->env, CON_ETCD_ATTEMPT_MS * CH_MS);
+    ch_time attempt = ch_in(etcd->env, attempt_ms * CH_MS);
 
     return attempt < deadline ? attempt : deadline;
+}
+
+/* A member between two leaders says so without having done anything. The second text comes as
+ * UNKNOWN, which would be taken for an answer. */
+static bool leaderless(struct base_status *status)
+{
+    const char *text = base_status_text(status);
+
+    if ((status->code == BASE_UNAVAILABLE && strstr(text, "etcdserver: no leader")) ||
+        (status->code == BASE_UNKNOWN && strstr(text, "raft proposal dropped"))) {
+        status->code = BASE_UNAVAILABLE;
+        return true;
+    }
+    return false;
 }
 
 /* Whether to try again, elsewhere. */
@@ -155,14 +173,19 @@ static CH_WAITS struct base_status call(struct con_etcd *etcd, const struct ch_m
 
     for (size_t tries = 1;; tries++) {
         size_t which = etcd->current;
-        struct ch_call_options options = { .deadline = attempt_deadline(etcd, deadline),
-                                           .no_retry = true };
+        struct ch_call_options options = {
+            .deadline = attempt_deadline(etcd, CON_ETCD_ATTEMPT_MS, deadline),
+            .no_retry = true,
+            .metadata = has_leader,
+            .metadata_count = 1,
+        };
 
         status = ch_client_call(etcd->clients[which], method, request, &options, arena, reply);
         if (!base_failed(status))
             break;
         /* Of a full database: done or not, it is over and can be looked up. */
-        if (options.outcome_unknown && status.code != BASE_RESOURCE_EXHAUSTED)
+        if (!leaderless(&status) && options.outcome_unknown &&
+            status.code != BASE_RESOURCE_EXHAUSTED)
             any_unsure = true;
         if (!go_on(etcd, status.code, which, tries, deadline))
             break;
@@ -341,7 +364,7 @@ struct base_status con__etcd_put(struct con_etcd *etcd, const char *key, struct 
 
 /* ---- leases ---- */
 
-struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t ttl_s, ch_time deadline,
+struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t *ttl_s, ch_time deadline,
                                          int64_t *lease)
 {
     Etcdserverpb__LeaseGrantRequest request;
@@ -350,10 +373,16 @@ struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t ttl_s, c
     struct base_status status;
 
     etcdserverpb__lease_grant_request__init(&request);
-    request.ttl = ttl_s;
+    request.ttl = *ttl_s;
+    *lease = 0;
     status = call(etcd, lease_method(ETCDSERVERPB__LEASE__LEASE_GRANT), &request, deadline, &arena,
                   &reply, NULL);
-    *lease = base_failed(status) ? 0 : ((const Etcdserverpb__LeaseGrantResponse *)reply)->id;
+    if (!base_failed(status)) {
+        const Etcdserverpb__LeaseGrantResponse *granted = reply;
+
+        *lease = granted->id;
+        *ttl_s = granted->ttl;
+    }
     base_arena_free(&arena);
     return status;
 }
@@ -362,7 +391,10 @@ struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t ttl_s, c
 static CH_WAITS struct base_status keep_once(struct con_etcd *etcd, size_t which, int64_t lease,
                                              ch_time deadline, int64_t *ttl)
 {
-    struct ch_call_options options = { .deadline = attempt_deadline(etcd, deadline) };
+    struct ch_call_options options = { .deadline =
+                                           attempt_deadline(etcd, KEEP_ATTEMPT_MS, deadline),
+                                       .metadata = has_leader,
+                                       .metadata_count = 1 };
     struct ch_client_stream *stream = NULL;
     struct base_arena arena = { 0 };
     Etcdserverpb__LeaseKeepAliveRequest request;
@@ -387,7 +419,8 @@ static CH_WAITS struct base_status keep_once(struct con_etcd *etcd, size_t which
     return status;
 }
 
-struct base_status con__etcd_lease_keep(struct con_etcd *etcd, int64_t lease, ch_time deadline)
+struct base_status con__etcd_lease_keep(struct con_etcd *etcd, int64_t lease, ch_time deadline,
+                                        ch_time *sent)
 {
     struct base_status status;
     int64_t ttl = 0;
@@ -395,6 +428,7 @@ struct base_status con__etcd_lease_keep(struct con_etcd *etcd, int64_t lease, ch
     for (size_t tries = 1;; tries++) {
         size_t which = etcd->current;
 
+        *sent = ch_now(etcd->env);
         status = keep_once(etcd, which, lease, deadline, &ttl);
         if (!base_failed(status) || !go_on(etcd, status.code, which, tries, deadline))
             break;
@@ -426,11 +460,8 @@ struct base_status con__etcd_lease_revoke(struct con_etcd *etcd, int64_t lease, 
 struct base_status con__etcd_watch(struct con_etcd *etcd, const char *key, const char *end,
                                    struct ch_client_stream **stream)
 {
-    /* Asks the server to end the watch when its member has lost sight of a leader. */
-    static const struct ch_metadata metadata[] = { { "hasleader",
-                                                     { (const uint8_t *)"true", 4 } } };
     struct ch_call_options options = { .deadline = CH_NEVER,
-                                       .metadata = metadata,
+                                       .metadata = has_leader,
                                        .metadata_count = 1 };
     Etcdserverpb__WatchRequest request;
     Etcdserverpb__WatchCreateRequest create;
@@ -452,4 +483,49 @@ struct base_status con__etcd_watch(struct con_etcd *etcd, const char *key, const
         *stream = NULL;
     }
     return base_status_wrap(status, "etcd");
+}
+
+/* ---- whether they live ---- */
+
+struct question {
+    struct con_etcd *etcd;
+    size_t which;
+    ch_time deadline;
+    bool answered;
+};
+
+/* Answered by a member of itself, whether it has a leader or not. */
+static void question_fiber(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct question *question = arg;
+    struct ch_call_options options = { .deadline = question->deadline, .no_retry = true };
+    Etcdserverpb__StatusRequest request;
+    struct base_arena arena = { 0 };
+    void *reply = NULL;
+
+    etcdserverpb__status_request__init(&request);
+    question->answered =
+        base_status_drop(ch_client_call(
+            question->etcd->clients[question->which],
+            &etcdserverpb__maintenance__service.methods[ETCDSERVERPB__MAINTENANCE__STATUS],
+            &request, &options, &arena, &reply)) == BASE_OK;
+    base_arena_free(&arena);
+}
+
+bool con__etcd_most_live(struct con_etcd *etcd, ch_time deadline)
+{
+    struct question questions[CON_ETCD_ENDPOINTS_MAX];
+    struct ch_gather gather;
+    size_t live = 0;
+
+    ch_gather_init(&gather, "etcd most live");
+    for (size_t i = 0; i < etcd->count; i++) {
+        questions[i] = (struct question){ .etcd = etcd, .which = i, .deadline = deadline };
+        ch_gather_add(&gather, question_fiber, &questions[i]);
+    }
+    ch_gather_wait(&gather);
+    for (size_t i = 0; i < etcd->count; i++)
+        live += questions[i].answered;
+    return 2 * live > etcd->count;
 }

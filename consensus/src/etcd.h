@@ -1,7 +1,7 @@
 /* etcd.h: an etcd cluster as its clients see it: several endpoints, of which one is talked to until
  * it fails.
  *
- * A call is tried on one endpoint after the other, each for ETCD_ATTEMPT_MS at most, until one
+ * A call is tried on one endpoint after the other, each for CON_ETCD_ATTEMPT_MS at most, until one
  * answers or the deadline passes: so it may be carried out more than once, and whoever makes one
  * asks only for what may be (compare first). Requests are built in the caller's arena. */
 #ifndef CON_ETCD_H
@@ -58,15 +58,19 @@ struct base_status con__etcd_get(struct con_etcd *etcd, const char *key, ch_time
                                  const Mvccpb__KeyValue **kv) CH_WAITS BASE_MUST_CHECK;
 struct base_status con__etcd_put(struct con_etcd *etcd, const char *key, struct base_bytes value,
                                  ch_time deadline) CH_WAITS BASE_MUST_CHECK;
-struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t ttl_s, ch_time deadline,
+/* *ttl_s: wanted; then what was granted, which is no less than one and a half of etcd's election
+ * timeouts. */
+struct base_status con__etcd_lease_grant(struct con_etcd *etcd, int64_t *ttl_s, ch_time deadline,
                                          int64_t *lease) CH_WAITS BASE_MUST_CHECK;
-/* NOT_FOUND: the lease has ended. */
-struct base_status con__etcd_lease_keep(struct con_etcd *etcd, int64_t lease,
-                                        ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+/* NOT_FOUND: the lease has ended. *sent: when the attempt that succeeded was begun. */
+struct base_status con__etcd_lease_keep(struct con_etcd *etcd, int64_t lease, ch_time deadline,
+                                        ch_time *sent) CH_WAITS BASE_MUST_CHECK;
 struct base_status con__etcd_lease_revoke(struct con_etcd *etcd, int64_t lease,
                                           ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 /* Everything that happens to [key, end) from now on, by the endpoint talked to at present. */
 struct base_status con__etcd_watch(struct con_etcd *etcd, const char *key, const char *end,
                                    struct ch_client_stream **stream) CH_WAITS BASE_MUST_CHECK;
+/* Whether more than half of the endpoints say that they live, be they without a leader. */
+bool con__etcd_most_live(struct con_etcd *etcd, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 
 #endif

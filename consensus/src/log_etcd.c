@@ -1,9 +1,9 @@
 /* log_etcd.c: a log that lives in an etcd cluster: the interface of log.h, and a member's life.
  *
  * Happy path: con__etcd_open starts the fibers and returns; main reads the log to its end, becomes
- * the leader when there is none, else follows. Failure modes: etcd away: main and steward go on
- * trying, with a line in the log; a leader steps down when its lease has run out; proposals are
- * refused meanwhile. Shutdown: the leader key is deleted and the lease revoked, so that another
+ * the leader when there is none, else follows. Failure modes: etcd away: main and keeper go on
+ * trying, with a line in the log; a leader steps down when its lease has run out and most of etcd's
+ * members are silent (log_etcd_lease.c); proposals are refused meanwhile. Shutdown: the leader key is deleted and the lease revoked, so that another
  * leads at once. See log_etcd_int.h for the invariants, etcd_format.h for what is stored. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,6 +53,8 @@ static struct con_etcd_log *log_new(struct ch_env *env, const struct con_log_opt
     ch_cond_init(&log->work);
     ch_cond_init(&log->changed);
     ch_cond_init(&log->barrier_work);
+    ch_cond_init(&log->lease_work);
+    log->lease_s = CON_ETCD_LEASE_S;
     ch_gate_init(&log->gate, env, "etcd log");
     return log;
 }
@@ -64,7 +66,8 @@ struct base_status con__etcd_open(struct ch_env *env, const struct con_log_optio
         const char *name;
         ch_fiber_fn *fn;
     } fibers[] = { { "etcd log", main_fiber },
-                   { "etcd steward", con__etcd_steward_fiber },
+                   { "etcd keeper", con__etcd_keeper_fiber },
+                   { "etcd members", con__etcd_members_fiber },
                    { "etcd barriers", con__etcd_barrier_fiber } };
     struct base_status status = options_check(options, machine);
     struct con_etcd_log *log;
@@ -113,6 +116,7 @@ static CH_WAITS void etcd_close(struct con_log *self)
     log->closing = true;
     ch_cond_broadcast(&log->work);
     ch_cond_broadcast(&log->barrier_work);
+    ch_cond_broadcast(&log->lease_work);
     ch_gate_stop(&log->gate); /* main has stepped down, and stopped the watch */
     /* On a fiber of its own: who closes may be cancelled. */
     ch_gate_init(&goodbye, log->env, "etcd goodbye");
@@ -225,7 +229,7 @@ static CH_WAITS struct base_status etcd_propose(struct con_log *self, struct bas
     ch_cond_broadcast(&log->work);
     outcome = ch_done_wait(&waiter.done, deadline);
     if (outcome == CH_CANCELLED) {
-        /* Handed over: a write ends, or is given up, within the lease's time. */
+        /* Handed over: a write ends, or is given up, within WRITE_MS. */
         ch_done_wait_always(&waiter.done);
     } else if (outcome != CH_OK) {
         TAILQ_REMOVE(waiter.taken ? &log->flying : &log->queue, &waiter, link);

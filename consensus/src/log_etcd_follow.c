@@ -1,4 +1,4 @@
-/* log_etcd_follow.c: reading a log in etcd: to its end, and on as it grows; and who is there.
+/* log_etcd_follow.c: reading a log in etcd: to its end, and on as it grows.
  *
  * Happy path: the watch brings each batch as it is written and applies it. Whatever does not fit
  * (a gap, a watch that was away, a new leader key) only rings main, which reads: one transaction
@@ -84,8 +84,7 @@ void con__etcd_leader_seen(struct con_etcd_log *log, const Mvccpb__KeyValue *kv)
     }
 }
 
-/* The id at the end of a key, or of a value. */
-static uint64_t id_of(struct base_bytes text)
+uint64_t con__etcd_id_of(struct base_bytes text)
 {
     char digits[ID_DIGITS + 1];
 
@@ -153,7 +152,7 @@ static CH_WAITS struct base_status page_take(struct con_etcd_log *log,
     if (base_failed(status))
         return status;
     con__etcd_leader_seen(log, leaders->n_kvs ? leaders->kvs[0] : NULL);
-    log->next_id = next->n_kvs ? id_of(ch_bytes_of(next->kvs[0]->value)) : 0;
+    log->next_id = next->n_kvs ? con__etcd_id_of(ch_bytes_of(next->kvs[0]->value)) : 0;
     *more = page->more;
     status = page_apply(log, page, &gap);
     if (base_failed(status))
@@ -285,114 +284,4 @@ void con__etcd_watch_tend(struct con_etcd_log *log)
     log->watch_moves = con__etcd_moves(log->etcd);
     log->watching = base_status_drop(
                         ch_gate_spawn(&log->watch_gate, "etcd watch", watch_fiber, log)) == BASE_OK;
-}
-
-/* ---- the steward ---- */
-
-static CH_WAITS struct base_status lease_keep(struct con_etcd_log *log)
-{
-    ch_time sent = ch_now(log->env);
-    /* Asked for however late: only etcd knows that a lease has ended. */
-    struct base_status status =
-        con__etcd_lease_keep(log->etcd, log->lease, sent + CON_ETCD_LEASE_S * CH_S);
-
-    if (status.code == BASE_NOT_FOUND) {
-        log->lease = 0;
-        log->lease_until = 0;
-        log->lost = true;
-        ch_cond_broadcast(&log->work);
-    } else if (!base_failed(status)) {
-        log->lease_until = sent + CON_ETCD_LEASE_S * CH_S;
-    }
-    return status;
-}
-
-static CH_WAITS struct base_status lease_begin(struct con_etcd_log *log)
-{
-    ch_time sent = ch_now(log->env), deadline = sent + CON_ETCD_LEASE_S * CH_S;
-    struct base_arena arena = { 0 };
-    Etcdserverpb__TxnResponse *response;
-    struct con_etcd_txn txn;
-    int64_t lease = 0;
-    struct base_status status =
-        con__etcd_lease_grant(log->etcd, CON_ETCD_LEASE_S, deadline, &lease);
-
-    if (!base_failed(status)) {
-        con__etcd_txn_init(&txn, &arena);
-        con__etcd_then_put(&txn,
-                           base_arena_printf(&arena, "%s%016" PRIx64, log->keys.candidate, log->id),
-                           base_bytes_str(log->self), lease);
-        status = con__etcd_commit(log->etcd, &txn, deadline, &response, NULL);
-    }
-    if (!base_failed(status)) {
-        log->lease = lease;
-        log->lease_until = sent + CON_ETCD_LEASE_S * CH_S;
-        /* It may have been long in coming: a candidate begins with a fresh one. */
-        status = lease_keep(log);
-        ch_cond_broadcast(&log->work);
-    }
-    base_arena_free(&arena);
-    return status;
-}
-
-static void members_seen(struct con_etcd_log *log, const Etcdserverpb__RangeResponse *candidates)
-{
-    log->member_count = 0;
-    for (size_t i = 0; i < candidates->n_kvs && log->member_count < CON_MEMBERS_MAX; i++) {
-        struct con_log_member *member = &log->members[log->member_count++];
-
-        *member = (struct con_log_member){ .heard_ms = -1 };
-        member->member.id = id_of(ch_bytes_of(candidates->kvs[i]->key));
-        member->member.voter = true;
-        snprintf(member->member.address, CON_ADDRESS_MAX, "%.*s",
-                 BASE_FMT(ch_bytes_of(candidates->kvs[i]->value)));
-    }
-}
-
-static CH_WAITS struct base_status members_look(struct con_etcd_log *log)
-{
-    struct base_arena arena = { 0 };
-    const Etcdserverpb__RangeResponse *candidates, *leaders;
-    Etcdserverpb__TxnResponse *response = NULL;
-    struct con_etcd_txn txn;
-    struct base_status status;
-
-    con__etcd_txn_init(&txn, &arena);
-    con__etcd_then_range(&txn, log->keys.candidate, con__etcd_below(&arena, log->keys.candidate),
-                         CON_MEMBERS_MAX);
-    con__etcd_then_range(&txn, log->keys.leader, NULL, 0);
-    status = con__etcd_commit(log->etcd, &txn, ch_in(log->env, READ_MS * CH_MS), &response, NULL);
-    if (!base_failed(status))
-        status = con__etcd_found(response, 0, &candidates);
-    if (!base_failed(status))
-        status = con__etcd_found(response, 1, &leaders);
-    if (!base_failed(status)) {
-        members_seen(log, candidates);
-        if (!log->term || response->header->revision > (int64_t)log->term)
-            con__etcd_leader_seen(log, leaders->n_kvs ? leaders->kvs[0] : NULL);
-    }
-    base_arena_free(&arena);
-    return status;
-}
-
-void con__etcd_steward_fiber(void *arg)
-{
-    CH_FIBER_ENTRY();
-    struct con_etcd_log *log = arg;
-
-    while (!log->closing) {
-        ch_time next;
-        struct base_status status = log->lease ? lease_keep(log) : lease_begin(log);
-
-        if (!base_failed(status))
-            status = members_look(log);
-        if (base_failed(status) && !ch_cancelled())
-            ch_warn(log->env, "%s: %s", log->keys.leader, base_status_text(&status));
-        base_status_free(&status);
-        next = ch_in(log->env, CON_ETCD_POLL_MS * CH_MS);
-        if (log->lease && log->lease_until - CON_ETCD_LEASE_S * CH_S / 2 < next)
-            next = ch_in(log->env, CON_ETCD_POLL_MS * CH_MS / 10); /* keeping it took long */
-        if (ch_sleep_until(log->env, next) != CH_TIMEOUT)
-            break;
-    }
 }

@@ -1,5 +1,6 @@
 /* log_etcd_int.h: one member of a log that lives in etcd; what log_etcd.c (the interface),
- * log_etcd_follow.c (reading), log_etcd_lead.c (leading, writing) and log_etcd_snapshot.c share.
+ * log_etcd_follow.c (reading), log_etcd_lead.c (leading, writing), log_etcd_lease.c (its lease, the
+ * others') and log_etcd_snapshot.c share.
  *
  * Invariants
  * 1. Every write of log, manifest and pieces is a transaction that first compares the
@@ -12,9 +13,11 @@
  *    applies looks at `applied` first, after its last wait.
  * 5. Safety needs no clock. The lease only decides how soon another may lead, and when a leader
  *    that hears nothing gives up.
+ * 6. What keeps the lease waits for nothing else.
  *
  * Fibers: main (follows; campaigns; leads: takes the queue, writes, applies), watch (applies what
- * others write; rings main), steward (keeps the lease, looks who is there), barriers, snapshot. */
+ * others write; rings main), keeper (the lease), members (looks who is there), barriers,
+ * snapshot. */
 #ifndef CON_LOG_ETCD_INT_H
 #define CON_LOG_ETCD_INT_H
 
@@ -25,7 +28,7 @@
 #include "log_ops.h"
 
 enum {
-    CON_ETCD_LEASE_S = 4,
+    CON_ETCD_LEASE_S = 2,      /* etcd's least at its default election timeout */
     CON_ETCD_POLL_MS = 1000,   /* of the log and of who leads, beside the watch */
     CON_ETCD_QUEUE_MAX = 4096, /* commands waiting */
     CON_ETCD_QUEUE_BYTES_MAX = 32 << 20,
@@ -70,8 +73,9 @@ struct con_etcd_log {
     uint64_t term;    /* 0: does not lead */
     bool writing_off; /* the watch leaves the log alone: main is about to lead, or does */
     bool lost;        /* of a leader: it must step down */
-    int64_t lease;
-    ch_time lease_until;   /* it surely lasts till then */
+    int64_t lease, lease_s; /* 0: none; how long it lasts */
+    ch_time lease_until;    /* it surely lasts till then */
+    ch_time holds_until;    /* a leader need not ask till then whether etcd's members live */
     ch_time abstain_until; /* no candidacy before: leadership was handed over */
 
     /* Who is there, as last seen. */
@@ -86,6 +90,7 @@ struct con_etcd_log {
     struct ch_cond work;    /* of main: a command, news, the end */
     struct ch_cond changed; /* term or leader */
     struct ch_cond barrier_work;
+    struct ch_cond lease_work; /* the lease is to be looked at now */
     struct ch_gate gate, watch_gate;
     bool closing, news, watching;
     uint64_t watch_moves; /* con__etcd_moves when the watch began */
@@ -100,7 +105,16 @@ void con__etcd_watch_tend(struct con_etcd_log *log) CH_WAITS;
 void con__etcd_watch_stop(struct con_etcd_log *log) CH_WAITS;
 /* Takes note of the leader key (NULL: there is none). */
 void con__etcd_leader_seen(struct con_etcd_log *log, const Mvccpb__KeyValue *kv);
-ch_fiber_fn con__etcd_steward_fiber;
+/* The id at the end of a key, or of a value. */
+uint64_t con__etcd_id_of(struct base_bytes text);
+
+/* ---- lease ---- */
+ch_fiber_fn con__etcd_keeper_fiber, con__etcd_members_fiber;
+/* Whether a leader should go on as one: its lease lasts, or may (it asks whether etcd's members
+ * live). It proves nothing. */
+bool con__etcd_holds(struct con_etcd_log *log) CH_WAITS BASE_MUST_CHECK;
+/* When that is to be asked next; a leader waits for nothing of etcd any longer. */
+ch_time con__etcd_doubt_at(const struct con_etcd_log *log);
 
 /* ---- lead ---- */
 /* Becomes the leader if there is none; *term 0: another is. */

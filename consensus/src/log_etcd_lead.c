@@ -4,10 +4,11 @@
  * term -> read to the end -> lead(term) -> all commands that wait go into one batch, one
  * transaction, are applied, answered.
  * Failure modes: the comparison with the leader key fails: another leads, or nobody; nothing of
- * the batch was written or ever will be. No answer for WRITE_MS: the outcome is unknown; this
- * member steps down and finds out by reading. A full database: RESOURCE_EXHAUSTED when it did not
- * take the batch, and it goes on leading. The lease cannot be kept: it steps down at its end, by
- * its own clock, at the latest.
+ * the batch was written or ever will be. No answer for WRITE_MS, or until the lease cannot be kept
+ * any more: the outcome is unknown; this member steps down and finds out by reading. A full
+ * database: RESOURCE_EXHAUSTED when it did not take the batch, and it goes on leading. The lease
+ * cannot be kept: it steps down at its end, by its own clock, unless etcd is there and between two
+ * leaders of its own (con__etcd_holds).
  * Stepping down: the queue is refused, lead(0), and the leader key, when it may still be ours, is
  * deleted before the next candidacy. */
 #include <inttypes.h>
@@ -17,7 +18,23 @@
 #include "chassis/log.h"
 #include "log_etcd_int.h"
 
-enum { WRITE_MS = CON_ETCD_LEASE_S * 1000, CAMPAIGN_MS = 3000, BARRIER_MS = 4000 };
+enum { WRITE_MS = 10000, JUDGE_MS = 4000, CAMPAIGN_MS = 3000, BARRIER_MS = 4000 };
+
+/* Whether a leader's call that failed is to be made again: etcd did not answer, and may yet. When
+ * the lead is lost, etcd is there to say what became of it. */
+static CH_WAITS bool again(struct con_etcd_log *log, const struct base_status *status,
+                           ch_time give_up)
+{
+    if (status->code != BASE_UNAVAILABLE && status->code != BASE_DEADLINE_EXCEEDED)
+        return false;
+    return !log->closing && !ch_cancelled() && ch_now(log->env) < give_up &&
+           (log->lost || con__etcd_holds(log));
+}
+
+static ch_time sooner(ch_time a, ch_time b)
+{
+    return a < b ? a : b;
+}
 
 /* ---- candidacy ---- */
 
@@ -47,6 +64,8 @@ struct base_status con__etcd_campaign(struct con_etcd_log *log, uint64_t *term)
         /* Sent twice, done once: it is ours. */
         if (!base_failed(status) && leaders->n_kvs && leaders->kvs[0]->lease == log->lease)
             *term = log->leader_revision;
+    } else if (status.code == BASE_NOT_FOUND) {
+        ch_cond_broadcast(&log->lease_work); /* it has ended */
     }
     base_arena_free(&arena);
     return status;
@@ -152,7 +171,7 @@ static CH_WAITS enum written full_judge(struct con_etcd_log *log, const char *ke
     struct base_arena arena = { 0 };
     const Mvccpb__KeyValue *kv = NULL;
     struct base_status got =
-        con__etcd_get(log->etcd, key, ch_in(log->env, WRITE_MS * CH_MS), &arena, &kv);
+        con__etcd_get(log->etcd, key, ch_in(log->env, JUDGE_MS * CH_MS), &arena, &kv);
     enum written outcome = UNKNOWN;
 
     if (base_status_drop(got) == BASE_OK && !kv)
@@ -172,8 +191,9 @@ static CH_WAITS struct base_status batch_put(struct con_etcd_log *log, uint64_t 
     Etcdserverpb__TxnResponse *response = NULL;
     struct con_etcd_txn txn;
     const char *key = con__etcd_log_key(&arena, &log->keys, log->applied + 1);
-    struct base_status status;
-    bool unsure = false;
+    ch_time give_up = ch_in(log->env, WRITE_MS * CH_MS);
+    struct base_status status = BASE_STATUS_OK;
+    bool unsure = false, last_unsure;
 
     con__etcd_txn_init(&txn, &arena);
     con__etcd_if_created(&txn, log->keys.leader, term);
@@ -181,8 +201,12 @@ static CH_WAITS struct base_status batch_put(struct con_etcd_log *log, uint64_t 
     con__etcd_then_put(&txn, key, value, 0);
     con__etcd_else_range(&txn, log->keys.leader, NULL);
     con__etcd_else_range(&txn, key, NULL);
-    status =
-        con__etcd_commit(log->etcd, &txn, ch_in(log->env, WRITE_MS * CH_MS), &response, &unsure);
+    do { /* invariant 2 */
+        base_status_free(&status);
+        status = con__etcd_commit(log->etcd, &txn, sooner(give_up, con__etcd_doubt_at(log)),
+                                  &response, &last_unsure);
+        unsure = unsure || last_unsure;
+    } while (again(log, &status, give_up));
     if (base_failed(status) && unsure)
         *outcome = UNKNOWN;
     else if (status.code == BASE_RESOURCE_EXHAUSTED)
@@ -277,8 +301,7 @@ static CH_WAITS void news_read(struct con_etcd_log *log)
     struct base_status status;
 
     log->news = false;
-    status = con__etcd_get(log->etcd, log->keys.leader, ch_in(log->env, CAMPAIGN_MS * CH_MS),
-                           &arena, &kv);
+    status = con__etcd_get(log->etcd, log->keys.leader, con__etcd_doubt_at(log), &arena, &kv);
     if (!base_failed(status))
         con__etcd_leader_seen(log, kv);
     else
@@ -287,9 +310,9 @@ static CH_WAITS void news_read(struct con_etcd_log *log)
     base_arena_free(&arena);
 }
 
-static bool leads_still(struct con_etcd_log *log)
+static CH_WAITS bool leads_still(struct con_etcd_log *log)
 {
-    return !log->closing && !log->lost && ch_now(log->env) < log->lease_until;
+    return !log->closing && !log->lost && con__etcd_holds(log) && !log->closing && !log->lost;
 }
 
 void con__etcd_lead(struct con_etcd_log *log, uint64_t term)
@@ -312,7 +335,7 @@ void con__etcd_lead(struct con_etcd_log *log, uint64_t term)
             batch_write(log, term, &commands, &value);
         else if (log->news)
             news_read(log);
-        else if (ch_cond_wait(&log->work, log->lease_until) == CH_CANCELLED)
+        else if (ch_cond_wait(&log->work, con__etcd_doubt_at(log)) == CH_CANCELLED)
             break;
     }
     ch_info(log->env, "%s: leads no more: %s", log->keys.leader,
@@ -332,9 +355,16 @@ static CH_WAITS struct base_status barrier_look(struct con_etcd_log *log)
     struct base_arena arena = { 0 };
     const Mvccpb__KeyValue *kv = NULL;
     uint64_t term = log->term;
-    struct base_status status = con__etcd_get(log->etcd, log->keys.leader,
-                                              ch_in(log->env, BARRIER_MS * CH_MS), &arena, &kv);
+    ch_time give_up = ch_in(log->env, BARRIER_MS * CH_MS);
+    struct base_status status = BASE_STATUS_OK;
 
+    do {
+        base_status_free(&status);
+        status = con__etcd_get(log->etcd, log->keys.leader,
+                               sooner(give_up, con__etcd_doubt_at(log)), &arena, &kv);
+    } while (again(log, &status, give_up));
+    if (status.code == BASE_DEADLINE_EXCEEDED)
+        status.code = BASE_UNAVAILABLE; /* etcd's answer is late, not the caller's time over */
     if (!base_failed(status) &&
         (term == 0 || log->term != term || !kv || (uint64_t)kv->create_revision != term)) {
         con__etcd_leader_seen(log, kv);

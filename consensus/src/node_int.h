@@ -31,8 +31,9 @@ struct con__outbox {
     size_t *sizes; /* about, of each message */
     size_t count, cap, bytes;
     struct con__beat_rows {
-        uint64_t *to, *from, *term, *commit, *round, *index; /* one block */
+        uint64_t *to, *from, *term, *commit, *round, *index, *quiet; /* one block */
         size_t count, cap;
+        bool any_quiet;
     } beats[2]; /* heartbeats, replies */
 };
 

@@ -47,6 +47,7 @@ static void outbox_clear(struct con__outbox *box)
     base_arena_reset(&box->arena);
     box->count = box->bytes = 0;
     box->beats[0].count = box->beats[1].count = 0;
+    box->beats[0].any_quiet = box->beats[1].any_quiet = false;
 }
 
 static void outbox_free(struct con__outbox *box)
@@ -66,11 +67,11 @@ static size_t outbox_count(const struct con__outbox *box)
 static void beats_grow(struct con__beat_rows *rows)
 {
     size_t cap = rows->cap ? 2 * rows->cap : 64;
-    uint64_t *block = malloc(6 * cap * sizeof(*block)), *old = rows->to;
+    uint64_t *block = malloc(7 * cap * sizeof(*block)), *old = rows->to;
 
     if (!block)
         abort();
-    for (int column = 0; column < 6 && rows->count > 0; column++)
+    for (int column = 0; column < 7 && rows->count > 0; column++)
         memcpy(block + (size_t)column * cap, old + (size_t)column * rows->cap,
                rows->count * sizeof(*block));
     free(old);
@@ -80,6 +81,7 @@ static void beats_grow(struct con__beat_rows *rows)
     rows->commit = block + 3 * cap;
     rows->round = block + 4 * cap;
     rows->index = block + 5 * cap;
+    rows->quiet = block + 6 * cap;
     rows->cap = cap;
 }
 
@@ -98,6 +100,8 @@ static bool beat_put(struct con__outbox *box, const struct con_message *message)
     rows->commit[at] = message->commit;
     rows->round[at] = message->round;
     rows->index[at] = message->index;
+    rows->quiet[at] = message->quiet;
+    rows->any_quiet |= message->quiet != 0;
     rows->count++;
     return true;
 }
@@ -161,6 +165,8 @@ static CON_PB(Beats) * beats_message(struct con__beat_rows *rows, CON_PB(Beats) 
     out->commit = rows->commit;
     out->round = rows->round;
     out->index = rows->index;
+    out->n_quiet = rows->any_quiet ? rows->count : 0;
+    out->quiet = rows->quiet;
     return out;
 }
 

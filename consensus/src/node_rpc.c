@@ -31,7 +31,8 @@ static void beats_receive(struct con_node *node, const CON_PB(Beats) * beats,
 
     ch_count(node->metrics.received, count);
     if (beats->n_from != count || beats->n_term != count || beats->n_commit != count ||
-        beats->n_round != count || beats->n_index != count) {
+        beats->n_round != count || beats->n_index != count ||
+        (beats->n_quiet != count && beats->n_quiet != 0)) {
         ch_count(node->metrics.refused, count);
         return;
     }
@@ -43,7 +44,8 @@ static void beats_receive(struct con_node *node, const CON_PB(Beats) * beats,
                                        .term = beats->term[i],
                                        .commit = beats->commit[i],
                                        .round = beats->round[i],
-                                       .index = beats->index[i] };
+                                       .index = beats->index[i],
+                                       .quiet = beats->n_quiet ? beats->quiet[i] : 0 };
 
         if (!group) {
             ch_count(node->metrics.refused, 1);

@@ -59,6 +59,7 @@ struct con_raft *con_raft_new(const struct con_raft_options *options,
         o->memory_bytes_max = MEMORY_BYTES;
     raft->random = o->seed ^ o->id;
     raft->now = raft->ticked = now;
+    raft->quiet_epoch = 1;
     raft->term = raft->durable_term = start->term;
     raft->vote = start->vote;
     raft->commit = raft->applied = start->snapshot_index;
@@ -256,6 +257,8 @@ void con_raft_tick(struct con_raft *raft, int64_t now)
         raft->grace_until = raft->now + raft->options.heartbeat_ns;
     }
     raft->ticked = raft->now;
+    if (raft->quiet)
+        return;
     if (raft->role == CON_LEADER) {
         con__lead_tick(raft);
         return;
@@ -275,6 +278,8 @@ void con_raft_tick(struct con_raft *raft, int64_t now)
 
 int64_t con_raft_deadline(const struct con_raft *raft)
 {
+    if (raft->quiet)
+        return CON_TIME_MAX;
     if (raft->role == CON_LEADER)
         return raft->heartbeat_at;
     return raft->election_at > raft->grace_until ? raft->election_at : raft->grace_until;
@@ -300,7 +305,7 @@ static bool sound(const struct con_raft *raft, const struct con_message *m)
     if (m->to != raft->options.id || m->from == 0 || m->from == m->to || m->term == 0 ||
         m->term > CON_NUMBER_MAX || m->index > CON_NUMBER_MAX || m->commit > CON_NUMBER_MAX ||
         m->hint_index > CON_NUMBER_MAX || m->round > CON_NUMBER_MAX || m->offset > CON_NUMBER_MAX ||
-        m->total > CON_NUMBER_MAX || m->log_term > CON_NUMBER_MAX)
+        m->total > CON_NUMBER_MAX || m->log_term > CON_NUMBER_MAX || m->quiet > CON_NUMBER_MAX)
         return false;
     for (size_t i = 0; i < m->entry_count; i++) {
         const struct con_entry *entry = &m->entries[i];
@@ -326,9 +331,12 @@ static bool sound(const struct con_raft *raft, const struct con_message *m)
     return m->kind >= CON_PRE_VOTE && m->kind <= CON_TIMEOUT_NOW;
 }
 
-/* A leader that is heard is not voted away: neither term nor vote changes (sections 4.2.3, 9.6). */
-static bool leader_is_heard(const struct con_raft *raft)
+/* A leader that is heard is not voted away: neither term nor vote changes (sections 4.2.3, 9.6).
+ * One that asks for the term after its own leads no more: it stood for that before it led. */
+static bool leader_is_heard(const struct con_raft *raft, const struct con_message *message)
 {
+    if (raft->role != CON_LEADER && message->from == raft->leader && message->term > raft->term)
+        return false;
     return raft->role == CON_LEADER ||
            (raft->leader != 0 && raft->now - raft->leader_heard < raft->options.election_ns);
 }
@@ -347,10 +355,11 @@ void con_raft_receive(struct con_raft *raft, const struct con_message *message, 
     time_set(raft, now);
     if (!sound(raft, message))
         return;
+    con__quiet_hear(raft, message);
     if (message->kind == CON_PRE_VOTE || message->kind == CON_VOTE) {
         if (message->term < raft->term)
             stale_receive(raft, message);
-        else if (message->transfer || !leader_is_heard(raft))
+        else if (message->transfer || !leader_is_heard(raft, message))
             con__vote_receive(raft, message);
         return;
     }
@@ -427,6 +436,7 @@ void con_raft_read(struct con_raft *raft, uint64_t id)
         con__answer(raft, id, 0);
         return;
     }
+    con__wake(raft, raft->now);
     if (raft->read_count == raft->read_cap) {
         raft->read_cap = raft->read_cap ? raft->read_cap * 2 : 16;
         raft->reads = realloc(raft->reads, raft->read_cap * sizeof(*raft->reads));
@@ -441,8 +451,10 @@ void con_raft_read(struct con_raft *raft, uint64_t id)
 
 void con_raft_campaign(struct con_raft *raft)
 {
-    if (raft->role != CON_LEADER && con__may_stand(raft))
-        con__campaign(raft, false);
+    if (raft->role == CON_LEADER || !con__may_stand(raft))
+        return;
+    con__wake(raft, raft->now);
+    con__campaign(raft, false);
 }
 
 void con_raft_compacted(struct con_raft *raft, uint64_t index)
@@ -470,6 +482,7 @@ struct con_raft_status con_raft_status(const struct con_raft *raft)
         .ready = raft->role == CON_LEADER && raft->applied >= raft->term_start,
         .config = con__log_config(&raft->log),
         .transfer = raft->role == CON_LEADER ? raft->transfer : 0,
+        .quiet = raft->quiet,
     };
 }
 

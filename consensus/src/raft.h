@@ -31,6 +31,7 @@ struct con_raft_options {
     size_t inflight_messages_max; /* to one follower, not yet answered; 0: 32 */
     size_t uncommitted_bytes_max; /* of proposals, then they are refused; 0: 32 MiB */
     size_t memory_bytes_max;      /* of applied entries kept for slow followers; 0: 4 MiB */
+    bool quiet;                   /* may stop its timers when idle: see con_raft_wake */
 };
 
 enum con_role { CON_FOLLOWER, CON_PRE_CANDIDATE, CON_CANDIDATE, CON_LEADER };
@@ -63,6 +64,7 @@ struct con_message {
     uint64_t hint_index, hint_term; /* rejected APPEND_REPLY: where to go on (section 5.3 end) */
     uint64_t round;                 /* HEARTBEAT and its reply: of read-index (section 6.4) */
     bool transfer;                  /* VOTE: by TIMEOUT_NOW, the present leader knows */
+    uint64_t quiet;                 /* HEARTBEAT: offers to go quiet; its reply: agrees; 0: no */
     const struct con_entry *entries;
     size_t entry_count;
     /* SNAPSHOT: a chunk. Its reply: offset is the next one wanted; == total: installed. */
@@ -136,6 +138,11 @@ struct base_status con_raft_load(struct con_raft *raft,
  * counts as now). ---- */
 void con_raft_tick(struct con_raft *raft, int64_t now);
 int64_t con_raft_deadline(const struct con_raft *raft); /* nothing happens by time before this */
+/* A quiet member (status.quiet) times nothing: the driver vouches for the process of the other
+ * (a follower: of the leader; a leader: of any of the group) that it is there and that nothing sent
+ * to or by it was lost. As soon as it does not, it calls this, at both ends, quiet or not; `heard`
+ * is when that process was heard last. */
+void con_raft_wake(struct con_raft *raft, int64_t heard, int64_t now);
 /* Copies what it keeps. A message that is not for this member, or from nobody it can place, is
  * dropped. */
 void con_raft_receive(struct con_raft *raft, const struct con_message *message, int64_t now);
@@ -193,6 +200,7 @@ struct con_raft_status {
     bool ready;                      /* leads and has applied an entry of its own term */
     const struct con_config *config; /* the newest in the log; borrowed till the next call */
     uint64_t transfer;               /* to whom leadership is being handed; 0: nobody */
+    bool quiet;                      /* nothing happens, and nothing is timed */
 };
 struct con_raft_status con_raft_status(const struct con_raft *raft);
 /* The configuration in force after `index` (>= the last compaction). */

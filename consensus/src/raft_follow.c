@@ -84,6 +84,8 @@ void con__heartbeat_receive(struct con_raft *raft, const struct con_message *mes
     reply->reject = raft->log.last < message->index && !raft->chunk_busy;
     reply->hint_index = raft->log.last;
     commit_to(raft, message->commit);
+    if (message->quiet)
+        con__quiet_offered(raft, message, reply);
 }
 
 static void chunk_reply(struct con_raft *raft, uint64_t to, uint64_t index, uint64_t term,

@@ -10,6 +10,7 @@ enum {
     CON_CHUNK_BYTES = 256 << 10, /* of a snapshot */
     CON_CATCH_UP_ENTRIES = 4096, /* a learner that lacks no more may become a voter */
     CON_READS_MAX = 65536,       /* waiting; more are refused */
+    CON_QUIET_BEATS = 3,         /* with nothing to do: then a leader offers to go quiet */
 };
 #define CON_NUMBER_MAX (UINT64_C(1) << 62) /* terms and indexes beyond are nobody's */
 #define CON_TIME_MAX INT64_MAX
@@ -78,6 +79,7 @@ struct con__peer {
     uint64_t match, next;
     int64_t heard;  /* its last message of this term */
     uint64_t round; /* of reads, acknowledged */
+    uint64_t quiet; /* the offer it has agreed to */
     size_t inflight_first, inflight_count;
     /* what the driver was asked for, and what it brought */
     bool fetching;
@@ -107,6 +109,9 @@ struct con_raft {
     struct con_raft_options options;
     uint64_t random;
     int64_t now, ticked, grace_until;
+    bool quiet;         /* raft_quiet.c */
+    uint8_t idle_beats; /* heartbeats with nothing to do, up to CON_QUIET_BEATS */
+    uint64_t quiet_epoch;
 
     uint64_t term, vote; /* to be durable before anything that follows from them is said */
     bool vote_dirty;
@@ -185,7 +190,21 @@ bool con__may_stand(const struct con_raft *raft);
 /* Itself as a member; NULL: it is none. */
 const struct con_member *con__self(const struct con_raft *raft);
 
+/* raft_quiet.c */
+bool con__quiet_may(const struct con_raft *raft);
+void con__quiet_beat(struct con_raft *raft);            /* a leader's heartbeat is due */
+uint64_t con__quiet_offer(const struct con_raft *raft); /* for a heartbeat; 0: none */
+/* An answer to a heartbeat came; epoch 0: it does not agree. */
+void con__quiet_agreed(struct con_raft *raft, struct con__peer *peer, uint64_t epoch);
+/* An offer came. */
+void con__quiet_offered(struct con_raft *raft, const struct con_message *offer,
+                        struct con_message *reply);
+void con__quiet_hear(struct con_raft *raft, const struct con_message *message); /* may wake */
+/* Its timers run again, as if the other members had been heard at `heard`. */
+void con__wake(struct con_raft *raft, int64_t heard);
+
 /* raft_lead.c */
+void con__heartbeat_next(struct con_raft *raft);
 void con__lead(struct con_raft *raft);
 void con__lead_end(struct con_raft *raft);
 void con__peers_follow_config(struct con_raft *raft);

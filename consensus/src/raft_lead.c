@@ -80,12 +80,13 @@ void con__lead_append(struct con_raft *raft, enum con_entry_kind kind, struct ba
     struct con_entry entry = { raft->log.last + 1, raft->term, kind, data };
     bool good = con__log_append(&raft->log, &entry);
 
+    con__wake(raft, raft->now);
     BASE_ASSERT(good); /* a configuration is one that was encoded here */
     raft->uncommitted_bytes += data.len;
 }
 
 /* All leaders of a process speak at the same moments, so that what they say travels together. */
-static void heartbeat_next(struct con_raft *raft)
+void con__heartbeat_next(struct con_raft *raft)
 {
     int64_t every = raft->options.heartbeat_ns;
 
@@ -111,7 +112,7 @@ void con__lead(struct con_raft *raft)
     raft->witness_until = raft->now + 2 * raft->options.election_ns;
     if (!raft->witness_leads)
         con__lead_append(raft, CON_ENTRY_NO_OP, BASE_BYTES_EMPTY);
-    heartbeat_next(raft);
+    con__heartbeat_next(raft);
     raft->heartbeat_due = true;
     raft->round_done = raft->round;
     raft->transfer = 0;
@@ -228,8 +229,9 @@ void con__lead_tick(struct con_raft *raft)
         raft->transfer = 0;
     if (raft->now < raft->heartbeat_at)
         return;
-    heartbeat_next(raft);
+    con__heartbeat_next(raft);
     raft->heartbeat_due = true;
+    con__quiet_beat(raft);
     for (size_t i = 0; i < raft->peer_count; i++) {
         struct con__peer *peer = &raft->peers[i];
 
@@ -279,6 +281,7 @@ static void heartbeat_reply(struct con_raft *raft, struct con__peer *peer,
         peer->round = reply->round;
         round_advance(raft);
     }
+    con__quiet_agreed(raft, peer, reply->quiet);
     if (peer->mode != CON_REPLICATE || reply->index >= peer->next)
         return;
     if (reply->reject && reply->hint_index < reply->index)
@@ -535,6 +538,7 @@ static void heartbeat(struct con_raft *raft, const struct con__peer *peer)
     message->commit = raft->commit < peer->match ? raft->commit : peer->match;
     message->index = peer->mode == CON_REPLICATE ? peer->next - 1 : 0;
     message->round = raft->round;
+    message->quiet = con__quiet_offer(raft);
 }
 
 /* Reads that came since share a round, which begins when the one before is done. */

@@ -187,6 +187,7 @@ enum con_refusal con_raft_transfer(struct con_raft *raft, uint64_t member)
         return CON_TRANSFERRING;
     if (!to || !to->voter || to->witness || member == raft->options.id)
         return CON_BAD_CONFIG;
+    con__wake(raft, raft->now);
     raft->transfer = member;
     raft->transfer_until = raft->now + raft->options.election_ns;
     raft->transfer_sent = false;

@@ -1,7 +1,7 @@
 if(TARGET consensus_raft)
   # The algorithm alone, in a world of its own: no fibers, so hundreds of seeds take seconds.
   add_library(raft_world STATIC ${CMAKE_SOURCE_DIR}/tests/support/raft_model.c)
-  foreach(part world member driver check clients faults)
+  foreach(part world member driver contact check clients faults)
     target_sources(raft_world PRIVATE ${CMAKE_CURRENT_LIST_DIR}/raft_${part}.c)
   endforeach()
   target_include_directories(raft_world PUBLIC ${CMAKE_CURRENT_LIST_DIR} ${CMAKE_SOURCE_DIR}/tests/support ${CMAKE_SOURCE_DIR}/consensus/src)

@@ -449,6 +449,15 @@ void rw_check_member(struct rw_member *member)
         rw_probe(member->world, RW_PROBE_transfer_given_up);
     if (status.role == CON_LEADER || status.term > member->term + 1)
         member->transfer = transfer;
+    if (status.quiet && ((status.role != CON_LEADER && !status.leader) ||
+                         status.applied != status.last || status.persisted != status.last))
+        FAIL(member, "is quiet with something to do");
+    if (status.quiet && !member->quiet) {
+        rw_trace(member->world, "n%d g%d is quiet", member->node, member->group->number);
+        if (status.role == CON_LEADER)
+            rw_probe(member->world, RW_PROBE_went_quiet);
+    }
+    member->quiet = status.quiet;
     member->role = status.role;
     member->term = status.term;
     member->last = status.last;
@@ -472,6 +481,8 @@ void rw_check_crash(struct rw_member *member)
 
     if (status.role == CON_LEADER && status.config->joint)
         rw_probe(member->world, RW_PROBE_joint_leader_crash);
+    if (status.role == CON_LEADER && status.quiet)
+        rw_probe(member->world, RW_PROBE_quiet_leader_crash);
 }
 
 /* A new life: what is remembered of the last one is what the disk says. */
@@ -490,6 +501,7 @@ void rw_check_start(struct rw_member *member)
     member->last_term = con_raft_term_at(member->raft, status.last);
     member->transfer = 0;
     member->paused_as_leader = 0;
+    member->quiet = false;
     member->granted_term = 0;
     memset(member->unanswered, 0, sizeof(member->unanswered));
 }

@@ -168,6 +168,12 @@ static void op_send(struct rw_group *group, int number)
     struct rw_op *op;
     enum con_refusal refusal;
 
+    if (world->now < group->idle_till) {
+        client_wake(group, number, group->idle_till - world->now + think(world));
+        return;
+    }
+    if (rw_chance(world, world->swarm.idle))
+        group->idle_till = world->now + rw_between(world, RW_S, 5 * RW_S);
     if (!member->raft || !rw_awake(world, client->node) ||
         group->op_count >= (world->faulting ? RW_OPS_MAX - OPS_KEPT : RW_OPS_MAX)) {
         client->node = next_node(group, client->node);

@@ -442,6 +442,8 @@ void rw_member_receive(struct rw_member *member, const struct con_message *messa
 {
     struct rw_world *world = member->world;
 
+    if (world->cut[rw_id_node(message->from)][member->node])
+        rw_contact_doubt(world, member->node, rw_id_node(message->from));
     if (!member->raft || world->cut[rw_id_node(message->from)][member->node])
         return;
     rw_trace(world,
@@ -451,6 +453,7 @@ void rw_member_receive(struct rw_member *member, const struct con_message *messa
              message->term, message->index, message->log_term, message->commit,
              message->entry_count, message->reject ? " REJECT" : "", message->hint_index,
              message->hint_term, message->offset);
+    rw_contact_heard(world, member->node, rw_id_node(message->from));
     rw_check_deliver(member, message);
     if (world->options.sabotage == RW_VOTES_TWICE && message->kind == CON_VOTE && world->faulting) {
         sabotage_vote(member, message);

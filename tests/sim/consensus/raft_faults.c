@@ -96,6 +96,7 @@ void rw_swarm_draw(struct rw_world *world)
     swarm->duplicate = (uint32_t)PICK(world, 0, 10, 100);
     swarm->chunk_loss = (uint32_t)PICK(world, 0, 0, 100, 300);
     swarm->think_mean = PICK(world, 15, 40, 100, 200) * RW_MS;
+    swarm->idle = (uint32_t)PICK(world, 0, 0, 5, 20);
     swarm->reads = (uint32_t)PICK(world, 10, 40, 70);
     swarm->snapshot_entries = (uint64_t)PICK(world, 6, 20, 60, NEVER);
     swarm->keep_entries = (uint64_t)PICK(world, 0, 3, 20);
@@ -110,6 +111,7 @@ void rw_swarm_draw(struct rw_world *world)
         .inflight_messages_max = (size_t)PICK(world, 1, 2, 4, 32),
         .uncommitted_bytes_max = (size_t)PICK(world, 100, 1000, 1 << 20, 1 << 20),
         .memory_bytes_max = (size_t)PICK(world, 1, 500, 4096, 1 << 20),
+        .quiet = rw_chance(world, 700),
     };
     if (rw_chance(world, 250))
         draw_short_lives(world);
@@ -130,6 +132,7 @@ static void node_crash(struct rw_world *world, int node, int64_t down)
     world->nodes[node].paused_till = 0;
     for (int g = 0; g < world->swarm.group_count; g++)
         rw_member_crash(&world->groups[g].members[node]);
+    rw_contact_crash(world, node);
     rw_push(world, world->now + down, RW_EV_RESTART, node, 0, 0, 0, NULL);
 }
 
@@ -366,6 +369,7 @@ static void add(struct rw_group *group)
         if (member->joining || wanted(group, member->disk.id) || !may_lose(group, member->disk.id))
             return;
         rw_member_bury(member);
+        rw_contact_crash(world, member->node);
     }
     member->why = RW_NEW;
     rw_member_join(member, rw_chance(world, 150), rw_chance(world, 200));

@@ -256,6 +256,8 @@ void rw_send(struct rw_member *from, const struct con_message *message)
         (world->faulting && rw_chance(world, loss))) {
         rw_trace(world, "n%d g%d   lost to n%d: kind %d term %" PRIu64 " index %" PRIu64,
                  from->node, from->group->number, to, message->kind, message->term, message->index);
+        if (to >= 0 && to < world->node_count)
+            rw_contact_doubt(world, from->node, to);
         return;
     }
     send_once(world, from->node, to, raft_message_copy(message), from->group->number);
@@ -276,6 +278,8 @@ static void world_begin(struct rw_world *world)
         world->nodes[i].clock_base = rw_between(world, 1, 1000 * RW_S);
         world->nodes[i].disk_min = 50 * RW_US;
         world->nodes[i].disk_max = rw_between(world, 100 * RW_US, 10 * RW_MS);
+        rw_push(world, rw_between(world, 0, swarm->raft.heartbeat_ns), RW_EV_LOOK, i, 0, 0, 0,
+                NULL);
     }
     for (int g = 0; g < swarm->group_count; g++) {
         struct rw_group *group = &world->groups[g];
@@ -338,7 +342,7 @@ static void world_end(struct rw_world *world)
 /* A paused node's events wait until it goes on; only its disk goes on by itself. */
 static bool waits(struct rw_world *world, const struct rw_event *event)
 {
-    if (event->kind > RW_EV_JOIN || event->kind == RW_EV_CLIENT || !world->nodes[event->node].up ||
+    if (event->kind > RW_EV_ALIVE || event->kind == RW_EV_CLIENT || !world->nodes[event->node].up ||
         world->nodes[event->node].paused_till <= world->now)
         return false;
     if (event->kind == RW_EV_IO)
@@ -369,6 +373,10 @@ static void step(struct rw_world *world)
         break;
     case RW_EV_CLIENT:
         rw_client_event(group, &event);
+        break;
+    case RW_EV_LOOK:
+    case RW_EV_ALIVE:
+        rw_contact_event(world, &event);
         break;
     case RW_EV_FAULT:
     case RW_EV_CRASH:

@@ -56,7 +56,10 @@ enum {
     X(write_lost, "a crash lost a write that was in the air")                           \
     X(write_kept, "a crash kept a write that nobody had heard of")                      \
     X(paused_leader, "a leader was paused and another elected meanwhile")               \
-    X(grew_from_one, "a group founded by one member grew to three voters")
+    X(grew_from_one, "a group founded by one member grew to three voters")              \
+    X(went_quiet, "a group went quiet")                                                 \
+    X(quiet_woken, "a quiet member was woken: another process was in doubt")            \
+    X(quiet_leader_crash, "the leader of a quiet group crashed")
 
 enum rw_probe {
 #define X(name, what) RW_PROBE_##name,
@@ -184,6 +187,7 @@ struct rw_member {
     uint32_t unanswered[RW_NODES_MAX];
     bool by_tick, voted_by_witness;
     int64_t paused_as_leader; /* its term; 0: not */
+    bool quiet;
 };
 
 struct rw_group {
@@ -201,6 +205,7 @@ struct rw_group {
     struct rw_client clients[RW_CLIENTS];
     struct rw_op *ops;
     uint64_t op_count;
+    int64_t idle_till;
     uint64_t completed; /* the last place in the log that a client knows of */
     uint64_t leader_term;
     int64_t healed_op_end; /* an operation begun after the faults ended, completed; 0: none yet */
@@ -214,6 +219,11 @@ struct rw_node {
     int64_t disk_min, disk_max;
 };
 
+struct rw_contact {
+    int64_t heard;
+    int64_t doubt; /* something was lost, which will be known then; 0: nothing was */
+};
+
 enum rw_event_kind {
     RW_EV_MESSAGE,
     RW_EV_TIMER,
@@ -223,6 +233,8 @@ enum rw_event_kind {
     RW_EV_CLIENT,
     RW_EV_JOIN_TRY,
     RW_EV_JOIN,
+    RW_EV_LOOK,  /* at the other processes; every heartbeat */
+    RW_EV_ALIVE, /* another process says so */
     RW_EV_FAULT,
     RW_EV_CRASH,
     RW_EV_RESTART,
@@ -247,6 +259,7 @@ struct rw_swarm {
     uint32_t loss, duplicate; /* permille */
     uint32_t chunk_loss;
     int64_t think_mean;
+    uint32_t idle;  /* permille of thoughts after which all clients of a group do nothing */
     uint32_t reads; /* percent */
     uint64_t snapshot_entries, keep_entries;
     uint32_t lazy;            /* permille: outputs taken later than inputs come */
@@ -269,7 +282,8 @@ struct rw_world {
     int node_count;
     struct rw_node nodes[RW_NODES_MAX];
     bool cut[RW_NODES_MAX][RW_NODES_MAX];
-    int64_t arrives_last[RW_NODES_MAX][RW_NODES_MAX]; /* fifo */
+    int64_t arrives_last[RW_NODES_MAX][RW_NODES_MAX];      /* fifo */
+    struct rw_contact contact[RW_NODES_MAX][RW_NODES_MAX]; /* of a node with another */
     struct rw_group *groups;
     bool faulting, clients_stop;
     bool broken; /* a check failed: nothing goes on */
@@ -324,6 +338,13 @@ void rw_io_free(struct rw_io *io);
 /* What is written becomes durable; nobody is told yet. */
 bool rw_io_do(struct rw_member *member, struct rw_io *io);
 void rw_lent_free(struct rw_member *member);
+
+/* raft_contact.c */
+/* A message between the two was lost. */
+void rw_contact_doubt(struct rw_world *world, int a, int b);
+void rw_contact_heard(struct rw_world *world, int node, int other);
+void rw_contact_event(struct rw_world *world, const struct rw_event *event);
+void rw_contact_crash(struct rw_world *world, int node);
 
 /* raft_check.c: each fails the world when something is not as it must be */
 void rw_check_send(struct rw_member *from, const struct con_message *message);
