@@ -7,9 +7,12 @@
  * Invariants
  * 1. A member becomes a voter only when it has all but a little of the log and was heard within an
  * election timeout: a vote that nobody casts is a vote against.
- * 2. With a new voter all others of the same target go in the same step: they are the same machine
+ * 2. A change after which too few would be there to commit anything, not even its undoing, is
+ * refused, naming who is silent.
+ * 3. With a new voter all others of the same target go in the same step: they are the same machine
  * before it lost its disk. They do not while one of them is heard. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "chassis/log.h"
 #include "group_int.h"
@@ -129,6 +132,30 @@ static void own_address(const struct con__group *group, struct con_config *next)
             memcpy(next->members[i].address, group->self, sizeof(group->self));
 }
 
+/* Names those whose silence is in the way. */
+static struct base_status would_stop(const struct con__group *group, const struct con_config *next)
+{
+    size_t len = 0, voters = 0;
+    char names[2048] = "";
+
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct con_member *member = &next->members[i];
+
+        voters += member->voter;
+        if (!member->voter || con_raft_heard(group->raft, member->id) || len >= sizeof(names))
+            continue;
+        len += (size_t)snprintf(names + len, sizeof(names) - len,
+                                "%smember %016" PRIx64 " at %s (%s, silent for %" PRId64 " ms)",
+                                len ? ", " : "", member->id, member->address,
+                                member->witness ? "a witness" : "a voter",
+                                heard_ms(group, member->id));
+    }
+    return base_status_make(BASE_FAILED_PRECONDITION,
+                            "the group would stop: of the %zu voters it would have, %zu must "
+                            "answer, and one with a state among them, but these do not: %s",
+                            voters, voters / 2 + 1, names);
+}
+
 /* One step, if it can be made now. Fails when it never can. */
 static struct base_status step_try(struct con__group *group, const struct con_config *next)
 {
@@ -143,6 +170,8 @@ static struct base_status step_try(struct con__group *group, const struct con_co
         return base_status_make(BASE_FAILED_PRECONDITION,
                                 "the group would be left without a member that can lead, or with "
                                 "one that cannot be reached");
+    case CON_SILENT:
+        return would_stop(group, next);
     default: /* taken; or not now: looked at again */
         con__group_poke(group);
         return BASE_STATUS_OK;

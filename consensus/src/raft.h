@@ -155,7 +155,8 @@ enum con_refusal {
     CON_TRANSFERRING,   /* leadership is being handed over */
     CON_FULL,           /* uncommitted_bytes_max */
     CON_CONFIG_PENDING, /* one change at a time (section 4.1), and a leader's first entry first */
-    CON_NOT_CAUGHT_UP,  /* a member is to be a learner, with all that is committed, first */
+    CON_NOT_CAUGHT_UP,  /* a member is to be a learner, with nearly all of the log, first */
+    CON_SILENT,         /* of the voters there would be too few are heard: the group would stop */
     CON_BAD_CONFIG,     /* no voter that can lead, or a member it does not know how to reach */
 };
 /* Appends to the leader's log; copied. *index, *term: how to know it again when applied. */
@@ -210,6 +211,9 @@ uint64_t con_raft_term_at(const struct con_raft *raft, uint64_t index);
 /* How far a member is known to hold the log, and when it was last heard; false: not followed. */
 bool con_raft_progress(const struct con_raft *raft, uint64_t member, uint64_t *match,
                        int64_t *heard);
+
+/* Whether a leader has heard a member lately: within an election timeout. Itself always. */
+bool con_raft_heard(const struct con_raft *raft, uint64_t member);
 
 /* An assert that stays in every build and names its invariant of docs/consensus.md. */
 _Noreturn void con__invariant_broken(int number, const char *text, const char *file, int line);

@@ -74,6 +74,7 @@ struct con__peer {
     uint64_t id;
     bool witness;
     bool probe_sent; /* and not answered */
+    bool spoke;      /* to this leader: before that, `heard` is when it was first asked */
     bool ask;        /* how far it is: its word on that may have been lost */
     enum con__mode mode;
     uint64_t match, next;
@@ -209,6 +210,8 @@ void con__lead(struct con_raft *raft);
 void con__lead_end(struct con_raft *raft);
 void con__peers_follow_config(struct con_raft *raft);
 struct con__peer *con__peer_of(struct con_raft *raft, uint64_t id);
+enum con__ear { CON_EAR_SILENT, CON_EAR_UNKNOWN, CON_EAR_HEARD };
+enum con__ear con__ear_of(const struct con_raft *raft, uint64_t id);
 void con__lead_tick(struct con_raft *raft);
 void con__commit_advance(struct con_raft *raft);
 void con__reply_receive(struct con_raft *raft, const struct con_message *message);

@@ -213,6 +213,28 @@ static bool alive(const struct con_raft *raft, const struct con__peer *peer)
     return raft->now - peer->heard < raft->options.election_ns;
 }
 
+/* Whom a leader has asked for less than an election timeout, or whom it could not hear as it was
+ * held up itself, it does not take for silent. */
+enum con__ear con__ear_of(const struct con_raft *raft, uint64_t id)
+{
+    const struct con__peer *peer = peer_const(raft, id);
+
+    if (id == raft->options.id)
+        return CON_EAR_HEARD;
+    if (!peer)
+        return CON_EAR_SILENT;
+    if (raft->quiet) /* the driver vouches for all of them */
+        return CON_EAR_HEARD;
+    if (!alive(raft, peer))
+        return raft->now < raft->grace_until ? CON_EAR_UNKNOWN : CON_EAR_SILENT;
+    return peer->spoke ? CON_EAR_HEARD : CON_EAR_UNKNOWN;
+}
+
+bool con_raft_heard(const struct con_raft *raft, uint64_t member)
+{
+    return raft->role == CON_LEADER && con__ear_of(raft, member) == CON_EAR_HEARD;
+}
+
 void con__lead_tick(struct con_raft *raft)
 {
     if (raft->now >= raft->grace_until &&
@@ -317,6 +339,7 @@ void con__reply_receive(struct con_raft *raft, const struct con_message *message
     if (!peer)
         return;
     peer->heard = raft->now;
+    peer->spoke = true;
     if (message->kind == CON_APPEND_REPLY)
         append_reply(raft, peer, message);
     else if (message->kind == CON_HEARTBEAT_REPLY)

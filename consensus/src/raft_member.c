@@ -63,6 +63,28 @@ static enum con_refusal check(const struct con_raft *raft, const struct con_conf
     return CON_TAKEN;
 }
 
+static uint64_t ear_heard(const struct con_raft *raft, uint64_t id)
+{
+    return con__ear_of(raft, id) == CON_EAR_HEARD;
+}
+
+static uint64_t ear_not_silent(const struct con_raft *raft, uint64_t id)
+{
+    return con__ear_of(raft, id) != CON_EAR_SILENT;
+}
+
+/* Whether `next` could commit something, were it in force, with those of whom `ear` holds. */
+static bool can_commit(const struct con_raft *raft, const struct con_config *next,
+                       uint64_t (*ear)(const struct con_raft *raft, uint64_t id))
+{
+    bool state = false;
+
+    for (uint32_t i = 0; i < next->count; i++)
+        state |=
+            next->members[i].voter && !next->members[i].witness && ear(raft, next->members[i].id);
+    return state && con__quorum(next, ear, raft);
+}
+
 static bool voters_differ(const struct con_config *a, const struct con_config *b)
 {
     for (uint32_t i = 0; i < a->count; i++)
@@ -92,9 +114,15 @@ enum con_refusal con_raft_change(struct con_raft *raft, const struct con_config 
     refusal = check(raft, now, next);
     if (refusal != CON_TAKEN)
         return refusal;
-    made.joint = voters_differ(now, next);
+    made.joint = false;
     for (uint32_t i = 0; i < made.count; i++)
         made.members[i].voter_old = false;
+    if (voters_differ(now, next)) {
+        /* Nothing can be undone in a group that cannot commit: so it is not let come to that. */
+        if (!can_commit(raft, &made, ear_heard))
+            return can_commit(raft, &made, ear_not_silent) ? CON_CONFIG_PENDING : CON_SILENT;
+        made.joint = true;
+    }
     for (uint32_t i = 0; made.joint && i < now->count; i++) {
         const struct con_member *known = con_config_member(&made, now->members[i].id);
         struct con_member member = known ? *known : now->members[i];

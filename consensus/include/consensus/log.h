@@ -107,7 +107,9 @@ void con_log_look(struct con_log *log, struct con_log_view *view);
 /* On the leader. Each waits until the change is committed, or the deadline (it may then still come
  * to be). add: a learner first, a voter (or witness) when it has caught up; who has the same target
  * already goes in the same step (a member that lost its disk). remove: FAILED_PRECONDITION for the
- * last one that can lead; NOT_FOUND. transfer: waits until another leads. */
+ * last one that can lead; NOT_FOUND. Either: FAILED_PRECONDITION, naming who is silent, when the
+ * leader has not heard so many of the voters there would be that they could commit anything.
+ * transfer: waits until another leads. */
 struct base_status con_log_add(struct con_log *log, const struct con_member *member,
                                ch_time deadline) CH_WAITS BASE_MUST_CHECK;
 struct base_status con_log_remove(struct con_log *log, uint64_t member,

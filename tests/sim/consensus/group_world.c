@@ -191,6 +191,20 @@ static void client_fiber(void *arg)
     }
 }
 
+/* A member that is a learner is to vote. */
+static CH_WAITS struct base_status voter_make(struct member *member, ch_time deadline)
+{
+    struct con_log_view view;
+    struct con_member voter = { .id = 0 };
+
+    con_log_look(member->log, &view);
+    for (size_t i = 0; i < view.count; i++)
+        if (view.members[i].member.id == member->wish_member)
+            voter = view.members[i].member;
+    voter.voter = true;
+    return con_log_add(member->log, &voter, deadline);
+}
+
 static CH_WAITS void wish_grant(struct member *member)
 {
     ch_time deadline = ch_in(member->env, 3 * CH_S);
@@ -198,6 +212,8 @@ static CH_WAITS void wish_grant(struct member *member)
     base_status_free(&member->wished);
     if (member->wish == WISH_TRANSFER)
         member->wished = con_log_transfer(member->log, member->wish_member, deadline);
+    else if (member->wish == WISH_VOTER)
+        member->wished = voter_make(member, deadline);
     else
         member->wished = con_log_remove(member->log, member->wish_member, deadline);
     member->wish = WISH_NOTHING;

@@ -23,7 +23,7 @@ struct list {
     struct item *items;
     size_t count;
 };
-enum wish { WISH_NOTHING, WISH_TRANSFER, WISH_REMOVE };
+enum wish { WISH_NOTHING, WISH_TRANSFER, WISH_REMOVE, WISH_VOTER };
 
 struct world;
 struct member {

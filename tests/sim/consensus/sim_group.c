@@ -232,6 +232,85 @@ Test(sim_group, who_was_removed_stays_away)
     world_free(world);
 }
 
+Test(sim_group, a_removal_that_would_stop_the_group_is_refused)
+{
+    /* With one member dead, taking out the other that lives would leave a leader that commits
+     * nothing more, not even the way back: refused, and the text names who is silent. Taking out
+     * the dead one is what should be done. */
+    struct world *world = started(20, 3);
+    struct member *dead = a_follower(world), *lives;
+    uint64_t dead_id = id_of(world, dead), lives_id;
+    struct base_status status;
+    char name[64];
+
+    member_crash(dead);
+    world_run(world, 3 * world->election);
+    lives = &world->members[3 - dead->number - world_leader(world)->number];
+    lives_id = id_of(world, lives);
+    status = wish(world, WISH_REMOVE, lives_id);
+    snprintf(name, sizeof(name), "member %016" PRIx64 " at %s", dead_id, dead->target);
+    cr_assert_eq(status.code, BASE_FAILED_PRECONDITION, "%s", base_status_text(&status));
+    cr_assert(strstr(base_status_text(&status), name), "%s", base_status_text(&status));
+    snprintf(name, sizeof(name), "%016" PRIx64, lives_id);
+    cr_assert(!strstr(base_status_text(&status), name), "%s", base_status_text(&status));
+    base_status_free(&status);
+    goes_on(world, CH_S);
+    ok(wish(world, WISH_REMOVE, dead_id));
+    goes_on(world, CH_S);
+    member_lose(dead);
+    member_start(dead);
+    world_end(world);
+    world_free(world);
+}
+
+Test(sim_group, witnesses_alone_are_never_left)
+{
+    /* A voter with a state is not removed when only a witness would be left. */
+    struct world *world = world_new(ch_sim_seed(21), 2, false);
+    struct base_status status;
+
+    world->members[1].witness = true;
+    world_start(world);
+    cr_assert(world_until(world, world_whole, 10 * CH_S));
+    world_run(world, 200 * CH_MS);
+    status = wish(world, WISH_REMOVE, id_of(world, &world->members[0]));
+    cr_assert_eq(status.code, BASE_FAILED_PRECONDITION, "%s", base_status_text(&status));
+    base_status_free(&status);
+    goes_on(world, CH_S);
+    world_end(world);
+    world_free(world);
+}
+
+Test(sim_group, a_voter_that_is_not_caught_up_stays_a_learner)
+{
+    /* Made a voter before it has the log, it would be counted and could not answer: the call waits,
+     * and when its time is over the member is a learner still, and the group has not stopped. */
+    struct world *world = world_new(ch_sim_seed(22), 3, false);
+    struct member *slow = &world->members[2];
+    struct con_log_view view;
+    struct base_status status;
+
+    slow->learner = true;
+    world_start(world);
+    cr_assert(world_until(world, world_whole, 10 * CH_S));
+    world_run(world, 200 * CH_MS);
+    member_crash(slow);
+    world_run(world, 2 * world->election);
+    status = wish(world, WISH_VOTER, id_of(world, slow));
+    cr_assert_eq(status.code, BASE_DEADLINE_EXCEEDED, "%s", base_status_text(&status));
+    base_status_free(&status);
+    con_log_look(world_leader(world)->log, &view);
+    for (size_t i = 0; i < view.count; i++)
+        cr_assert(view.members[i].member.voter ==
+                  (strcmp(view.members[i].member.address, slow->target) != 0));
+    goes_on(world, CH_S);
+    member_start(slow);
+    world_run(world, CH_S);
+    ok(wish(world, WISH_VOTER, id_of(world, slow)));
+    world_end(world);
+    world_free(world);
+}
+
 Test(sim_group, a_leader_removes_itself_and_hands_over)
 {
     /* Transfer leads at once to another leader; a leader that is removed commits that and goes. */

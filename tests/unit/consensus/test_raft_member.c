@@ -331,6 +331,106 @@ Test(raft_member, groups_that_cannot_work_are_refused)
     hand_free(hand);
 }
 
+Test(raft_member, a_change_that_would_stop_the_group_is_refused)
+{
+    /* A majority of the new voters must have been heard: else nothing is committed any more, not
+     * even a change back. */
+    struct hand *hand = hand_new(3, NULL);
+    struct con_config without_2 = hand_voters(3), without_1 = hand_voters(3);
+
+    cr_assert(con_config_remove(&without_2, 2) && con_config_remove(&without_1, 1));
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    hand_isolate(hand, 3, true);
+    hand_pass(hand, 1500);
+    cr_assert(con_raft_heard(hand->members[1].raft, 2));
+    cr_assert(!con_raft_heard(hand->members[1].raft, 3));
+    cr_assert_eq(hand_change(hand, 1, &without_2), CON_SILENT);
+    cr_assert_eq(hand_change(hand, 1, &without_1), CON_SILENT, "the leader itself goes");
+    cr_assert_eq(hand_status(hand, 1).config->count, 3, "nothing happened");
+    hand_isolate(hand, 3, false);
+    hand_pass(hand, 400);
+    cr_assert_eq(hand_change(hand, 1, &without_2), CON_TAKEN, "it is heard again");
+    hand_pass(hand, 600);
+    cr_assert(settled(hand, 1) && hand_status(hand, 1).config->count == 2);
+    hand_free(hand);
+}
+
+Test(raft_member, the_silent_one_can_be_removed)
+{
+    /* What the rule is not to hinder: taking out who does not answer. */
+    struct hand *hand = hand_new(3, NULL);
+    struct con_config next = hand_voters(2);
+
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    hand_crash(hand, 3);
+    hand_pass(hand, 5000);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_TAKEN);
+    hand_pass(hand, 600);
+    cr_assert(settled(hand, 1) && hand_status(hand, 1).config->count == 2);
+    hand_free(hand);
+}
+
+Test(raft_member, a_new_leader_waits_before_it_takes_anyone_for_silent)
+{
+    /* It has not asked them yet: neither yes nor no. */
+    struct hand *hand = hand_new(3, NULL);
+    struct con_config next = hand_voters(3);
+
+    cr_assert(con_config_remove(&next, 2));
+    hand_crash(hand, 3);
+    hand_elect(hand, 1);
+    cr_assert(hand_status(hand, 1).commit > 0);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_CONFIG_PENDING);
+    hand_pass(hand, 1300);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_SILENT);
+    hand_free(hand);
+}
+
+Test(raft_member, nobody_is_silent_in_a_quiet_group)
+{
+    /* Nothing is said in it, and the driver knows that all are there. */
+    struct con_raft_options options = { .quiet = true };
+    struct hand *hand = hand_new(3, &options);
+    struct con_config next = hand_voters(2);
+
+    hand_elect(hand, 1);
+    hand_pass(hand, 5000);
+    cr_assert(hand_status(hand, 1).quiet);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_TAKEN);
+    hand_pass(hand, 600);
+    cr_assert(settled(hand, 1) && hand_status(hand, 1).config->count == 2);
+    hand_free(hand);
+}
+
+Test(raft_member, witnesses_alone_are_no_group)
+{
+    /* Two witnesses are a majority of three, but with them alone nothing is committed (invariant of
+     * witnesses): a voter with a state must be among those heard. */
+    struct con_config first = hand_voters(4), next;
+    struct hand *hand;
+
+    first.members[2].witness = first.members[3].witness = true;
+    hand = hand_new_config(&first, NULL);
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    hand_crash(hand, 2);
+    hand_pass(hand, 1500);
+    next = config_of(hand, 1);
+    cr_assert(con_config_remove(&next, 1));
+    cr_assert_eq(hand_change(hand, 1, &next), CON_SILENT);
+    hand_restart(hand, 2);
+    hand_pass(hand, 400);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_TAKEN);
+    hand_pass(hand, 3000);
+    cr_assert_eq(hand_leader(hand), 2);
+    next = config_of(hand, 2);
+    cr_assert(con_config_remove(&next, 2));
+    cr_assert_eq(hand_change(hand, 2, &next), CON_BAD_CONFIG, "witnesses only");
+    hand_free(hand);
+}
+
 Test(raft_member, at_most_nine)
 {
     /* Both sets of a joint configuration together are limited too. */
