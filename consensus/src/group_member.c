@@ -5,8 +5,8 @@
  * its leader died is gone on with by whoever is asked next, and asking twice does no harm.
  *
  * Invariants
- * 1. A member becomes a voter only when it has all but a little of the log and was heard within an
- * election timeout: a vote that nobody casts is a vote against.
+ * 1. A member becomes a voter only when the algorithm finds it caught up (CON_NOT_CAUGHT_UP): until
+ * then it is a learner, and the wish waits.
  * 2. A change after which too few would be there to commit anything, not even its undoing, is
  * refused, naming who is silent.
  * 3. With a new voter all others of the same target go in the same step: they are the same machine
@@ -18,7 +18,6 @@
 #include "group_int.h"
 #include "node_int.h"
 
-enum { CAUGHT_UP_ENTRIES = 256 };
 #define PROMOTE_TIME (600 * CH_S)
 
 /* ---- looking ---- */
@@ -105,25 +104,6 @@ static enum step wish_step(const struct con_config *now, const struct wish *wish
     return con_config_put(next, &member) ? STEP_CHANGE : STEP_FULL;
 }
 
-/* Invariant 1, for those that `next` makes voters. */
-static bool fit_to_vote(const struct con__group *group, const struct con_config *next)
-{
-    struct con_raft_status status = con_raft_status(group->raft);
-
-    for (uint32_t i = 0; i < next->count; i++) {
-        const struct con_member *known = con_config_member(status.config, next->members[i].id);
-        uint64_t match;
-        int64_t heard;
-
-        if (!next->members[i].voter || (known && known->voter))
-            continue;
-        if (!con_raft_progress(group->raft, next->members[i].id, &match, &heard) ||
-            match + CAUGHT_UP_ENTRIES < status.last || ch_now(group->env) - heard > group->election)
-            return false;
-    }
-    return true;
-}
-
 /* Our own address, which a group that began alone does not have. */
 static void own_address(const struct con__group *group, struct con_config *next)
 {
@@ -161,8 +141,6 @@ static struct base_status step_try(struct con__group *group, const struct con_co
 {
     uint64_t index;
 
-    if (!fit_to_vote(group, next))
-        return BASE_STATUS_OK;
     switch (con_raft_change(group->raft, next, &index)) {
     case CON_NOT_LEADER:
         return con__group_not_leader(group);

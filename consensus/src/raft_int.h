@@ -8,7 +8,6 @@ enum {
     CON_INFLIGHT_MAX = 64,
     CON_APPLY_MAX = 1024,        /* entries in one output */
     CON_CHUNK_BYTES = 256 << 10, /* of a snapshot */
-    CON_CATCH_UP_ENTRIES = 4096, /* a learner that lacks no more may become a voter */
     CON_READS_MAX = 65536,       /* waiting; more are refused */
     CON_QUIET_BEATS = 3,         /* with nothing to do: then a leader offers to go quiet */
 };
@@ -93,6 +92,9 @@ struct con__peer {
     struct base_bytes chunk;
     bool chunk_here, chunk_sent; /* sent: and not answered */
     int64_t chunk_sent_at;
+    /* its lap: to come as far as the leader was at the lap's begin; a round of section 4.2.1 */
+    uint64_t lap_to;
+    int64_t lap_begun, lap_took;         /* took: the last one done */
     uint64_t inflight[CON_INFLIGHT_MAX]; /* last index of each message not yet answered, a ring */
 };
 
@@ -212,6 +214,7 @@ void con__peers_follow_config(struct con_raft *raft);
 struct con__peer *con__peer_of(struct con_raft *raft, uint64_t id);
 enum con__ear { CON_EAR_SILENT, CON_EAR_UNKNOWN, CON_EAR_HEARD };
 enum con__ear con__ear_of(const struct con_raft *raft, uint64_t id);
+bool con__caught_up(const struct con_raft *raft, uint64_t id);
 void con__lead_tick(struct con_raft *raft);
 void con__commit_advance(struct con_raft *raft);
 void con__reply_receive(struct con_raft *raft, const struct con_message *message);

@@ -66,6 +66,9 @@ void con__peers_follow_config(struct con_raft *raft)
         } else {
             peer->id = member->id;
             peer->heard = raft->now;
+            peer->lap_to = raft->log.last;
+            peer->lap_begun = raft->now;
+            peer->lap_took = CON_TIME_MAX;
             peer_probe(peer, raft->log.last + 1);
         }
         peer->witness = member->witness;
@@ -235,6 +238,31 @@ bool con_raft_heard(const struct con_raft *raft, uint64_t member)
     return raft->role == CON_LEADER && con__ear_of(raft, member) == CON_EAR_HEARD;
 }
 
+/* Whether little time would pass, were it made a voter now and needed at once: a voter that lacks
+ * the end of the log holds up the commit of its own configuration and of all that comes after. How
+ * many entries or bytes it lacks does not tell, under load it always lacks some: how long it took
+ * lately to come as far as the leader was does. Less than a third of an election timeout: that is
+ * not yet taken for a leader that is gone. */
+bool con__caught_up(const struct con_raft *raft, uint64_t id)
+{
+    const struct con__peer *peer = peer_const(raft, id);
+    int64_t most = raft->options.election_ns / 3;
+
+    if (!peer || con__ear_of(raft, id) != CON_EAR_HEARD || peer->match < raft->log.offset)
+        return false;
+    return peer->match == raft->log.last ||
+           (peer->lap_took < most && raft->now - peer->lap_begun < most);
+}
+
+static void lap_end(const struct con_raft *raft, struct con__peer *peer)
+{
+    if (peer->match < peer->lap_to)
+        return;
+    peer->lap_took = raft->now - peer->lap_begun;
+    peer->lap_begun = raft->now;
+    peer->lap_to = raft->log.last;
+}
+
 void con__lead_tick(struct con_raft *raft)
 {
     if (raft->now >= raft->grace_until &&
@@ -285,6 +313,7 @@ static void append_reply(struct con_raft *raft, struct con__peer *peer,
         peer->match = reply->index;
         if (peer->next <= peer->match)
             peer->next = peer->match + 1;
+        lap_end(raft, peer);
     }
     while (peer->inflight_count > 0 && peer->inflight[peer->inflight_first] <= reply->index) {
         peer->inflight_first = (peer->inflight_first + 1) % CON_INFLIGHT_MAX;

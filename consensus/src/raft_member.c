@@ -51,13 +51,8 @@ static enum con_refusal check(const struct con_raft *raft, const struct con_conf
         return CON_BAD_CONFIG;
     for (uint32_t i = 0; i < next->count; i++) {
         const struct con_member *member = &next->members[i];
-        uint64_t match;
-        int64_t heard;
 
-        if (!member->voter || is_voter(now, member->id))
-            continue;
-        if (!con_raft_progress(raft, member->id, &match, &heard) ||
-            match + CON_CATCH_UP_ENTRIES < raft->commit || match < raft->log.offset)
+        if (member->voter && !is_voter(now, member->id) && !con__caught_up(raft, member->id))
             return CON_NOT_CAUGHT_UP;
     }
     return CON_TAKEN;
