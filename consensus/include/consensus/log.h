@@ -32,7 +32,8 @@ struct con_machine {
 
 struct con_log_options {
     const char *dir; /* its own folder; locked against a second process */
-    /* a snapshot is taken when the log since the last is larger than this and than it; 0: 8 MiB */
+    /* a snapshot is taken when the log since the last is larger than this and than it, give or take
+     * a quarter, which is each member's own; 0: 8 MiB */
     uint64_t snapshot_bytes_min;
 
     /* ---- a group of more than one; all zero: a group of one, which founds itself ---- */

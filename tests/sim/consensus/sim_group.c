@@ -390,6 +390,39 @@ Test(sim_group, a_learner_stays_one)
     world_free(world);
 }
 
+Test(sim_group, members_of_one_disk_do_not_snapshot_together)
+{
+    /* All see the same log, and several may share a disk (a cell on one machine): would all write
+     * their state when it has come to the same size, all were slow at once. So each has a size of
+     * its own, near the one asked for. */
+    enum { ENTRIES = 200 }; /* about as many as fit between two snapshots */
+    struct world *world = world_new(ch_sim_seed(23), 3, true);
+    uint64_t at[3] = { 0 };
+
+    world->command_len = 1000;
+    world->snapshot_bytes = ENTRIES * 1000;
+    world_start(world);
+    cr_assert(world_until(world, world_whole, 10 * CH_S));
+    for (int step = 0; step < 3000 && (!at[0] || !at[1] || !at[2]); step++) {
+        world_run(world, 10 * CH_MS);
+        for (int i = 0; i < 3; i++) {
+            struct con_memory_view view;
+
+            con_memory_look(world->members[i].memory, &view);
+            if (!at[i])
+                at[i] = view.snapshot_index;
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        uint64_t a = at[i], b = at[(i + 1) % 3];
+
+        cr_assert(a > ENTRIES * 6 / 10 && a < ENTRIES * 14 / 10, "%" PRIu64, a);
+        cr_assert((a > b ? a - b : b - a) > ENTRIES / 20, "%" PRIu64 " and %" PRIu64, a, b);
+    }
+    world_end(world);
+    world_free(world);
+}
+
 Test(sim_group, a_full_disk_hands_over)
 {
     /* A leader whose disk is full for an election timeout is of no use: another leads. With space
