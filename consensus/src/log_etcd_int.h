@@ -70,13 +70,13 @@ struct con_etcd_log {
     uint64_t snapshot_bytes_min, snapshot_retry_bytes;
     bool snapshotting;
 
-    uint64_t term;    /* 0: does not lead */
-    bool writing_off; /* the watch leaves the log alone: main is about to lead, or does */
-    bool lost;        /* of a leader: it must step down */
+    uint64_t term;          /* 0: does not lead */
+    bool writing_off;       /* the watch leaves the log alone: main is about to lead, or does */
+    bool lost;              /* of a leader: it must step down */
     int64_t lease, lease_s; /* 0: none; how long it lasts */
     ch_time lease_until;    /* it surely lasts till then */
     ch_time holds_until;    /* a leader need not ask till then whether etcd's members live */
-    ch_time abstain_until; /* no candidacy before: leadership was handed over */
+    ch_time abstain_until;  /* no candidacy before: leadership was handed over */
 
     /* Who is there, as last seen. */
     uint64_t leader_id, leader_revision, next_id;

@@ -362,7 +362,7 @@ static CH_WAITS struct base_status barrier_look(struct con_etcd_log *log)
         base_status_free(&status);
         status = con__etcd_get(log->etcd, log->keys.leader,
                                sooner(give_up, con__etcd_doubt_at(log)), &arena, &kv);
-    } while (again(log, &status, give_up));
+    } while (term && log->term == term && again(log, &status, give_up));
     if (status.code == BASE_DEADLINE_EXCEEDED)
         status.code = BASE_UNAVAILABLE; /* etcd's answer is late, not the caller's time over */
     if (!base_failed(status) &&

@@ -21,7 +21,7 @@
 
 enum {
     KEEP_MS = 400,       /* between two askings, of a lease of two seconds */
-    RETRY_MS = 100,      /* after one that failed */
+    RETRY_MS = 100,      /* after one that was not answered */
     PATIENCE_MS = 4000,  /* a leader's, past its lease, while most of etcd's members live */
     LIVE_MS = 400,       /* they have so long to say so */
     LIVE_AGAIN_MS = 500, /* and are asked again */
@@ -90,15 +90,19 @@ void con__etcd_keeper_fiber(void *arg)
     while (!log->closing && outcome != CH_CANCELLED) {
         bool had = log->lease != 0;
         struct base_status status = had ? lease_keep(log) : lease_begin(log);
-        bool ended = status.code == BASE_NOT_FOUND, failed = base_failed(status);
+        bool ended = status.code == BASE_NOT_FOUND;
+        ch_time pause = KEEP_MS * CH_MS;
 
-        if (failed && !ch_cancelled())
+        if (status.code == BASE_UNAVAILABLE || status.code == BASE_DEADLINE_EXCEEDED)
+            pause = RETRY_MS * CH_MS;
+        else if (base_failed(status)) /* a word of etcd's: it is full, say */
+            pause = CON_ETCD_POLL_MS * CH_MS;
+        if (base_failed(status) && !ch_cancelled())
             ch_warn(log->env, "%s: %s", log->keys.leader, base_status_text(&status));
         base_status_free(&status);
         if (ended && had)
             continue; /* to a new one */
-        outcome = ch_cond_wait(&log->lease_work,
-                               ch_in(log->env, (failed ? RETRY_MS : KEEP_MS) * CH_MS));
+        outcome = ch_cond_wait(&log->lease_work, ch_in(log->env, pause));
     }
 }
 
