@@ -53,6 +53,17 @@ const char *con__group_leader(const struct con_log *log)
     return group->leader_hint;
 }
 
+bool con__group_progress(const struct con__group *group, uint64_t member, uint64_t *match,
+                         ch_time *heard)
+{
+    if (!con_raft_progress(group->raft, member, match, heard))
+        return false;
+    for (size_t i = 0; i < group->way_count && con_raft_status(group->raft).quiet; i++)
+        if (group->ways[i].id == member && group->ways[i].way->heard > *heard)
+            *heard = group->ways[i].way->heard;
+    return true;
+}
+
 bool con__group_leads_others(const struct con__group *group)
 {
     const struct con_config *config = con__group_config(group);
@@ -85,6 +96,8 @@ static struct con__peer_way *way_to(struct con__group *group, uint64_t id)
     if (member && *member->address) {
         struct con__peer_way *way = con__node_peer(group->node, member->address);
 
+        if (way && (way->heartbeat == 0 || group->heartbeat < way->heartbeat))
+            way->heartbeat = group->heartbeat;
         if (way && group->way_count < CON_MEMBERS_MAX) {
             group->ways[group->way_count].id = id;
             group->ways[group->way_count++].way = way;
@@ -285,6 +298,14 @@ void con__group_tick(struct con__group *group, ch_time now)
     con__group_pump(group);
 }
 
+void con__group_wake(struct con__group *group, ch_time heard, ch_time now)
+{
+    if (base_failed(group->failure) || group->closing)
+        return;
+    con_raft_wake(group->raft, heard, now);
+    con__group_pump(group);
+}
+
 void con__group_receive(struct con__group *group, const struct con_message *message,
                         const char *from, ch_time now)
 {
@@ -304,6 +325,7 @@ void con__group_fail(struct con__group *group, struct base_status why)
     }
     ch_error(group->env, "group %s: the log failed: %s", group->name, base_status_text(&why));
     group->failure = why;
+    con__contact_forsake(group);
     group->role = CON_FOLLOWER;
     group->metrics.role->value = CON_FOLLOWER;
     lead_lost(group);

@@ -158,15 +158,20 @@ void con__group_pump(struct con__group *group);
 /* The same though there be nothing to do: nothing that was lent to raft is borrowed any more. */
 void con__group_pump_all(struct con__group *group);
 void con__group_tick(struct con__group *group, ch_time now);
+/* The same, when another process is in doubt that was heard last at `heard`. */
+void con__group_wake(struct con__group *group, ch_time heard, ch_time now);
 /* From the node: a message for this member, whose sender can be reached at `from`. */
 void con__group_receive(struct con__group *group, const struct con_message *message,
                         const char *from, ch_time now);
 /* The log has failed for good. Takes `why`. */
 void con__group_fail(struct con__group *group, struct base_status why);
 const struct con_config *con__group_config(const struct con__group *group);
-/* Leads with others that could take over. */
 /* As con_log_leader. */
 const char *con__group_leader(const struct con_log *log);
+/* As con_raft_progress; of a quiet group, when the member's process was heard. */
+bool con__group_progress(const struct con__group *group, uint64_t member, uint64_t *match,
+                         ch_time *heard);
+/* Leads with others that could take over. */
 bool con__group_leads_others(const struct con__group *group);
 void con__config_applied(struct con__group *group, const struct con_config *config);
 

@@ -30,7 +30,7 @@ static int64_t heard_ms(const struct con__group *group, uint64_t id)
 
     if (id == group->store.member)
         return 0;
-    if (!con_raft_progress(group->raft, id, &match, &heard))
+    if (!con__group_progress(group, id, &match, &heard))
         return -1;
     return (ch_now(group->env) - heard) / CH_MS;
 }
@@ -56,7 +56,7 @@ void con__group_look(struct con_log *log, struct con_log_view *view)
         member->heard_ms = status.role == CON_LEADER ? heard_ms(group, member->member.id) : -1;
         if (member->member.id == status.id)
             member->match = status.persisted;
-        else if (!con_raft_progress(group->raft, member->member.id, &member->match, &heard))
+        else if (!con__group_progress(group, member->member.id, &member->match, &heard))
             member->match = 0;
     }
 }
@@ -323,7 +323,7 @@ static uint64_t best_successor(const struct con__group *group)
         int64_t heard;
 
         if (!member->voter || member->witness || member->id == group->store.member ||
-            !con_raft_progress(group->raft, member->id, &match, &heard) ||
+            !con__group_progress(group, member->id, &match, &heard) ||
             ch_now(group->env) - heard > group->election)
             continue;
         if (!best || match > best_match) {

@@ -59,6 +59,7 @@ static void raft_make(struct con__group *group, const struct con_raft_start *sta
         .seed = ch_random(group->env),
         .election_ns = group->election,
         .heartbeat_ns = group->heartbeat,
+        .quiet = group->node != NULL,
     };
 
     con_raft_free(group->raft);
@@ -347,6 +348,7 @@ static CH_WAITS struct base_status group_start(struct con__group *group)
 static CH_WAITS void group_stop(struct con__group *group)
 {
     group->closing = true;
+    con__contact_forsake(group);
     if (group->registered)
         con__node_remove(group->node, group);
     group->registered = false;

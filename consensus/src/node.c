@@ -132,13 +132,20 @@ struct con__group *con__node_find_next(struct con_node *node, uint64_t member, s
     return group;
 }
 
-struct con__peer_way *con__node_peer(struct con_node *node, const char *target)
+struct con__peer_way *con__node_way(struct con_node *node, const char *target)
 {
     struct con__peer_way *peer = NULL;
+
+    HASH_FIND(hh, node->peers, target, strlen(target), peer);
+    return peer;
+}
+
+struct con__peer_way *con__node_peer(struct con_node *node, const char *target)
+{
+    struct con__peer_way *peer = con__node_way(node, target);
     size_t len = strlen(target);
     struct base_status status;
 
-    HASH_FIND(hh, node->peers, target, len, peer);
     if (peer || len == 0 || len >= CON_ADDRESS_MAX || HASH_COUNT(node->peers) >= CON_PEERS_MAX)
         return peer;
     peer = calloc(1, sizeof(*peer));
@@ -192,6 +199,7 @@ static void ticker_fiber(void *arg)
         first = groups_tick(node);
         if (now < next)
             continue;
+        con__contacts_look(node);
         next += node->tick;
         if (next <= ch_now(node->env)) /* was stopped for long */
             next = ch_in(node->env, node->tick);

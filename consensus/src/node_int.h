@@ -1,5 +1,6 @@
 /* node_int.h: the inside of a node (node.h): its groups, its ways to other processes.
- * node.c: groups and time. node_rpc.c: what others ask. node_peer.c: what is sent to them. */
+ * node.c: groups and time. node_rpc.c: what others ask. node_peer.c: what is sent to them.
+ * node_contact.c: whether they are there. */
 #ifndef CON_NODE_INT_H
 #define CON_NODE_INT_H
 
@@ -43,8 +44,15 @@ struct con__peer_way {
     struct ch_client *client;
     struct con__outbox open, leaving; /* being filled; being sent */
     struct ch_cond work;
-    bool broken; /* the stream of now has ended */
+    bool up;     /* there is a stream */
+    bool broken; /* it has ended, or is to end */
     bool unsent; /* `leaving` is to be sent again on a new stream */
+    bool knock;  /* something is to be sent, though there be nothing to say */
+    /* node_contact.c */
+    bool lost;                      /* something sent to or by it may be */
+    bool silent;                    /* its groups were told that it is */
+    ch_time heard, sent, heartbeat; /* the shortest of the groups that use it */
+    const void *incoming;           /* its stream to us; NULL: none is known */
     struct {
         struct ch_counter *messages, *deliveries, *dropped, *streams;
     } metrics;
@@ -86,6 +94,8 @@ struct con__group *con__node_find_member(struct con_node *node, uint64_t member)
 /* The same for many in turn: another process names its groups nearly in the order that ours have.
  * *at is 0 at first. */
 struct con__group *con__node_find_next(struct con_node *node, uint64_t member, size_t *at);
+/* NULL: there is none yet. */
+struct con__peer_way *con__node_way(struct con_node *node, const char *target);
 /* The way to a target, made when there is none; lives as long as the node. NULL: too many. */
 struct con__peer_way *con__node_peer(struct con_node *node, const char *target);
 
@@ -96,6 +106,14 @@ void con__peer_send(struct con__peer_way *peer, const char *group,
                     const struct con_message *message);
 void con__peer_free(struct con__peer_way *peer) CH_WAITS;
 ch_fiber_fn con__peer_fiber;
+
+/* ---- node_contact.c ---- */
+/* A Delivery came from that target, on the stream `incoming`; that stream ended. */
+void con__contact_heard(struct con_node *node, const char *from, const void *incoming);
+void con__contact_ended(struct con_node *node, const void *incoming);
+/* A group that may lead is heard no more from here. */
+void con__contact_forsake(struct con__group *group);
+void con__contacts_look(struct con_node *node) CH_WAITS; /* at each tick */
 
 /* ---- node_rpc.c ---- */
 void con__node_serve(struct con_node *node, struct ch_server *server);

@@ -28,6 +28,7 @@ void con__peer_init(struct con__peer_way *peer, struct con_node *node, const cha
     peer->node = node;
     snprintf(peer->target, sizeof(peer->target), "%s", target);
     ch_cond_init(&peer->work);
+    peer->heard = peer->sent = ch_now(node->env);
     peer->client = ch_client_new(node->env, target, &options);
     ch_label(labels, sizeof(labels), "peer", target);
     peer->metrics.messages = ch_counter(node->env, "strata_consensus_messages_sent_total", labels,
@@ -145,6 +146,7 @@ void con__peer_send(struct con__peer_way *peer, const char *group,
     if (con__message_is_beat(message) ? !beat_put(&peer->open, message)
                                       : !message_put(&peer->open, group, message)) {
         ch_count(peer->metrics.dropped, 1);
+        peer->lost = true;
         return;
     }
     ch_count(peer->metrics.messages, 1);
@@ -241,10 +243,11 @@ static CH_WAITS struct base_status stream_run(struct con__peer_way *peer, bool *
         return status;
     ch_count(peer->metrics.streams, 1);
     peer->broken = false;
+    peer->up = true;
     ch_gate_init(&gate, peer->node->env, "consensus peer reader");
     status = ch_gate_spawn(&gate, "consensus peer reader", reader_fiber, &reading);
     while (!base_failed(status) && !peer->broken) {
-        if (!peer->unsent && outbox_count(&peer->open) == 0) {
+        if (!peer->unsent && !peer->knock && outbox_count(&peer->open) == 0) {
             if (ch_cond_wait(&peer->work, CH_NEVER) != CH_OK)
                 status = base_status_make(BASE_CANCELLED, "the node is closed");
             continue;
@@ -256,6 +259,8 @@ static CH_WAITS struct base_status stream_run(struct con__peer_way *peer, bool *
             peer->leaving = taken;
         }
         peer->unsent = true;
+        peer->knock = false;
+        peer->sent = ch_now(peer->node->env);
         status = leaving_send(peer, reading.stream);
         if (base_failed(status))
             break;
@@ -263,6 +268,8 @@ static CH_WAITS struct base_status stream_run(struct con__peer_way *peer, bool *
         *worked = true;
         outbox_clear(&peer->leaving);
     }
+    peer->up = peer->knock = false;
+    peer->lost = true;
     *worked &= ch_now(peer->node->env) - begin >= CON_PEER_BACKOFF_MS * CH_MS;
     ch_gate_stop(&gate);
     ch_stream_free(reading.stream);
@@ -275,6 +282,7 @@ static void drop_all(struct con__peer_way *peer)
     outbox_clear(&peer->open);
     outbox_clear(&peer->leaving);
     peer->unsent = false;
+    peer->lost = true;
 }
 
 void con__peer_fiber(void *arg)

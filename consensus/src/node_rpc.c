@@ -97,14 +97,16 @@ static void message_receive(struct con_node *node, const CON_PB(Message) * in,
     fed_note(fed, group);
 }
 
-static void delivery_receive(struct con_node *node, const CON_PB(Delivery) * delivery,
+static void delivery_receive(struct incoming *incoming, const CON_PB(Delivery) * delivery,
                              struct base_arena *arena)
 {
+    struct con_node *node = incoming->node;
     struct fed fed = { .count = 0 };
     const char *from = delivery->from_target.len < CON_ADDRESS_MAX
                            ? base_bytes_cstr(arena, ch_bytes_of(delivery->from_target))
                            : "";
 
+    con__contact_heard(node, from, incoming);
     for (size_t i = 0; i < delivery->n_messages; i++)
         message_receive(node, delivery->messages[i], arena, from, &fed);
     for (size_t i = 0; i < fed.count; i++)
@@ -129,7 +131,7 @@ static void receiver_fiber(void *arg)
         incoming->status = ch_call_recv(incoming->call, &arena, &message);
         if (base_failed(incoming->status) || !message)
             break;
-        delivery_receive(incoming->node, message, &arena);
+        delivery_receive(incoming, message, &arena);
     }
     base_arena_free(&arena);
     incoming->ended = true;
@@ -177,6 +179,7 @@ static CH_WAITS struct base_status serve_deliver(void *self, struct ch_call *cal
     if (ch_server_stopping(node->server))
         retire(node);
     ch_gate_stop(&gate);
+    con__contact_ended(node, &incoming);
     node->incoming--;
     return incoming.status;
 }
