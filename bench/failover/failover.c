@@ -2,64 +2,23 @@
  * is lost, read stale or held twice meanwhile. Real processes: started, killed, paused and cut off
  * by `run` beside this, which this asks for it.
  *
- *   failover names|blocks --members A,B,C --ways kill,stop,cut --rounds N --act COMMAND
+ *   failover names|etcd|blocks --members A,B,C --ways kill,stop,cut --rounds N --act COMMAND
+ *
+ * names: the clustermaster's; etcd: the same, its state in an etcd cluster; blocks: the
+ * blockmaster's.
  *
  * A round: wait until all three members are well; `COMMAND lose WAY I` (I: the leader's number);
  * until every one of the writers has had a write acknowledged that it began after that; `COMMAND
  * restore WAY I`. Checked throughout: an acknowledged write is there at every later look
  * (linearizable reads by others included); of two that want one lock never both are sure of it, and
  * its epochs grow. */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "failover.h"
 
-#include "blockstore/blockstore.h"
-#include "chassis/leader.h"
 #include "chassis/log.h"
-#include "chassis/naming.h"
-#include "strata/consensus/v1/consensus.strata.h"
-
-#define CON_PB(Type) Strata__Consensus__V1__##Type
-#define MUST(cond, ...)                     \
-    do {                                    \
-        if (!(cond)) {                      \
-            fprintf(stderr, "VIOLATION: "); \
-            fprintf(stderr, __VA_ARGS__);   \
-            fprintf(stderr, "\n");          \
-            exit(1);                        \
-        }                                   \
-    } while (0)
-
-enum { MEMBERS = 3, WRITERS = 4, LOCKERS = 2, WAYS_MAX = 3, GAP_MS_MAX = 3000, DATA_BYTES = 1000 };
-
-struct writer {
-    struct bench *bench;
-    size_t index;
-    struct ch_naming *naming;
-    struct blk_client *client;
-    uint64_t tried, acked, version;
-    ch_time began_acked; /* when the last acknowledged write was begun */
-};
-struct bench {
-    struct ch_env *env;
-    bool blocks;
-    const char *members, *act;
-    char *addresses[MEMBERS];
-    char *ways[WAYS_MAX];
-    size_t way_count;
-    int rounds;
-    uint64_t run; /* names of this run's files */
-    struct writer writers[WRITERS];
-    struct ch_lock *locks[LOCKERS];
-    uint64_t epoch_max, acquisitions, reads, unknown;
-    struct ch_gate gate;
-    bool stop;
-};
 
 /* ---- one write of each kind ---- */
 
-static uint64_t number_of(struct base_bytes value)
+uint64_t number_of(struct base_bytes value)
 {
     uint64_t number = 0;
 
@@ -266,64 +225,6 @@ static void locker_fiber(void *arg)
     ch_naming_free(naming);
 }
 
-/* ---- the group ---- */
-
-/* What a member says; *leads: it leads, with three voters that it hears. */
-static bool member_well(struct bench *bench, size_t i, bool *leads) CH_WAITS;
-static bool member_well(struct bench *bench, size_t i, bool *leads)
-{
-    struct ch_call_options options = { .deadline = ch_in(bench->env, 500 * CH_MS),
-                                       .no_retry = true };
-    CON_PB(GetGroupRequest) request = STRATA__CONSENSUS__V1__GET_GROUP_REQUEST__INIT;
-    CON_PB(GetGroupReply) *reply = NULL;
-    struct ch_client *client = ch_client_new(bench->env, bench->addresses[i], NULL);
-    struct base_arena arena = { 0 };
-    struct base_status status;
-    size_t voters = 0, heard = 0;
-
-    request.group = ch_data_str(bench->blocks ? "blockmaster" : "clustermaster");
-    status = ch_client_call(client,
-                            &strata__consensus__v1__consensus__service
-                                 .methods[STRATA__CONSENSUS__V1__CONSENSUS__GET_GROUP],
-                            &request, &options, &arena, (void **)&reply);
-    *leads = false;
-    for (size_t k = 0; !base_failed(status) && k < reply->n_members; k++) {
-        const CON_PB(GetGroupReply__MemberState) *member = reply->members[k];
-        bool self = base_bytes_eq_str(ch_bytes_of(member->member->target), bench->addresses[i]);
-
-        voters += member->member->voter;
-        heard += self || (member->heard_ms >= 0 && member->heard_ms < 500 &&
-                          member->match + 1000 >= reply->last);
-        *leads = *leads || (self && member->leads);
-    }
-    *leads = *leads && voters == MEMBERS && heard == MEMBERS;
-    ch_client_free(client);
-    base_arena_free(&arena);
-    return base_status_drop(status) == BASE_OK && voters == MEMBERS;
-}
-
-/* Waits until all are well; the leader's number. */
-static size_t leader_wait(struct bench *bench) CH_WAITS;
-static size_t leader_wait(struct bench *bench)
-{
-    ch_time deadline = ch_in(bench->env, 60 * CH_S);
-
-    for (;;) {
-        size_t well = 0, leader = MEMBERS;
-
-        for (size_t i = 0; i < MEMBERS; i++) {
-            bool leads;
-
-            well += member_well(bench, i, &leads);
-            leader = leads ? i : leader;
-        }
-        if (well == MEMBERS && leader < MEMBERS)
-            return leader;
-        MUST(ch_now(bench->env) < deadline, "the three members are not well after a minute");
-        (void)ch_sleep_until(bench->env, ch_in(bench->env, 50 * CH_MS));
-    }
-}
-
 static void act(const struct bench *bench, const char *what, const char *way, size_t i)
 {
     char command[1024];
@@ -414,7 +315,7 @@ static void last_look(struct bench *bench)
     }
     printf("%-14s %" PRIu64 " writes acknowledged, none lost; %" PRIu64
            " linearizable reads, none stale; %" PRIu64 " unknown outcomes looked into",
-           bench->blocks ? "blockmaster" : "clustermaster", all, bench->reads, bench->unknown);
+           bench->group, all, bench->reads, bench->unknown);
     if (!bench->blocks)
         printf("; the lock changed hands %" PRIu64 " times, never held twice", bench->acquisitions);
     printf("\n");
@@ -425,6 +326,7 @@ static int bench_main(struct ch_env *env, void *arg)
     CH_FIBER_ENTRY();
     struct bench *bench = arg;
     struct locker lockers[LOCKERS];
+    struct asker askers[MEMBERS];
     int64_t *gaps = calloc((size_t)(bench->rounds * WAYS_MAX), sizeof(*gaps)), worst = 0,
             limit = getenv("FAILOVER_MS_MAX") ? atoi(getenv("FAILOVER_MS_MAX")) : GAP_MS_MAX;
     size_t done = 0;
@@ -447,6 +349,10 @@ static int bench_main(struct ch_env *env, void *arg)
         base_status_drop(ch_gate_spawn(&bench->gate, "writer", writer_fiber, w));
     }
     base_status_drop(ch_gate_spawn(&bench->gate, "reader", reader_fiber, bench));
+    for (size_t i = 0; i < MEMBERS && !bench->blocks; i++) {
+        askers[i] = (struct asker){ bench, i };
+        base_status_drop(ch_gate_spawn(&bench->gate, "asker", asker_fiber, &askers[i]));
+    }
     for (size_t i = 0; i < LOCKERS && !bench->blocks; i++) {
         lockers[i] = (struct locker){ bench, i };
         base_status_drop(ch_gate_spawn(&bench->gate, "locker", locker_fiber, &lockers[i]));
@@ -455,11 +361,10 @@ static int bench_main(struct ch_env *env, void *arg)
     for (size_t k = 0; k < bench->way_count; k++) {
         for (int i = 0; i < bench->rounds; i++)
             gaps[done + (size_t)i] = round_run(bench, bench->ways[k]);
-        print(bench->blocks ? "blockmaster" : "clustermaster", bench->ways[k], gaps + done,
-              (size_t)bench->rounds);
+        print(bench->group, bench->ways[k], gaps + done, (size_t)bench->rounds);
         done += (size_t)bench->rounds;
     }
-    worst = print(bench->blocks ? "blockmaster" : "clustermaster", "all", gaps, done);
+    worst = print(bench->group, "all", gaps, done);
     leader_wait(bench);
     bench->stop = true;
     (void)ch_sleep_until(env, ch_in(env, 500 * CH_MS));
@@ -498,6 +403,8 @@ int main(int argc, char **argv)
     int value = 2;
 
     bench.blocks = argc > 1 && strcmp(argv[1], "blocks") == 0;
+    bench.etcd = argc > 1 && strcmp(argv[1], "etcd") == 0;
+    bench.group = bench.blocks ? "blockmaster" : bench.etcd ? "master in etcd" : "clustermaster";
     for (int i = 2; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--members") == 0)
             bench.members = argv[i + 1];
@@ -510,8 +417,9 @@ int main(int argc, char **argv)
     }
     if (!bench.members || !bench.act || bench.way_count == 0 || bench.rounds < 1 ||
         split(bench.members, &members, bench.addresses, MEMBERS) != MEMBERS)
-        fprintf(stderr, "failover names|blocks --members A,B,C --ways kill,stop,cut --rounds N "
-                        "--act COMMAND\n");
+        fprintf(stderr,
+                "failover names|etcd|blocks --members A,B,C --ways kill,stop,cut --rounds N "
+                "--act COMMAND\n");
     else
         value = ch_env_run(bench_main, &bench);
     free(members);
