@@ -3,8 +3,9 @@
  * Happy path: con__etcd_open starts the fibers and returns; main reads the log to its end, becomes
  * the leader when there is none, else follows. Failure modes: etcd away: main and keeper go on
  * trying, with a line in the log; a leader steps down when its lease has run out and most of etcd's
- * members are silent (log_etcd_lease.c); proposals are refused meanwhile. Shutdown: the leader key is deleted and the lease revoked, so that another
- * leads at once. See log_etcd_int.h for the invariants, etcd_format.h for what is stored. */
+ * members are silent (log_etcd_lease.c); proposals are refused meanwhile. Shutdown: the leader key
+ * is deleted and the lease revoked, so that another leads at once. See log_etcd_int.h for the
+ * invariants, etcd_format.h for what is stored. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
  * asked for as short as etcd lets it be, and kept far more often than it lasts (KEEP_MS).
  *
  * Invariants
- * 1. A lease surely lasts until `lease_until`: counted from before what etcd answered was sent. Past
- *    that only etcd knows.
+ * 1. A lease is taken to last until `lease_until`: counted from before what etcd answered was sent.
+ *    Past that only etcd knows.
  * 2. Nothing here decides what may be written or read: the comparisons do.
  *
  * Happy path: granted, its key put, kept. Failure modes: an endpoint that is dead, paused or cut

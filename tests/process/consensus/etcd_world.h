@@ -55,11 +55,13 @@ void member_close(struct member *member) CH_WAITS;
 /* Waits until it leads; returns the term. */
 uint64_t member_lead(struct member *member) CH_WAITS;
 
-/* For Test(…, .init, .fini). small: an etcd that is full after 16 MiB. */
+/* For Test(…, .init, .fini). small: an etcd that is full after 16 MiB; patient: one whose members
+ * miss their leader for 3 s before they elect another. */
 void etcd_setup(void);
 void etcd_setup_small(void);
+void etcd_setup_patient(void);
 void etcd_teardown(void);
-/* Runs fn on the first fiber of an env; skips the test where etcd is not installed. */
+/* Runs fn on the first fiber of an env; the test fails where etcd is not installed. */
 void etcd_run(ch_main_fn *fn);
 
 #endif

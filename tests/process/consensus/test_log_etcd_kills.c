@@ -173,35 +173,60 @@ static void etcd_up(struct ch_env *env, int i)
     base_arena_free(&arena);
 }
 
+/* How often the leadership has changed since `*seen`, the newest term known then. */
+static int lead_changed(uint64_t *seen)
+{
+    uint64_t term = term_of(0) > term_of(1) ? term_of(0) : term_of(1);
+    bool changed = term != *seen;
+
+    *seen = term;
+    return changed;
+}
+
+/* One member of etcd after the other, its leader among them, is lost and comes back; returns how
+ * often another process came to lead, which need not be: no lease ends while etcd has no leader. */
+static int each_lost(struct ch_env *env, int lose, int rounds, uint64_t *term) CH_WAITS;
+static int each_lost(struct ch_env *env, int lose, int rounds, uint64_t *term)
+{
+    int changes = 0;
+
+    for (int i = 0; i < rounds; i++) {
+        int which = i % ETCD_MEMBERS, now;
+        ch_time took;
+
+        etcd_kill(&t.etcd, which, lose);
+        took = goes_on(env);
+        if (lose == SIGKILL)
+            etcd_start(&t.etcd, which, NULL);
+        else
+            etcd_kill(&t.etcd, which, SIGCONT);
+        etcd_up(env, which);
+        goes_on(env);
+        now = lead_changed(term);
+        changes += now;
+        fprintf(stderr, "etcd member %d %s: goes on after %lld ms%s\n", which,
+                lose == SIGKILL ? "killed" : "paused", (long long)(took / CH_MS),
+                now ? ", led by another" : "");
+    }
+    return changes;
+}
+
 static int etcd_members_die(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
+    int rounds = getenv("STRATA_ROUNDS") ? atoi(getenv("STRATA_ROUNDS")) : ETCD_MEMBERS;
+    uint64_t term = 0;
+    int changes;
 
     process_start(0);
     process_start(1);
     goes_on(env);
-    for (int i = 0; i < ETCD_MEMBERS; i++) { /* the leader of them is one of the three */
-        ch_time took;
-
-        etcd_kill(&t.etcd, i, SIGKILL);
-        took = goes_on(env);
-        fprintf(stderr, "etcd member %d killed: goes on after %lld ms\n", i,
-                (long long)(took / CH_MS));
-        etcd_start(&t.etcd, i, NULL);
-        etcd_up(env, i);
-        goes_on(env);
-    }
-    for (int i = 0; i < ETCD_MEMBERS; i++) {
-        ch_time took;
-
-        etcd_kill(&t.etcd, i, SIGSTOP);
-        took = goes_on(env);
-        fprintf(stderr, "etcd member %d paused: goes on after %lld ms\n", i,
-                (long long)(took / CH_MS));
-        etcd_kill(&t.etcd, i, SIGCONT);
-        etcd_up(env, i);
-        goes_on(env);
-    }
+    (void)lead_changed(&term);
+    changes = each_lost(env, SIGKILL, rounds, &term);
+    fprintf(stderr, "%d etcd members killed: led by another %d times\n", rounds, changes);
+    cr_assert(changes <= 1 + rounds / 10, "%d of %d", changes, rounds);
+    changes = each_lost(env, SIGSTOP, rounds, &term);
+    fprintf(stderr, "%d etcd members paused: led by another %d times\n", rounds, changes);
     /* Without a quorum nothing is acknowledged; with one again it goes on. */
     etcd_kill(&t.etcd, 0, SIGKILL);
     etcd_kill(&t.etcd, 1, SIGKILL);
@@ -240,6 +265,72 @@ static int leading_processes_die(struct ch_env *env, void *arg)
     }
     process_kill(0, SIGTERM);
     process_kill(1, SIGTERM);
+    check_history(env);
+    return 0;
+}
+
+/* A leader's lease is no shorter than one and a half of etcd's election timeouts: where those are
+ * long it is followed later, and all else is the same. */
+static int patient_etcd(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    size_t acked;
+    ch_time took;
+
+    process_start(0);
+    UNTIL(env, 40, acked_count(0) > 50);
+    process_start(1);
+    (void)ch_sleep_until(env, ch_in(env, CH_S)); /* the second is there and follows */
+    acked = acked_count(1);
+    took = ch_now(env);
+    process_kill(0, SIGKILL);
+    UNTIL(env, 20, acked_count(1) > acked + 20);
+    took = (ch_now(env) - took) / CH_MS;
+    fprintf(stderr,
+            "etcd's election timeout is 3 s; leading process killed: goes on after %lld "
+            "ms\n",
+            (long long)took);
+    cr_assert(took > 3500, "%lld ms: the lease was to be 5 s", (long long)took);
+    process_kill(1, SIGTERM);
+    check_history(env);
+    return 0;
+}
+
+/* A leader that is cut off from etcd, and from nothing else, gives up about when another begins:
+ * it tells its proposers, and what it had sent is refused when it arrives at last. */
+static int deaf_leader(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    ch_time begin, told = 0, followed = 0;
+    size_t failed, others;
+    int port = 0;
+
+    t.proxy = etcd_proxy(&t.etcd, 0, &port);
+    cr_assert(t.proxy > 0);
+    snprintf(t.state, sizeof t.state, "etcd://127.0.0.1:%d/test", port);
+    process_start(0);
+    UNTIL(env, 20, acked_count(0) > 50);
+    process_start(1);
+    (void)ch_sleep_until(env, ch_in(env, CH_S)); /* the second is there and follows */
+    failed = failed_count(0);
+    others = acked_count(1);
+    begin = ch_now(env);
+    kill(t.proxy, SIGUSR1);
+    UNTIL(env, 15,
+          (told = told || failed_count(0) <= failed ? told : ch_now(env),
+           followed = followed || acked_count(1) <= others ? followed : ch_now(env),
+           told && followed));
+    fprintf(stderr,
+            "leader cut off from etcd: it tells its proposers after %lld ms, another leads "
+            "after %lld ms\n",
+            (long long)((told - begin) / CH_MS), (long long)((followed - begin) / CH_MS));
+    cr_assert(told - begin < 5 * CH_S, "it told its proposers after %lld ms",
+              (long long)((told - begin) / CH_MS));
+    kill(t.proxy, SIGUSR1);
+    goes_on(env);
+    cr_assert(term_of(1) > term_of(0));
+    process_kill(1, SIGTERM);
+    process_kill(0, SIGTERM);
     check_history(env);
     return 0;
 }
@@ -319,6 +410,14 @@ static int late_writes(struct ch_env *env, void *arg)
 Test(log_etcd, etcd_members_die, .init = etcd_setup, .fini = etcd_teardown)
 {
     etcd_run(etcd_members_die);
+}
+Test(log_etcd, patient_etcd, .init = etcd_setup_patient, .fini = etcd_teardown)
+{
+    etcd_run(patient_etcd);
+}
+Test(log_etcd, deaf_leader, .init = etcd_setup, .fini = etcd_teardown)
+{
+    etcd_run(deaf_leader);
 }
 Test(log_etcd, leading_processes_die, .init = etcd_setup, .fini = etcd_teardown)
 {
