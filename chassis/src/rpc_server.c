@@ -260,10 +260,10 @@ static void wait_for_calls(struct ch_server *server, ch_time deadline)
     }
 }
 
-/* gRPC kills calls that reach it between its shutdown and the client's learning of it, and the
- * client cannot tell whether they ran. So before that, for as long as calls keep coming but not
- * long, they are answered "not run, go elsewhere" (rpc_call.c), and clients' breakers turn them
- * away. */
+/* gRPC kills calls that reach it between its shutdown and the client's learning of it. Ours know
+ * such an end for "never ran" (transport_grpc_client.c), others do not. So before that, for as long
+ * as calls keep coming but not long, they are answered "not run, go elsewhere" (rpc_call.c), and
+ * clients' breakers turn them away. */
 static void linger(struct ch_server *server, ch_time deadline) CH_WAITS;
 static void linger(struct ch_server *server, ch_time deadline)
 {

@@ -127,6 +127,16 @@ void ch__tcall_unref(struct ch_tcall *call)
     tcall_recycle(call);
 }
 
+void ch__tcall_cut(struct ch_tcall *call)
+{
+    call->cancelled = true;
+    if (call->server)
+        grpc_call_cancel_with_status(call->call, GRPC_STATUS_UNAVAILABLE,
+                                     "the server ended the call", NULL);
+    else
+        grpc_call_cancel(call->call, NULL);
+}
+
 bool ch__op_start(struct ch_tcall *call, struct ch__op *op, const grpc_op *ops, size_t count)
 {
     op->done = false;
@@ -146,7 +156,7 @@ bool ch__op_wait(struct ch__op *op, bool always, const char *what)
         enum ch_outcome outcome = ch_wait_on(NULL, &node, CH_NEVER, always, what);
         op->waiter = NULL;
         if (outcome == CH_CANCELLED) {
-            grpc_call_cancel(op->call->call, NULL);
+            ch__tcall_cut(op->call);
             always = true;
         }
     }
@@ -328,16 +338,11 @@ struct base_status ch__grpc_recv(struct ch_tcall *call, struct base_buf *message
     return BASE_STATUS_OK;
 }
 
-static void grpc_cancel(struct ch_tcall *call)
-{
-    grpc_call_cancel(call->call, NULL);
-}
-
 static void grpc_free(struct ch_tcall *call)
 {
     bool over = call->server ? call->replied : call->status.done;
     if (!over)
-        grpc_call_cancel(call->call, NULL);
+        ch__tcall_cut(call);
     call->on_cancel = NULL;
     ch__tcall_unref(call);
 }
@@ -351,7 +356,7 @@ const struct ch_transport ch_transport_grpc = {
     .close_send = ch__grpc_close_send,
     .recv = ch__grpc_recv,
     .finish = ch__grpc_finish,
-    .cancel = grpc_cancel,
+    .cancel = ch__tcall_cut,
     .free = grpc_free,
     .listen = ch__grpc_listen,
     .listener_drain = ch__grpc_listener_drain,

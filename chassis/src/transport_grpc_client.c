@@ -110,7 +110,7 @@ void ch__grpc_channel_free(struct ch_tchannel *channel)
 {
     channel->freed = true;
     for (struct ch_tcall *call = channel->calls; call; call = call->channel_next)
-        grpc_call_cancel(call->call, NULL);
+        ch__tcall_cut(call);
     grpc_channel_destroy(channel->channel); /* ends the watch */
     channel_end_if_unused(channel);
 }
@@ -192,6 +192,17 @@ static bool never_seen(const struct ch_tcall *call)
     return false;
 }
 
+/* A draining server kills what reaches it: the bare CANCELLED that gRPC answers those calls with,
+ * not asked for by us, says that no handler saw them. Handlers' own CANCELLED have a text, and
+ * what a server cuts after it began is UNAVAILABLE (ch__tcall_cut). */
+static bool killed_unseen(const struct ch_tcall *call)
+{
+    static const char text[] = "CANCELLED";
+    return call->code == GRPC_STATUS_CANCELLED && !call->cancelled && call->initial.count == 0 &&
+           GRPC_SLICE_LENGTH(call->details) == sizeof(text) - 1 &&
+           memcmp(GRPC_SLICE_START_PTR(call->details), text, sizeof(text) - 1) == 0;
+}
+
 static struct ch_tfinish finish_of(struct ch_tcall *call)
 {
     struct ch_tfinish finish = { .status = BASE_STATUS_OK };
@@ -202,6 +213,11 @@ static struct ch_tfinish finish_of(struct ch_tcall *call)
     }
     if (call->code == GRPC_STATUS_OK)
         return finish;
+    if (killed_unseen(call)) {
+        finish.status = base_status_make(BASE_UNAVAILABLE, "the server is stopping");
+        finish.never_seen = true;
+        return finish;
+    }
     enum base_code code =
         (unsigned)call->code <= BASE_UNAUTHENTICATED ? (enum base_code)call->code : BASE_UNKNOWN;
     finish.status = base_status_make(code, "%.*s", (int)GRPC_SLICE_LENGTH(call->details),
@@ -272,7 +288,7 @@ struct ch_tcall *ch__grpc_open(struct ch_tchannel *channel, const char *path,
         ok = ch__op_start(call, &call->send, ops, 1) && ok;
     }
     if (!ok)
-        grpc_call_cancel(call->call, NULL);
+        ch__tcall_cut(call);
     return call;
 }
 

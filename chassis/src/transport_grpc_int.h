@@ -86,6 +86,9 @@ struct ch__grpc *ch__grpc_of(struct ch_env *env);
 struct ch_tcall *ch__tcall_new(struct ch__grpc *grpc, bool server);
 void ch__tcall_ref(struct ch_tcall *call);
 void ch__tcall_unref(struct ch_tcall *call);
+/* Ends the call from this side. A server's client gets UNAVAILABLE: the bare CANCELLED of gRPC is
+ * left to calls that no handler saw (transport_grpc_client.c). */
+void ch__tcall_cut(struct ch_tcall *call);
 /* Starts a batch under an operation's tag; false: the call is over (or the batch was refused),
  * no tag will come. */
 bool ch__op_start(struct ch_tcall *call, struct ch__op *op, const grpc_op *ops, size_t count);

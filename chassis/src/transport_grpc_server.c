@@ -420,7 +420,7 @@ void ch__grpc_reply(struct ch_tcall *call, const struct base_bytes *message,
         call->initial_sent = call->close_armed = true;
         ch__op_wait(&call->send, true, "rpc reply sent");
     } else {
-        grpc_call_cancel(call->call, NULL);
+        ch__tcall_cut(call);
     }
     if (buffer)
         grpc_byte_buffer_destroy(buffer);

@@ -36,6 +36,8 @@ static struct base_status do_as_told(struct echo *t, struct ch_call *call,
             return ch_outcome_status(outcome, "wait");
         }
     }
+    while (t->held && ch_sleep_until(t->env, ch_in(t->env, CH_MS)) != CH_CANCELLED)
+        continue;
     if (t->fail_first > 0) {
         t->fail_first--;
         return base_status_make(BASE_UNAVAILABLE, "told to fail first");

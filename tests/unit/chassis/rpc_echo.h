@@ -26,8 +26,8 @@ struct echo {
         fail_first; /* fail_first: Say fails UNAVAILABLE so many times */
     struct ch_server_options server_options;
     struct ch_client_options client_options;
-    bool simulated;
-    void *extra; /* of echo_run_real_with */
+    bool simulated, held; /* held: every call waits until it is not */
+    void *extra;          /* of echo_run_real_with */
 };
 
 #define ECHO_METHOD(NAME) (&strata__test__v1__echo__service.methods[STRATA__TEST__V1__ECHO__##NAME])
