@@ -5,7 +5,7 @@
  * or by another process was lost while both streams (ours to it, its to us) go on, and nothing was
  * dropped before it came into ours.
  * 2. Whenever that is in doubt, or nothing came for two heartbeats, every group that has a member
- * there is woken, by the next tick. The other end finds its stream broken as well, or hears nothing.
+ * there is woken, by the next tick. The other end finds its stream broken too, or hears nothing.
  * 3. On a stream that is up something is sent every heartbeat.
  * 4. A leader that leaves without having handed over (its log failed, or is closed) breaks the
  * streams to its followers: it can say nothing any more, and they are to notice. */
@@ -48,11 +48,11 @@ void con__contact_forsake(struct con__group *group)
     }
 }
 
-/* Yields now and then: a group that goes meanwhile is replaced by the last one, which then waits for
- * its own timers, as if a message had been lost. */
+/* Yields now and then. A group that goes meanwhile is replaced by the last one: then once more. */
 static CH_WAITS void groups_wake(struct con_node *node, const struct con__peer_way *way)
 {
     ch_time heard = way->heard;
+    size_t count = node->group_count;
 
     for (size_t i = 0; i < node->group_count; i++) {
         struct con__group *group = node->groups[i].group;
@@ -64,6 +64,10 @@ static CH_WAITS void groups_wake(struct con_node *node, const struct con__peer_w
             }
         if ((i & 63) == 63)
             ch_yield_if_long();
+        if (i + 1 == node->group_count && node->group_count < count) {
+            count = node->group_count;
+            i = SIZE_MAX; /* waking twice does no harm */
+        }
     }
 }
 

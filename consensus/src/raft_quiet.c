@@ -1,7 +1,7 @@
 /* raft_quiet.c: groups in which nothing happens (quiescence; not in the dissertation).
  *
- * A thousand idle groups would spend their time assuring each other that they are there. So a leader
- * that has had nothing to do for a few heartbeats, and whose followers hold all that it has, offers
+ * A thousand idle groups would spend their time assuring each other that they are there. So a
+ * leader that has had nothing to do for a few heartbeats, and whose followers hold all that it has, offers
  * in its heartbeats to go quiet; a follower that has written, committed and applied just that
  * agrees, and from then on times nothing. When all members have agreed, so does the leader.
  *
