@@ -1,9 +1,9 @@
 /* raft_quiet.c: groups in which nothing happens (quiescence; not in the dissertation).
  *
  * A thousand idle groups would spend their time assuring each other that they are there. So a
- * leader that has had nothing to do for a few heartbeats, and whose followers hold all that it has, offers
- * in its heartbeats to go quiet; a follower that has written, committed and applied just that
- * agrees, and from then on times nothing. When all members have agreed, so does the leader.
+ * leader that has had nothing to do for a few heartbeats, and whose followers hold all that it has,
+ * offers in its heartbeats to go quiet; a follower that has written, committed and applied just
+ * that agrees, and from then on times nothing. When all members have agreed, so does the leader.
  *
  * What the timers were for, the driver does for all groups of two processes at once: it knows
  * whether the other process is there and whether all that was sent has come, and calls
