@@ -18,7 +18,8 @@ enum {
     CON_WAITERS_MAX = 8192, /* proposals, and readers, waiting at once */
     CON_SNAPSHOT_BYTES_MIN = 8 << 20,
     CON_TRAIL_ENTRIES = 1000,  /* kept before a snapshot for slow followers … */
-    CON_TRAIL_BYTES = 1 << 20, /* … up to about this much */
+    CON_TRAIL_BYTES = 1 << 20, /* … up to about this much, or a quarter of a snapshot's log */
+    CON_WITNESS_FACTOR = 8, /* a witness keeps so many times the log that others do, if need be */
     CON_FETCH_BYTES_MAX = 1 << 20,
     CON_ELECTION_MS = 1000,
     CON_HEARTBEAT_MS = 300,

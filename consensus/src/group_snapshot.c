@@ -32,10 +32,25 @@ static ch_fiber_fn snapshot_fiber;
 static uint64_t trail(const struct con__group *group)
 {
     uint64_t size = group->trail_count ? group->trail_bytes / group->trail_count + 1 : 1;
+    uint64_t bytes = group->snapshot_bytes_min / 4;
 
     if (!group->node)
         return 0;
-    return CON_TRAIL_ENTRIES * size <= CON_TRAIL_BYTES ? CON_TRAIL_ENTRIES : CON_TRAIL_BYTES / size;
+    if (bytes > CON_TRAIL_BYTES)
+        bytes = CON_TRAIL_BYTES;
+    return CON_TRAIL_ENTRIES * size <= bytes ? CON_TRAIL_ENTRIES : bytes / size;
+}
+
+/* A witness has no state, so what it drops it cannot hand on: its snapshots say only where its log
+ * begins. It drops what all voters with a state are known to hold, and anything when there is no
+ * more room. */
+static uint64_t witness_index(const struct con__group *group, uint64_t bytes, uint64_t least)
+{
+    uint64_t index = con_raft_status(group->raft).held, kept = trail(group);
+
+    if (index > group->applied || bytes > CON_WITNESS_FACTOR * least)
+        index = group->applied;
+    return index > kept ? index - kept : 0;
 }
 
 /* All members see the same log, and members on one machine share a disk: would all save their state
@@ -64,19 +79,22 @@ void con__snapshot_maybe(struct con__group *group)
                                           : group->snapshot_bytes_min);
     struct snapshot_task *task;
     struct base_status status;
-    uint64_t kept = trail(group);
+    uint64_t kept = trail(group), index = group->applied;
 
-    if (group->snapshotting || bytes <= least || bytes < group->snapshot_retry_bytes ||
-        group->applied <= group->snapshot_index)
+    if (group->snapshotting || bytes <= least || bytes < group->snapshot_retry_bytes)
+        return;
+    if (group->witness)
+        index = witness_index(group, bytes, least);
+    if (index <= group->snapshot_index)
         return;
     task = calloc(1, sizeof(*task));
     if (!task)
         abort();
     task->group = group;
-    task->index = group->applied;
+    task->index = index;
     task->term = con_raft_term_at(group->raft, task->index);
     task->config = *con_raft_config_at(group->raft, task->index);
-    task->drop = task->index > kept ? task->index - kept : 0;
+    task->drop = group->witness ? index : index > kept ? index - kept : 0;
     if (!group->witness)
         group->machine.snapshot(group->machine.self, &task->state);
     group->snapshotting = true;
@@ -94,7 +112,10 @@ static void snapshot_saved(struct con__group *group, const struct snapshot_task 
     ch_count(group->metrics.snapshots, 1);
     group->snapshot_index = task->index;
     group->snapshot_bytes = task->state.len;
-    group->snapshot_retry_bytes = 0;
+    /* A witness may have had to keep most of its log: not again at once. */
+    group->snapshot_retry_bytes =
+        group->witness ? group->store.log_bytes(group->store.self) + group->snapshot_bytes_min / 4
+                       : 0;
     group->trail_count = group->trail_bytes = 0;
     con_raft_compacted(group->raft, task->drop);
 }

@@ -77,6 +77,7 @@ CON_PB(Message) * con__message_encode(struct base_arena *arena, const char *grou
     out->round = message->round;
     out->transfer = message->transfer;
     out->quiet = message->quiet;
+    out->held = message->held;
     if (message->entry_count > 0)
         entries_encode(arena, message, out);
     out->offset = message->offset;
@@ -170,6 +171,7 @@ struct base_status con__message_decode(const CON_PB(Message) * in, struct base_a
         .round = in->round,
         .transfer = in->transfer,
         .quiet = in->quiet,
+        .held = in->held,
         .offset = in->offset,
         .total = in->total,
         .data = ch_bytes_of(in->data),
@@ -178,8 +180,8 @@ struct base_status con__message_decode(const CON_PB(Message) * in, struct base_a
         return base_status_make(BASE_INVALID_ARGUMENT, "a message of kind %u", in->kind);
     if (in->term > NUMBER_MAX || in->index > NUMBER_MAX || in->log_term > NUMBER_MAX ||
         in->commit > NUMBER_MAX || in->hint_index > NUMBER_MAX || in->hint_term > NUMBER_MAX ||
-        in->total > NUMBER_MAX || in->quiet > NUMBER_MAX || in->offset > in->total ||
-        in->data.len > in->total - in->offset)
+        in->total > NUMBER_MAX || in->quiet > NUMBER_MAX || in->held > NUMBER_MAX ||
+        in->offset > in->total || in->data.len > in->total - in->offset)
         return base_status_make(BASE_INVALID_ARGUMENT, "a number out of range");
     if (in->n_entries > 0)
         status = entries_decode(in, arena, out);

@@ -305,7 +305,8 @@ static bool sound(const struct con_raft *raft, const struct con_message *m)
     if (m->to != raft->options.id || m->from == 0 || m->from == m->to || m->term == 0 ||
         m->term > CON_NUMBER_MAX || m->index > CON_NUMBER_MAX || m->commit > CON_NUMBER_MAX ||
         m->hint_index > CON_NUMBER_MAX || m->round > CON_NUMBER_MAX || m->offset > CON_NUMBER_MAX ||
-        m->total > CON_NUMBER_MAX || m->log_term > CON_NUMBER_MAX || m->quiet > CON_NUMBER_MAX)
+        m->total > CON_NUMBER_MAX || m->log_term > CON_NUMBER_MAX || m->quiet > CON_NUMBER_MAX ||
+        m->held > CON_NUMBER_MAX)
         return false;
     for (size_t i = 0; i < m->entry_count; i++) {
         const struct con_entry *entry = &m->entries[i];
@@ -482,6 +483,7 @@ struct con_raft_status con_raft_status(const struct con_raft *raft)
         .ready = raft->role == CON_LEADER && raft->applied >= raft->term_start,
         .config = con__log_config(&raft->log),
         .transfer = raft->role == CON_LEADER ? raft->transfer : 0,
+        .held = raft->held,
         .quiet = raft->quiet,
     };
 }

@@ -65,6 +65,7 @@ struct con_message {
     uint64_t round;                 /* HEARTBEAT and its reply: of read-index (section 6.4) */
     bool transfer;                  /* VOTE: by TIMEOUT_NOW, the present leader knows */
     uint64_t quiet;                 /* HEARTBEAT: offers to go quiet; its reply: agrees; 0: no */
+    uint64_t held; /* APPEND to a witness: what is committed is with all voters up to here */
     const struct con_entry *entries;
     size_t entry_count;
     /* SNAPSHOT: a chunk. Its reply: offset is the next one wanted; == total: installed. */
@@ -201,7 +202,8 @@ struct con_raft_status {
     bool ready;                      /* leads and has applied an entry of its own term */
     const struct con_config *config; /* the newest in the log; borrowed till the next call */
     uint64_t transfer;               /* to whom leadership is being handed; 0: nobody */
-    bool quiet;                      /* nothing happens, and nothing is timed */
+    uint64_t held; /* of a witness: what is committed is with all that have a state, up to here */
+    bool quiet;    /* nothing happens, and nothing is timed */
 };
 struct con_raft_status con_raft_status(const struct con_raft *raft);
 /* The configuration in force after `index` (>= the last compaction). */

@@ -47,6 +47,8 @@ void con__append_receive(struct con_raft *raft, const struct con_message *messag
     uint64_t last = message->index + message->entry_count;
     size_t i = 0;
 
+    if (raft->held < message->held)
+        raft->held = message->held; /* of what is committed: it stays so, whoever leads */
     if (raft->chunk_busy)
         return; /* a snapshot is being put in the place of this log */
     if (message->index < raft->commit) {
@@ -91,7 +93,9 @@ void con__heartbeat_receive(struct con_raft *raft, const struct con_message *mes
 static void chunk_reply(struct con_raft *raft, uint64_t to, uint64_t index, uint64_t term,
                         uint64_t offset, uint64_t total, bool reject)
 {
-    struct con_message *reply = con__say(raft, CON_SNAPSHOT_REPLY, to, false);
+    /* A snapshot that is here already is here as entries, which may not be durable yet. */
+    bool after = offset == total && !reject && raft->log.durable < index;
+    struct con_message *reply = con__say(raft, CON_SNAPSHOT_REPLY, to, after);
 
     reply->index = index;
     reply->log_term = term;

@@ -129,6 +129,7 @@ struct con_raft {
 
     struct con__log log;
     uint64_t commit, applied;
+    uint64_t held; /* a witness's: as leaders said */
 
     /* leader */
     struct con__peer *peers; /* the other members of the newest configuration */

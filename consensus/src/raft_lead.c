@@ -177,6 +177,23 @@ static uint64_t kept_with_state(const struct con_raft *raft, const struct con_co
     return most;
 }
 
+/* How far the log is, committed, with every voter that has a state: a witness need not keep it for
+ * anybody then. */
+static uint64_t held_by_all(const struct con_raft *raft)
+{
+    const struct con_config *config = con__log_config(&raft->log);
+    uint64_t least = raft->commit;
+
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct con_member *member = &config->members[i];
+
+        if ((member->voter || member->voter_old) && !member->witness &&
+            match_of(raft, member->id) < least)
+            least = match_of(raft, member->id);
+    }
+    return least;
+}
+
 void con__commit_advance(struct con_raft *raft)
 {
     const struct con_config *config = con__log_config(&raft->log);
@@ -490,6 +507,7 @@ static void send_entries(struct con_raft *raft, struct con__peer *peer,
     message->index = peer->next - 1;
     message->log_term = con__log_term(&raft->log, message->index);
     message->commit = raft->commit;
+    message->held = peer->witness ? held_by_all(raft) : 0;
     message->entries = entries;
     while (message->entry_count < count) {
         bytes += entries[message->entry_count].data.len + 32;
@@ -515,6 +533,7 @@ static void send_question(struct con_raft *raft, struct con__peer *peer)
     message->index = peer->next - 1;
     message->log_term = con__log_term(&raft->log, message->index);
     message->commit = raft->commit;
+    message->held = peer->witness ? held_by_all(raft) : 0;
     peer->ask = false;
 }
 

@@ -319,6 +319,35 @@ void rw_check_applied(struct rw_member *member, const struct con_entry *entry)
 }
 
 /* A snapshot on disk is that of what is committed. */
+/* Whether every member that runs has it as a voter with a state, whatever configuration it has. */
+static bool votes_for_all(const struct rw_group *group, uint64_t id)
+{
+    for (int i = 0; i < group->world->node_count; i++) {
+        const struct con_member *known;
+
+        if (!group->members[i].raft)
+            continue;
+        known = con_config_member(con_raft_status(group->members[i].raft).config, id);
+        if (!known || !known->voter || known->witness)
+            return false;
+    }
+    return true;
+}
+
+void rw_check_witness_drops(struct rw_member *member, uint64_t index)
+{
+    struct rw_group *group = member->group;
+
+    for (int i = 0; i < group->world->node_count && !group->world->swarm.witness_full; i++) {
+        const struct rw_member *other = &group->members[i];
+
+        if (other->present && votes_for_all(group, other->disk.id) &&
+            raft_disk_last(&other->disk) < index)
+            FAIL(member, "a witness drops up to %" PRIu64 ", n%d has only up to %" PRIu64, index,
+                 other->node, raft_disk_last(&other->disk));
+    }
+}
+
 void rw_check_snapshot(struct rw_member *member)
 {
     const struct rw_group *group = member->group;

@@ -148,20 +148,25 @@ static void snapshot_begin(struct rw_member *member)
 {
     struct rw_world *world = member->world;
     struct con_raft_status status = con_raft_status(member->raft);
+    uint64_t index = member->machine.applied;
     struct rw_io *io;
 
-    if (member->log_bytes < world->swarm.snapshot_entries ||
-        member->machine.applied <= member->disk.snapshot_index ||
+    /* A witness has nothing but its log to hand on. */
+    if (member->witness && index > status.held && !world->swarm.witness_full)
+        index = status.held;
+    if (member->log_bytes < world->swarm.snapshot_entries || index <= member->disk.snapshot_index ||
         status.applied != member->machine.applied)
         return;
     io = calloc(1, sizeof(*io));
     io->kind = RW_IO_SNAPSHOT;
-    io->index = member->machine.applied;
+    io->index = index;
     io->term = con_raft_term_at(member->raft, io->index);
     io->config = *con_raft_config_at(member->raft, io->index);
     io->drop = io->index > world->swarm.keep_entries ? io->index - world->swarm.keep_entries : 0;
     if (!member->witness)
         machine_save(member, &io->state);
+    if (member->witness)
+        rw_check_witness_drops(member, index);
     member->log_bytes = 0;
     io_begin(member, io);
 }

@@ -113,6 +113,7 @@ void rw_swarm_draw(struct rw_world *world)
         .memory_bytes_max = (size_t)PICK(world, 1, 500, 4096, 1 << 20),
         .quiet = rw_chance(world, 700),
     };
+    swarm->witness_full = rw_chance(world, 200);
     if (rw_chance(world, 250))
         draw_short_lives(world);
     rw_trace(world,

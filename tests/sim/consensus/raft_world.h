@@ -268,6 +268,7 @@ struct rw_swarm {
     uint32_t short_lived; /* permille of leaders: reach only some members, then crash: figure 8 */
     uint32_t kept_write;  /* permille of crashes that keep the write in the air */
     uint32_t fetch_fails; /* permille */
+    bool witness_full;    /* witnesses have no room and drop what others may lack */
     struct con_raft_options raft;
 };
 
@@ -353,6 +354,7 @@ void rw_check_entries(struct rw_member *member, const struct con_entry *entries,
 void rw_check_write(struct rw_member *member, const struct con_raft_output *out); /* before it */
 void rw_check_applied(struct rw_member *member, const struct con_entry *entry);
 void rw_check_snapshot(struct rw_member *member);
+void rw_check_witness_drops(struct rw_member *member, uint64_t index); /* before it */
 void rw_check_member(struct rw_member *member);
 void rw_check_crash(struct rw_member *member);
 void rw_check_start(struct rw_member *member);

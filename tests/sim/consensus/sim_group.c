@@ -362,6 +362,75 @@ Test(sim_group, a_witness_votes_and_has_no_state)
     world_free(world);
 }
 
+/* Two members and a witness; the follower with a state is dead while about `bytes` of commands are
+ * written. Returns it. */
+static struct member *behind(struct world *world, uint64_t bytes)
+{
+    uint64_t until;
+    struct member *follower;
+
+    world->members[2].witness = true;
+    world_start(world);
+    cr_assert(world_until(world, world_whole, 10 * CH_S));
+    world_run(world, 200 * CH_MS);
+    follower = &world->members[1 - world_leader(world)->number];
+    member_crash(follower);
+    until = world->acked + bytes / world->command_len;
+    for (int i = 0; i < 3000 && world->acked < until; i++)
+        world_run(world, 10 * CH_MS);
+    cr_assert(world->acked >= until);
+    return follower;
+}
+
+Test(sim_group, a_witness_keeps_what_a_voter_lacks)
+{
+    /* What a witness drops it cannot hand on, as it has no state. So when the leader dies, a voter
+     * that was away gets from the witness all that it missed, and leads: though the witness itself
+     * was started anew meanwhile. */
+    for (int memory = 0; memory < 2; memory++) {
+        struct world *world = world_new(ch_sim_seed(24), 3, memory);
+        struct member *follower, *leader;
+
+        world->command_len = 400;
+        follower = behind(world, 4 * world->snapshot_bytes);
+        leader = world_leader(world);
+        cr_assert(leader != &world->members[2] && leader != follower);
+        member_crash(&world->members[2]);
+        member_start(&world->members[2]);
+        goes_on(world, 3 * CH_S);
+        member_crash(leader);
+        member_start(follower);
+        goes_on(world, 20 * world->election);
+        cr_assert(world_leader(world) == follower);
+        member_start(leader);
+        world_end(world);
+        world_free(world);
+    }
+}
+
+Test(sim_group, a_witness_keeps_no_more_than_it_has_room_for)
+{
+    /* A voter that is away for very long does not fill the witness's disk: then it drops, and that
+     * voter needs one with a state. When all have all, it drops as the others do. */
+    struct world *world = world_new(ch_sim_seed(25), 3, true);
+    struct member *follower;
+    struct con_memory_view view;
+
+    world->command_len = 1000;
+    follower = behind(world, 12 * world->snapshot_bytes);
+    con_memory_look(world->members[2].memory, &view);
+    cr_assert(view.snapshot_index > 0 && view.first > 1, "nothing was dropped");
+    cr_assert((view.last - view.first) * world->command_len < 9 * world->snapshot_bytes);
+    member_start(follower);
+    cr_assert(world_until(world, world_whole, 10 * CH_S));
+    world_run(world, 5 * CH_S);
+    con_memory_look(world->members[2].memory, &view);
+    cr_assert((view.last - view.first) * world->command_len < 3 * world->snapshot_bytes,
+              "%" PRIu64 " entries are kept that all have", view.last - view.first);
+    world_end(world);
+    world_free(world);
+}
+
 Test(sim_group, a_learner_stays_one)
 {
     /* Who joins as a learner gets everything and has no say: the group of two voters stops without

@@ -57,6 +57,8 @@ Test(message, comes_back_as_it_was)
                                    .reject = true,
                                    .hint_index = 3,
                                    .hint_term = 1,
+                                   .quiet = 8,
+                                   .held = 7,
                                    .round = 77,
                                    .transfer = true,
                                    .entries = entries,
@@ -75,7 +77,8 @@ Test(message, comes_back_as_it_was)
         cr_assert(got.kind == message.kind && got.from == message.from && got.to == message.to &&
                   got.term == message.term && got.index == message.index &&
                   got.log_term == message.log_term && got.commit == message.commit && got.reject &&
-                  got.hint_index == message.hint_index && got.hint_term == message.hint_term &&
+                  got.hint_index == message.hint_index && got.quiet == message.quiet &&
+                  got.held == message.held && got.hint_term == message.hint_term &&
                   got.round == message.round && got.transfer && got.offset == message.offset &&
                   got.total == message.total && base_bytes_eq(got.data, message.data));
         cr_assert_eq(got.entry_count, (size_t)3);

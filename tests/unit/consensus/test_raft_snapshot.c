@@ -252,3 +252,71 @@ Test(raft_snapshot, a_store_that_cannot_read_is_asked_again_later)
     all_equal(hand, "later", 0);
     hand_free(hand);
 }
+
+Test(raft_snapshot, a_witness_is_told_what_all_hold)
+{
+    /* It has no state, so what it drops of the log it cannot hand on: it may drop what every voter
+     * with a state is known to hold, committed. */
+    struct con_config first = hand_voters(5);
+    struct hand *hand;
+    uint64_t all, more;
+
+    first.members[2].witness = first.members[3].witness = true;
+    hand = hand_new_config(&first, NULL);
+    hand_elect(hand, 1);
+    all = hand_propose(hand, 1, "a");
+    hand_pass(hand, 300);
+    hand_isolate(hand, 2, true);
+    hand_isolate(hand, 4, true); /* another witness keeps nothing for itself */
+    for (int i = 0; i < 5; i++) {
+        more = hand_propose(hand, 1, "b");
+        hand_pass(hand, 50);
+    }
+    cr_assert_eq(hand_status(hand, 1).commit, more);
+    cr_assert_eq(hand_status(hand, 3).held, all);
+    cr_assert_eq(hand_status(hand, 1).held, 0, "it is for witnesses alone");
+    hand_isolate(hand, 2, false);
+    hand_pass(hand, 400);
+    hand_propose(hand, 1, "c");
+    hand_settle(hand);
+    cr_assert_eq(hand_status(hand, 3).held, more);
+    hand_free(hand);
+}
+
+Test(raft_snapshot, what_is_here_already_is_said_when_it_is_durable)
+{
+    /* A snapshot of entries that have come meanwhile is answered at once as had, but not before
+     * those entries are durable: a leader tells a witness that it may drop them. */
+    struct hand *hand = hand_new(3, NULL);
+    struct con_config config;
+    struct con_message chunk, *reply;
+    uint64_t index;
+
+    hand_elect(hand, 1);
+    hand->members[3].hold_writes = true;
+    index = hand_propose(hand, 1, "a");
+    hand_settle(hand);
+    hand_tick(hand, 1, 200); /* a heartbeat says that it is committed */
+    hand_propose(hand, 1, "b");
+    hand_settle(hand);
+    cr_assert(hand_status(hand, 3).commit >= index && hand_status(hand, 3).persisted < index);
+    config = *hand_status(hand, 1).config;
+    chunk = (struct con_message){ .kind = CON_SNAPSHOT,
+                                  .from = 1,
+                                  .to = 3,
+                                  .term = hand_status(hand, 1).term,
+                                  .index = index,
+                                  .log_term = hand_status(hand, 1).term,
+                                  .total = 1,
+                                  .data = BASE_BYTES_LIT("a"),
+                                  .config = &config };
+    hand_deliver(hand, &chunk);
+    cr_assert_null(hand_take(hand, CON_SNAPSHOT_REPLY, 3, 1));
+    hand->members[3].hold_writes = false;
+    hand_written(hand, 3);
+    hand_run(hand, 3);
+    reply = hand_take(hand, CON_SNAPSHOT_REPLY, 3, 1);
+    cr_assert(reply && reply->offset == reply->total);
+    free(reply);
+    hand_free(hand);
+}
