@@ -269,6 +269,38 @@ static int leading_processes_die(struct ch_env *env, void *arg)
     return 0;
 }
 
+/* The leading process and a member of etcd, its leader sooner or later, die in the same moment: the
+ * lease is given its whole time anew by etcd's next leader, and then ends. */
+static int both_die(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    int leader = 0;
+
+    process_start(0);
+    UNTIL(env, 20, acked_count(0) > 50);
+    process_start(1);
+    for (int i = 0; i < ETCD_MEMBERS; i++, leader = !leader) {
+        size_t acked = acked_count(!leader);
+        ch_time begin;
+
+        (void)ch_sleep_until(env, ch_in(env, CH_S)); /* the other is there and follows */
+        begin = ch_now(env);
+        etcd_kill(&t.etcd, i, SIGKILL);
+        process_kill(leader, SIGKILL);
+        UNTIL(env, 20, acked_count(!leader) > acked + 20);
+        fprintf(stderr, "leading process and etcd member %d killed: goes on after %lld ms\n", i,
+                (long long)((ch_now(env) - begin) / CH_MS));
+        etcd_start(&t.etcd, i, NULL);
+        etcd_up(env, i);
+        process_start(leader);
+        goes_on(env);
+    }
+    process_kill(0, SIGTERM);
+    process_kill(1, SIGTERM);
+    check_history(env);
+    return 0;
+}
+
 /* A leader's lease is no shorter than one and a half of etcd's election timeouts: where those are
  * long it is followed later, and all else is the same. */
 static int patient_etcd(struct ch_env *env, void *arg)
@@ -410,6 +442,10 @@ static int late_writes(struct ch_env *env, void *arg)
 Test(log_etcd, etcd_members_die, .init = etcd_setup, .fini = etcd_teardown)
 {
     etcd_run(etcd_members_die);
+}
+Test(log_etcd, both_die, .init = etcd_setup, .fini = etcd_teardown)
+{
+    etcd_run(both_die);
 }
 Test(log_etcd, patient_etcd, .init = etcd_setup_patient, .fini = etcd_teardown)
 {
