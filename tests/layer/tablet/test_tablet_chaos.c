@@ -10,6 +10,7 @@
 #include "cell_store.h"
 #include "google/bigtable/admin/v2/bigtable_table_admin.strata.h"
 #include "strata/tablet/v1/tablet.strata.h"
+#include "seeds.h"
 #include "test.h"
 
 #ifndef CHAOS_SEEDS
@@ -381,7 +382,9 @@ Test(tablet_chaos, seeds)
 {
     uint64_t first = ch_sim_seed(1000);
     const char *many = getenv("STRATA_SEEDS");
-    uint64_t count = getenv("STRATA_SEED") ? 1 : many ? strtoull(many, NULL, 10) : CHAOS_SEEDS;
+    uint64_t count = getenv("STRATA_SEED") ? 1
+                     : many                ? strtoull(many, NULL, 10)
+                                           : seeds_count(CHAOS_SEEDS);
     for (uint64_t seed = first; seed < first + count; seed++)
         one_seed(seed);
 }

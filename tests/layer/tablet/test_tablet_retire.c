@@ -5,6 +5,7 @@
 #include "blk_double.h"
 #include "cell.h"
 #include "strata/tablet/v1/tablet.strata.h"
+#include "seeds.h"
 #include "test.h"
 
 enum { ROWS = 60 };
@@ -93,7 +94,7 @@ static bool all_gone(void *arg)
  * come at times that differ by up to 100 ms. */
 Test(tablet_retire, whole_tier)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(12); seed++) {
         struct cell *cell = cell_new(seed, 3, 1, NULL);
         struct task task = { cell, ROWS };
         ch_sim_do(cell->sim, write_rows, &task, cell_in(cell, 300 * CH_S));

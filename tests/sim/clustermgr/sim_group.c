@@ -11,6 +11,7 @@
 #include "chassis/service.h"
 #include "chassis/sim.h"
 #include "master.h"
+#include "seeds.h"
 #include "test.h"
 
 enum { MASTERS = 3, LOCKERS = 3, WRITERS = 3, SWITCH_MS_MAX = 3000 };
@@ -393,7 +394,7 @@ Test(sim_group, nothing_is_lost_and_no_lock_is_held_twice)
      * acknowledged is there, the watch shows it, the lock goes round. */
     uint64_t first = ch_sim_seed(1), total = 0;
 
-    for (uint64_t seed = first; seed < first + 10; seed++) {
+    for (uint64_t seed = first; seed < first + seeds_count(10); seed++) {
         uint64_t acquisitions, acked;
 
         world_begin(seed);
@@ -482,7 +483,7 @@ Test(sim_group, a_master_that_lost_its_disk_comes_back_as_a_new_member)
 {
     /* Who cannot remember must not vote; but the cell gets its third master back, and then bears
      * the loss of another. */
-    for (uint64_t seed = 1; seed <= 5; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(5); seed++) {
         size_t lost;
         uint64_t acked;
 

@@ -9,6 +9,7 @@
 #include "chassis/service.h"
 #include "chassis/sim.h"
 #include "master.h"
+#include "seeds.h"
 #include "test.h"
 
 enum { CLIENTS = 4 };
@@ -172,7 +173,7 @@ Test(sim_locks, never_two_holders)
      * having it. */
     uint64_t first = ch_sim_seed(1);
 
-    for (uint64_t seed = first; seed < first + 12; seed++) {
+    for (uint64_t seed = first; seed < first + seeds_count(12); seed++) {
         uint64_t before;
 
         world_run(seed, 25);
@@ -188,7 +189,7 @@ Test(sim_locks, a_dead_holder_s_lock_is_free_after_its_lease)
 {
     /* When a holder dies, the lock goes to another within the lease, its margin and a little:
      * that is what bounds a failover. */
-    for (uint64_t seed = 1; seed <= 10; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(10); seed++) {
         size_t holder = CLIENTS;
         uint64_t before;
 
@@ -211,7 +212,7 @@ Test(sim_locks, a_restarted_master_takes_no_lock_away)
 {
     /* A quick restart of the master is no reason to lose a lock: the holder keeps its session
      * over it. */
-    for (uint64_t seed = 1; seed <= 5; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(5); seed++) {
         struct ch_lock *lock;
         size_t holder = CLIENTS;
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "group_world.h"
+#include "seeds.h"
 #include "test.h"
 
 static uint64_t below(struct world *world, uint64_t bound)
@@ -197,8 +198,7 @@ static void run_seeds(uint64_t first, int seeds, int count, bool memory)
     const char *one = getenv("STRATA_SEED"), *more = getenv("STRATA_SEEDS");
     uint64_t totals[4] = { 0 };
 
-    if (more)
-        seeds = atoi(more);
+    seeds = more ? atoi(more) : (int)seeds_count((uint64_t)seeds);
     if (one) {
         first = strtoull(one, NULL, 10);
         seeds = 1;

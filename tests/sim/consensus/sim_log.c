@@ -9,6 +9,7 @@
 #include "chassis/sim.h"
 #include "consensus/log.h"
 #include "segment.h"
+#include "seeds.h"
 #include "test.h"
 
 enum { PROPOSERS = 4, COMMANDS_MAX = 4000 };
@@ -214,7 +215,7 @@ Test(sim_log, many_lives_through_segments)
     /* The same over many crashes of one disk, with commands large enough to fill segments, so
      * that rolling over, snapshots and dropped segments meet crashes; an orderly stop in between
      * keeps everything too. */
-    for (uint64_t seed = 1; seed <= 6; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(6); seed++) {
         struct ch_sim *sim = ch_sim_new(seed);
         struct ch_sim_node *node = ch_sim_node(sim, "log", "10.0.0.1");
 

@@ -9,6 +9,7 @@
 #include "consensus/log.h"
 #include "consensus/node.h"
 #include "con_store_memory.h"
+#include "seeds.h"
 #include "test.h"
 
 enum { NODES = 3, GROUPS = 100 };
@@ -222,7 +223,7 @@ Test(sim_many_groups, a_dead_leader_is_noticed_by_quiet_followers)
 {
     /* Nobody proposes anything, yet within two election times and the time it takes to hear
      * nothing, all groups have another leader: an owner relies on lead() alone. */
-    for (uint64_t seed = ch_sim_seed(1), end = seed + 5; seed < end; seed++) {
+    for (uint64_t seed = ch_sim_seed(1), end = seed + seeds_count(5); seed < end; seed++) {
         struct ch_sim *sim = world_begin(seed);
         ch_time begin = ch_sim_now(sim);
 

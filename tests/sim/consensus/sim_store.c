@@ -10,6 +10,7 @@
 #include "con_store_memory.h"
 #include "segment.h"
 #include "store_model.h"
+#include "seeds.h"
 #include "test.h"
 
 #define DIR "data/log"
@@ -496,14 +497,14 @@ Test(sim_store, many_lives)
      * segments grow, roll over and go. */
     uint64_t from = ch_sim_seed(1);
 
-    for (uint64_t seed = from; seed < from + 24; seed++)
+    for (uint64_t seed = from; seed < from + seeds_count(24); seed++)
         many_lives(seed, false, false);
 }
 
 Test(sim_store, many_lives_with_large_writes)
 {
     /* A write larger than a batch is several, one after the other: a crash leaves a beginning. */
-    for (uint64_t seed = 100; seed < 104; seed++)
+    for (uint64_t seed = 100; seed < 100 + seeds_count(4); seed++)
         many_lives(seed, false, true);
 }
 
@@ -511,7 +512,7 @@ Test(sim_store, many_lives_in_memory)
 {
     /* The store that a caller brings keeps the same promises: here the one in memory that other
      * tests stand on. */
-    for (uint64_t seed = 200; seed < 215; seed++)
+    for (uint64_t seed = 200; seed < 200 + seeds_count(15); seed++)
         many_lives(seed, true, seed % 2);
 }
 
@@ -519,7 +520,7 @@ Test(sim_store, a_full_disk_is_no_damage)
 {
     /* A write that finds no room fails with RESOURCE_EXHAUSTED, nothing of it is written, and the
      * store goes on when there is room again. */
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(12); seed++) {
         world_begin(seed, false, -1);
         ch_sim_disk_limit(world.node, 120000 + seed * 6000);
         life_run(3 * CH_S);
@@ -544,7 +545,7 @@ Test(sim_store, a_failed_sync_ends_the_store)
     /* After a failed sync nobody knows what the disk holds: nothing is acknowledged any more till
      * the store is opened again. What that load finds is durable, though the lost bytes read well
      * before: a crash right after it takes nothing away. */
-    for (uint64_t seed = 1; seed <= 60; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_count(60); seed++) {
         size_t writes;
 
         world_begin(seed, false, -1);

@@ -2,6 +2,7 @@
  * is there once, and all that was read and written fits one order that respects real time and
  * the timestamps. STRATA_SEED=n replays one. */
 #include "nemesis.h"
+#include "seeds.h"
 #include "test.h"
 #include "workload.h"
 
@@ -73,7 +74,7 @@ static void run_seed(uint64_t seed, unsigned kinds)
 static void run_seeds(uint64_t first, size_t count, unsigned always)
 {
     const char *only = getenv("STRATA_SEED"), *times = getenv("STRATA_SEEDS");
-    count *= times ? strtoull(times, NULL, 10) : 1;
+    count = times ? count * strtoull(times, NULL, 10) : seeds_count(count);
     for (uint64_t seed = first; seed < first + count; seed++) {
         uint64_t s = only ? strtoull(only, NULL, 10) : seed;
         uint64_t mix = s * 0x9e3779b97f4a7c15ULL;
