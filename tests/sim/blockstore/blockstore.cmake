@@ -1,8 +1,9 @@
 # The blockstore on the simulated world.
 if(TARGET blockstore_core)
-  foreach(name basic faults)
-    strata_test(sim_blockstore_${name}
-      SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_blockstore_${name}.c ${CMAKE_CURRENT_LIST_DIR}/blk_cluster.c
-      DEPS blockstore_core blockstore_client chassis PRIVATE_OF blockstore LABEL sim)
-  endforeach()
+  set(here ${CMAKE_CURRENT_LIST_DIR})
+  strata_test(sim_blockstore_basic SOURCES ${here}/test_blockstore_basic.c ${here}/blk_cluster.c
+    DEPS blockstore_core blockstore_client chassis PRIVATE_OF blockstore LABEL sim)
+  strata_test(sim_blockstore_faults SOURCES ${here}/test_blockstore_faults.c ${here}/faults_world.c ${here}/faults_model.c
+    ${here}/faults_clients.c ${here}/faults_nemesis.c ${here}/blk_cluster.c
+    DEPS blockstore_core blockstore_client chassis PRIVATE_OF blockstore LABEL sim)
 endif()
