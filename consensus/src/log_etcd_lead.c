@@ -304,8 +304,9 @@ static CH_WAITS void news_read(struct con_etcd_log *log)
     status = con__etcd_get(log->etcd, log->keys.leader, con__etcd_doubt_at(log), &arena, &kv);
     if (!base_failed(status))
         con__etcd_leader_seen(log, kv);
-    else
-        log->news = !ch_cancelled();
+    else /* an error that is an answer would be one again: the members' look follows */
+        log->news = !ch_cancelled() &&
+                    (status.code == BASE_UNAVAILABLE || status.code == BASE_DEADLINE_EXCEEDED);
     base_status_free(&status);
     base_arena_free(&arena);
 }

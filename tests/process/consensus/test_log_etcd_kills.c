@@ -242,6 +242,33 @@ static int etcd_members_die(struct ch_env *env, void *arg)
     return 0;
 }
 
+/* All of etcd stands still for longer than a lease: it may end them all when it goes on. Whoever has
+ * lost his asks for another at once, and somebody leads. */
+static int etcd_stands_still(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    ch_time took;
+
+    process_start(0);
+    process_start(1);
+    goes_on(env);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < ETCD_MEMBERS; i++)
+            etcd_kill(&t.etcd, i, SIGSTOP);
+        (void)ch_sleep_until(env, ch_in(env, (2 + 2 * round) * CH_S));
+        for (int i = 0; i < ETCD_MEMBERS; i++)
+            etcd_kill(&t.etcd, i, SIGCONT);
+        took = goes_on(env);
+        fprintf(stderr, "etcd stood still for %d s: goes on after %lld ms more\n", 2 + 2 * round,
+                (long long)(took / CH_MS));
+        (void)ch_sleep_until(env, ch_in(env, CH_S)); /* every member is there again */
+    }
+    process_kill(0, SIGTERM);
+    process_kill(1, SIGTERM);
+    check_history(env);
+    return 0;
+}
+
 static int leading_processes_die(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
@@ -442,6 +469,10 @@ static int late_writes(struct ch_env *env, void *arg)
 Test(log_etcd, etcd_members_die, .init = etcd_setup, .fini = etcd_teardown)
 {
     etcd_run(etcd_members_die);
+}
+Test(log_etcd, etcd_stands_still, .init = etcd_setup, .fini = etcd_teardown)
+{
+    etcd_run(etcd_stands_still);
 }
 Test(log_etcd, both_die, .init = etcd_setup, .fini = etcd_teardown)
 {
