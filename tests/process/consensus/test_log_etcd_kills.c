@@ -242,8 +242,8 @@ static int etcd_members_die(struct ch_env *env, void *arg)
     return 0;
 }
 
-/* All of etcd stands still for longer than a lease: it may end them all when it goes on. Whoever has
- * lost his asks for another at once, and somebody leads. */
+/* All of etcd stands still for longer than a lease: it may end them all when it goes on. Whoever
+ * has lost its own asks for another at once, and somebody leads. */
 static int etcd_stands_still(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
