@@ -124,6 +124,8 @@ static const char *role_of(const struct master *master,
 {
     if (leads(master))
         return "leader";
+    if (master->reply && master->reply->removed)
+        return "removed";
     if (!state)
         return "no member";
     if (state->member->witness)

@@ -185,12 +185,9 @@ void con__config_applied(struct con__group *group, const struct con_config *conf
     if (con_config_member(config, group->store.member)) {
         group->member_since = config->index;
         group->removed = false;
-    } else if (group->member_since && !group->removed) {
-        group->removed = true;
-        ch_warn(group->env,
-                "group %s: member %016" PRIx64
-                " was removed; only with an empty folder, under another id, can it come back",
-                group->name, group->store.member);
+        group->metrics.removed->value = 0;
+    } else if (group->member_since) {
+        con__group_removed(group, config->index);
     }
     ch_cond_broadcast(&group->changed);
 }

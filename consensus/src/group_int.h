@@ -132,14 +132,14 @@ struct con__group {
 
     /* ---- members ---- */
     uint64_t member_since; /* index of a committed configuration with this member; 0: not yet */
-    bool removed;          /* of a later one without it */
+    bool removed;          /* a later one is without it */
     size_t inside;         /* calls from other processes */
     uint64_t promoting;    /* the learner that is being made a voter; 0: nobody */
 
     struct {
         struct ch_counter *proposals, *commits, *reads, *bytes, *syncs, *leaders, *snapshots,
             *chunks;
-        struct ch_gauge *term, *role, *waiting;
+        struct ch_gauge *term, *role, *waiting, *removed;
         struct ch_histogram *sync_ns, *commit_ns; /* of all groups of the process */
     } metrics;
 };
@@ -216,12 +216,17 @@ struct base_status con__group_transfer(struct con_log *log, uint64_t member,
                                        ch_time deadline) CH_WAITS;
 /* Begins to hand leadership to whoever has most; false when there is nobody. */
 bool con__group_transfer_begin(struct con__group *group);
-/* For a member that asks: in the log as a learner on return; made a voter afterwards. */
+/* For a member that asks: in the log as a learner on return; made a voter afterwards. One that
+ * knows of a committed configuration with it, at `since`, and is in a later one no more:
+ * *removed_at is that one's index, and nothing is done. */
 struct base_status con__group_let_in(struct con__group *group, const struct con_member *member,
-                                     bool stay_learner, ch_time deadline) CH_WAITS BASE_MUST_CHECK;
+                                     bool stay_learner, uint64_t since, ch_time deadline,
+                                     uint64_t *removed_at) CH_WAITS BASE_MUST_CHECK;
 struct base_status con__group_not_leader(const struct con__group *group) BASE_MUST_CHECK;
 
 /* ---- group_join.c ---- */
 ch_fiber_fn con__join_fiber;
+/* A committed configuration, at `index`, is without this member, which was one. */
+void con__group_removed(struct con__group *group, uint64_t index);
 
 #endif

@@ -7,7 +7,11 @@
  * when a cell begins they may not be there yet. (So it is the owner's part to say `found` once.)
  * 2. Who was a member by a committed configuration and is in none after it was removed on purpose,
  * and asks no more, even before it hears that the later one is committed. (Who lost its disk has
- * another id.)
+ * another id.) It asks with the index of the one, so whoever knows of the other says so, and the
+ * leader does not let it in again.
+ * 3. Who may have been removed comes to know: a member that hears no leader for an election timeout
+ * asks all whom it knows, by turns, until it hears one or one of them says that it was removed.
+ * Then it logs that, once, and stands no more.
  *
  * A member whose target changed asks in the same way; the leader changes its own by itself. */
 #include <inttypes.h>
@@ -125,16 +129,39 @@ static void hint_note(struct con__group *group, const struct base_status *status
                  (int)strcspn(at + strlen(words), " ,;"), at + strlen(words));
 }
 
+void con__group_removed(struct con__group *group, uint64_t index)
+{
+    con_raft_removed(group->raft, index);
+    if (group->removed)
+        return;
+    group->removed = true;
+    group->metrics.removed->value = 1;
+    ch_warn(group->env,
+            "group %s: member %016" PRIx64 " was removed, by the configuration of index %" PRIu64
+            "; only with an empty folder, under another id, can it come back",
+            group->name, group->store.member, index);
+    ch_cond_broadcast(&group->changed);
+}
+
+/* What is sure, also after a restart, when nothing is known to be committed but what came before
+ * the last change. */
+static uint64_t member_since(const struct con__group *group)
+{
+    const struct con_config *config = con_raft_config_committed(group->raft);
+
+    return con_config_member(config, group->store.member) ? config->index : group->member_since;
+}
+
 static CH_WAITS bool join_ask(struct con__group *group, const char *target)
 {
     struct con__peer_way *way = con__node_peer(group->node, target);
     struct ch_call_options options = { .deadline = ch_in(group->env, ASK_MS * CH_MS),
                                        .no_retry = true };
     CON_PB(JoinRequest) request;
+    CON_PB(JoinReply) *reply = NULL;
     struct base_arena arena;
     struct base_status status;
     bool taken;
-    void *reply;
 
     if (!way)
         return false;
@@ -145,9 +172,14 @@ static CH_WAITS bool join_ask(struct con__group *group, const char *target)
     request.target = ch_data_str(group->self);
     request.witness = group->witness;
     request.stay_learner = group->learner;
-    status = ch_client_call(way->client, METHOD(JOIN), &request, &options, &arena, &reply);
+    request.member_since = member_since(group);
+    status = ch_client_call(way->client, METHOD(JOIN), &request, &options, &arena, (void **)&reply);
     hint_note(group, &status);
     taken = !base_failed(status);
+    if (taken && reply->removed_at > request.member_since && request.member_since > 0) {
+        con__group_removed(group, reply->removed_at);
+        con__group_poke(group);
+    }
     if (!taken)
         ch_debug(group->env, "group %s: join by %s: %s", group->name, target,
                  base_status_text(&status));
@@ -159,18 +191,23 @@ static CH_WAITS bool join_ask(struct con__group *group, const char *target)
 struct asking {
     size_t peer;
     bool leader_next;
+    ch_time alone_since; /* without a leader; 0: it has one */
 };
 
-/* Who is to be asked: the leader, when it is known, and the peers, by turns. */
+/* Who is to be asked: the leader, when it is known, and the peers and members, by turns. */
 static const char *next_target(const struct con__group *group, struct asking *asking)
 {
     const char *leader = con__group_leader(&group->base);
+    const struct con_config *config = con__group_config(group);
+    size_t count = group->peer_count + config->count;
 
     asking->leader_next = !asking->leader_next;
     if (!asking->leader_next && *leader && strcmp(leader, group->self) != 0)
         return leader;
-    for (size_t i = 0; i < group->peer_count; i++) {
-        const char *peer = group->peers[asking->peer++ % group->peer_count];
+    for (size_t i = 0; i < count; i++) {
+        size_t at = asking->peer++ % count;
+        const char *peer = at < group->peer_count ? group->peers[at]
+                                                  : config->members[at - group->peer_count].address;
 
         if (strcmp(peer, group->self) != 0)
             return peer;
@@ -185,6 +222,16 @@ static CH_WAITS void own_target_change(struct con__group *group)
 
     snprintf(self.address, sizeof(self.address), "%s", group->self);
     base_status_drop(con__group_add(&group->base, &self, ch_in(group->env, ASK_MS * CH_MS)));
+}
+
+/* When to ask though it is settled: a leader has not been heard for an election timeout. */
+static ch_time doubts_at(const struct con__group *group, struct asking *asking)
+{
+    if (group->removed || con_raft_status(group->raft).leader || member_since(group) == 0)
+        asking->alone_since = 0;
+    else if (asking->alone_since == 0)
+        asking->alone_since = ch_now(group->env);
+    return asking->alone_since ? asking->alone_since + group->election : CH_NEVER;
 }
 
 /* Until something changed, or for `most`; the caller looks again in any case. */
@@ -206,10 +253,12 @@ void con__join_fiber(void *arg)
     while (!ch_cancelled() && !group->closing && !base_failed(group->failure)) {
         char target[CON_ADDRESS_MAX] = "";
         const char *next;
+        ch_time doubts = doubts_at(group, &asking), now = ch_now(group->env);
 
-        if (settled(group)) {
+        if (group->removed || (settled(group) && now < doubts)) {
             pause = CON_JOIN_MS * CH_MS;
-            changed_wait(group, SETTLED_LOOK_MS * CH_MS);
+            changed_wait(group, doubts < now + SETTLED_LOOK_MS * CH_MS ? doubts - now
+                                                                       : SETTLED_LOOK_MS * CH_MS);
             continue;
         }
         next = next_target(group, &asking);

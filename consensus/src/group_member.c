@@ -46,6 +46,7 @@ void con__group_look(struct con_log *log, struct con_log_view *view)
                                    .last = status.last,
                                    .joint =
                                        status.config->joint || status.config->index > status.commit,
+                                   .removed = group->removed,
                                    .count = status.config->count };
     for (size_t i = 0; i < view->count; i++) {
         struct con_log_member *member = &view->members[i];
@@ -67,8 +68,9 @@ enum wish_kind { WISH_LEARNER, WISH_VOTER, WISH_GONE };
 struct wish {
     enum wish_kind kind;
     struct con_member member; /* GONE: its id */
+    uint64_t since;           /* it was a member at this index; 0: it was none */
 };
-enum step { STEP_DONE, STEP_CHANGE, STEP_FULL };
+enum step { STEP_DONE, STEP_CHANGE, STEP_FULL, STEP_REMOVED };
 
 static void same_target_remove(struct con_config *config, const struct con_member *stays)
 {
@@ -90,6 +92,8 @@ static enum step wish_step(const struct con_config *now, const struct wish *wish
     *next = *now;
     if (wish->kind == WISH_GONE)
         return con_config_remove(next, wish->member.id) ? STEP_CHANGE : STEP_DONE;
+    if (!known && wish->since > 0 && wish->since < now->index)
+        return STEP_REMOVED; /* on purpose, and `now` is committed */
     member = known ? *known : wish->member;
     if (!known)
         member.voter = member.voter_old = false;
@@ -174,6 +178,11 @@ static CH_WAITS struct base_status wish_grant(struct con__group *group, const st
         case STEP_FULL:
             return base_status_make(BASE_RESOURCE_EXHAUSTED, "the group has %d members already",
                                     CON_MEMBERS_MAX);
+        case STEP_REMOVED:
+            return base_status_make(BASE_FAILED_PRECONDITION,
+                                    "member %016" PRIx64 " was removed; only with an empty folder, "
+                                    "under another id, can it come back",
+                                    wish->member.id);
         case STEP_CHANGE:
             break;
         }
@@ -290,13 +299,25 @@ static void promote(struct con__group *group, const struct con_member *member)
     }
 }
 
-struct base_status con__group_let_in(struct con__group *group, const struct con_member *member,
-                                     bool stay_learner, ch_time deadline)
+/* Anybody can say this, who leads or not: what is committed stays so. */
+static uint64_t removed_at(const struct con__group *group, uint64_t id, uint64_t since)
 {
-    struct wish wish = { WISH_LEARNER, *member };
+    const struct con_config *config = con_raft_config_committed(group->raft);
+
+    return since > 0 && config->index > since && !con_config_member(config, id) ? config->index : 0;
+}
+
+struct base_status con__group_let_in(struct con__group *group, const struct con_member *member,
+                                     bool stay_learner, uint64_t since, ch_time deadline,
+                                     uint64_t *gone_at)
+{
+    struct wish wish = { WISH_LEARNER, *member, since };
     const struct con_member *known;
     struct base_status status;
 
+    *gone_at = removed_at(group, member->id, since);
+    if (*gone_at)
+        return BASE_STATUS_OK;
     if (!group->lead_term)
         return con__group_not_leader(group);
     status = target_check(group, member);

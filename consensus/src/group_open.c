@@ -234,6 +234,9 @@ static void metrics_init(struct con__group *group)
     group->metrics.role =
         ch_gauge(env, "strata_consensus_role", l,
                  "0 follower, 1 asks whether it may stand, 2 candidate, 3 leader: of this member.");
+    group->metrics.removed =
+        ch_gauge(env, "strata_consensus_removed", l,
+                 "1: this member was removed from its group, and only waits to be closed.");
     group->metrics.waiting =
         ch_gauge(env, "strata_consensus_waiting", l, "Commands proposed and not yet applied.");
     group->metrics.sync_ns = ch_histogram(env, "strata_consensus_sync_ns", "",

@@ -81,7 +81,9 @@ void con__snapshot_maybe(struct con__group *group)
     struct base_status status;
     uint64_t kept = trail(group), index = group->applied;
 
-    if (group->snapshotting || bytes <= least || bytes < group->snapshot_retry_bytes)
+    /* One that was removed keeps the entries that say so for its next life. */
+    if (group->snapshotting || group->removed || bytes <= least ||
+        bytes < group->snapshot_retry_bytes)
         return;
     if (group->witness)
         index = witness_index(group, bytes, least);

@@ -222,6 +222,7 @@ static CH_WAITS struct base_status serve_join(void *self, struct ch_call *call, 
 {
     struct con_node *node = self;
     const CON_PB(JoinRequest) *request = message;
+    CON_PB(JoinReply) * out;
     struct con_member member = { .id = request->id, .witness = request->witness };
     struct con__group *group;
     struct base_status status = group_enter(node, request->group, call, &group);
@@ -233,8 +234,10 @@ static CH_WAITS struct base_status serve_join(void *self, struct ch_call *call, 
         return group_leave(group, base_status_make(BASE_INVALID_ARGUMENT,
                                                    "join: a member needs an id and a target"));
     memcpy(member.address, request->target.data, request->target.len);
-    *reply = CON_NEW(ch_call_arena(call), JoinReply, join_reply);
-    status = con__group_let_in(group, &member, request->stay_learner, deadline_of(node, call));
+    out = CON_NEW(ch_call_arena(call), JoinReply, join_reply);
+    *reply = out;
+    status = con__group_let_in(group, &member, request->stay_learner, request->member_since,
+                               deadline_of(node, call), &out->removed_at);
     return group_leave(group, base_status_wrap(status, "join group %s", group->name));
 }
 
@@ -257,6 +260,7 @@ static CH_WAITS struct base_status serve_get_group(void *self, struct ch_call *c
     out->applied = view.applied;
     out->last = view.last;
     out->joint = view.joint;
+    out->removed = view.removed;
     out->leader = ch_data_str(base_arena_strdup(arena, con__group_leader(&group->base)));
     out->n_members = view.count;
     out->members = BASE_NEW_ARRAY(arena, CON_PB(GetGroupReply__MemberState) *, view.count);

@@ -172,6 +172,9 @@ enum con_refusal con_raft_change(struct con_raft *raft, const struct con_config 
 enum con_refusal con_raft_transfer(struct con_raft *raft, uint64_t member) BASE_MUST_CHECK;
 /* Asks for a read index: answered in some later output, refused when leadership is lost. */
 void con_raft_read(struct con_raft *raft, uint64_t id);
+/* Another member said that a committed configuration, at `index`, is without this one: it stands no
+ * more under an older one. */
+void con_raft_removed(struct con_raft *raft, uint64_t index);
 /* Starts an election now, without a pre-vote (a group's founder; tests). */
 void con_raft_campaign(struct con_raft *raft);
 
@@ -208,6 +211,8 @@ struct con_raft_status {
 struct con_raft_status con_raft_status(const struct con_raft *raft);
 /* The configuration in force after `index` (>= the last compaction). */
 const struct con_config *con_raft_config_at(const struct con_raft *raft, uint64_t index);
+/* The newest configuration here that is sure to be committed. */
+const struct con_config *con_raft_config_committed(const struct con_raft *raft);
 /* 0 when `index` is compacted away or beyond the last. */
 uint64_t con_raft_term_at(const struct con_raft *raft, uint64_t index);
 /* How far a member is known to hold the log, and when it was last heard; false: not followed. */

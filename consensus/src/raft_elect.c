@@ -23,7 +23,8 @@ bool con__may_stand(const struct con_raft *raft)
 {
     const struct con_member *self = con__self(raft);
 
-    return self && (self->voter || self->voter_old) && !raft->chunk_waiting && !raft->chunk_busy;
+    return self && (self->voter || self->voter_old) && !raft->chunk_waiting && !raft->chunk_busy &&
+           con_raft_config_committed(raft)->index >= raft->removed_at;
 }
 
 static void votes_begin(struct con_raft *raft)

@@ -129,7 +129,8 @@ struct con_raft {
 
     struct con__log log;
     uint64_t commit, applied;
-    uint64_t held; /* a witness's: as leaders said */
+    uint64_t held;       /* a witness's: as leaders said */
+    uint64_t removed_at; /* a committed configuration without this member; 0: none that it knows */
 
     /* leader */
     struct con__peer *peers; /* the other members of the newest configuration */

@@ -199,6 +199,23 @@ void con__leave_maybe(struct con_raft *raft)
     }
 }
 
+/* The one before the newest is: there is one change at a time (invariant 7). */
+const struct con_config *con_raft_config_committed(const struct con_raft *raft)
+{
+    const struct con_config *newest = con__log_config(&raft->log);
+
+    return newest->index > raft->commit && raft->log.config_count > 1 ? newest - 1 : newest;
+}
+
+void con_raft_removed(struct con_raft *raft, uint64_t index)
+{
+    if (index <= raft->removed_at || con_raft_config_committed(raft)->index >= index)
+        return;
+    raft->removed_at = index;
+    con__wake(raft, raft->now);
+    con__follow(raft, raft->term, raft->role == CON_FOLLOWER ? raft->leader : 0);
+}
+
 enum con_refusal con_raft_transfer(struct con_raft *raft, uint64_t member)
 {
     const struct con_config *config = con__log_config(&raft->log);

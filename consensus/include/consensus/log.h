@@ -100,7 +100,8 @@ struct con_log_member {
 };
 struct con_log_view {
     uint64_t term, commit, applied, last;
-    bool joint; /* a change is under way */
+    bool joint;   /* a change is under way */
+    bool removed; /* this member is none any more, for certain: it only waits to be closed */
     struct con_log_member members[CON_MEMBERS_MAX];
     size_t count;
 };

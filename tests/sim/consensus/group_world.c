@@ -536,3 +536,57 @@ void world_free(struct world *world)
     }
     free(world);
 }
+
+/* ---- steps of tests ---- */
+
+struct world *world_formed(uint64_t seed, int count)
+{
+    struct world *world = world_new(ch_sim_seed(seed), count, false);
+
+    world_start(world);
+    cr_assert(world_until(world, world_whole, 10 * CH_S), "the group does not form");
+    world_run(world, 200 * CH_MS);
+    return world;
+}
+
+void world_goes_on(struct world *world, ch_time time)
+{
+    ch_time end = ch_sim_now(world->sim) + time;
+    uint64_t before = world->acked;
+
+    while (world->acked < before + 10 && ch_sim_now(world->sim) < end)
+        world_run(world, 10 * CH_MS);
+    cr_assert(world->acked >= before + 10, "only %" PRIu64 " more commands in %" PRId64 " ms",
+              world->acked - before, (int64_t)(time / CH_MS));
+}
+
+struct member *world_follower(struct world *world)
+{
+    struct member *leader = world_leader(world);
+
+    return &world->members[leader->number == 1 ? 2 : 1];
+}
+
+uint64_t member_id(struct world *world, const struct member *member)
+{
+    struct con_log_view view;
+
+    con_log_look(world_leader(world)->log, &view);
+    for (size_t i = 0; i < view.count; i++)
+        if (strcmp(view.members[i].member.address, member->target) == 0)
+            return view.members[i].member.id;
+    return 0;
+}
+
+struct base_status world_wish(struct world *world, enum wish what, uint64_t member)
+{
+    struct member *leader = world_leader(world);
+
+    leader->wish_member = member;
+    leader->wish_done = false;
+    leader->wish = what;
+    for (int i = 0; i < 500 && !leader->wish_done; i++)
+        world_run(world, 10 * CH_MS);
+    cr_assert(leader->wish_done);
+    return base_status_copy(&leader->wished);
+}

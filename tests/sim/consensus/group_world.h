@@ -92,4 +92,16 @@ bool world_led(struct world *world);
 void world_end(struct world *world);
 void world_free(struct world *world);
 
+/* ---- steps of tests: each fails the test when it cannot be done ---- */
+
+/* On disks, started, and whole for a while. */
+struct world *world_formed(uint64_t seed, int count);
+/* More is acknowledged within `time`. */
+void world_goes_on(struct world *world, ch_time time);
+struct member *world_follower(struct world *world);
+/* 0: it is none. */
+uint64_t member_id(struct world *world, const struct member *member);
+/* The leader is asked for it; what came of it is the caller's. */
+struct base_status world_wish(struct world *world, enum wish what, uint64_t member);
+
 #endif

@@ -15,7 +15,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { FACT_LEADER = 1, FACT_VOTE, FACT_ENTRY, FACT_CHUNK, FACT_OP };
+enum { FACT_LEADER = 1, FACT_VOTE, FACT_ENTRY, FACT_CHUNK, FACT_OP, FACT_CONFIG };
 
 static uint64_t fact_key(int what, uint64_t a, uint64_t b)
 {
@@ -230,6 +230,7 @@ static struct rw_committed *committed_add(struct rw_member *member, const struct
 {
     struct rw_group *group = member->group;
     struct rw_committed *fact;
+    uint64_t term;
 
     if (group->log_count == group->log_cap) {
         group->log_cap = group->log_cap ? 2 * group->log_cap : 256;
@@ -246,6 +247,10 @@ static struct rw_committed *committed_add(struct rw_member *member, const struct
                                                          : 0;
     rw_machine_apply(&group->model, entry, &fact->cas_failed);
     fact->machine_hash = group->model.hash;
+    if (rw_map_get(&group->facts, fact_key(FACT_CONFIG, entry->index, 0), &term) &&
+        term != entry->term && deep(member))
+        FAIL(member, "configuration %" PRIu64 " of term %" PRIu64 " was sure, and is not committed",
+             entry->index, term);
     return fact;
 }
 
@@ -446,11 +451,49 @@ static void check_stepped_down(struct rw_member *member, const struct con_raft_s
         rw_probe(member->world, RW_PROBE_check_quorum);
 }
 
+/* What it takes for a committed configuration is one, or will be. */
+static void check_sure_config(struct rw_member *member)
+{
+    struct rw_group *group = member->group;
+    uint64_t index = con_raft_config_committed(member->raft)->index, there,
+             term = con_raft_term_at(member->raft, index);
+
+    if (index == member->sure_config || index == 0 || term == 0)
+        return;
+    member->sure_config = index;
+    if (!rw_map_put(&group->facts, fact_key(FACT_CONFIG, index, 0), term, &there) && there != term)
+        FAIL(member,
+             "configuration %" PRIu64 " of term %" PRIu64 " is sure, and that of %" PRIu64 " was",
+             index, term, there);
+    if (index <= group->log_count &&
+        (group->log[index - 1].term != term || group->log[index - 1].kind != CON_ENTRY_CONFIG))
+        FAIL(member, "configuration %" PRIu64 " of term %" PRIu64 " is sure, but not committed",
+             index, term);
+}
+
+void rw_check_removed(struct rw_member *member, uint64_t index)
+{
+    const struct rw_group *group = member->group;
+
+    for (int i = 0; i < group->world->node_count; i++) {
+        const struct con_config *config;
+
+        if (!group->members[i].raft)
+            continue;
+        config = con_raft_config_committed(group->members[i].raft);
+        if (config->index >= index && con_config_member(config, member->disk.id))
+            FAIL(member, "is told that it is no member at %" PRIu64 ", and is at %" PRIu64, index,
+                 config->index);
+    }
+}
+
 void rw_check_member(struct rw_member *member)
 {
     struct con_raft_status status = con_raft_status(member->raft);
     uint64_t transfer = status.role == CON_LEADER ? status.transfer : 0;
 
+    if (deep(member))
+        check_sure_config(member);
     if (status.term < member->term)
         FAIL(member, "term %" PRIu64 " after %" PRIu64, status.term, member->term);
     if (status.applied > status.commit || status.commit > status.last ||
@@ -531,6 +574,7 @@ void rw_check_start(struct rw_member *member)
     member->transfer = 0;
     member->paused_as_leader = 0;
     member->quiet = false;
+    member->sure_config = 0;
     member->granted_term = 0;
     memset(member->unanswered, 0, sizeof(member->unanswered));
 }

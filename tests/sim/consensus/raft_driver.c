@@ -482,6 +482,7 @@ void rw_member_event(struct rw_member *member, const struct rw_event *event)
         member->timer = 0;
         member->by_tick = true;
         con_raft_tick(member->raft, rw_node_now(world, member->node));
+        rw_member_doubt(member);
         rw_member_input(member);
         member->by_tick = false;
         if (member->timer == 0 && member->raft && !world->broken)

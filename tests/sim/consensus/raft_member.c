@@ -203,3 +203,27 @@ void rw_join_try(struct rw_member *member)
                 RW_EV_JOIN, to, member->group->number, 0, (uint64_t)member->node, NULL);
     join_try_later(member);
 }
+
+/* As consensus/src/group_join.c asks: of one other, with what is sure to have been its membership.
+ */
+void rw_member_doubt(struct rw_member *member)
+{
+    struct rw_world *world = member->world;
+    const struct con_config *mine = con_raft_config_committed(member->raft), *theirs;
+    const struct rw_member *other;
+    int to;
+
+    if (con_raft_status(member->raft).leader || !con_config_member(mine, member->disk.id))
+        return;
+    to = (int)rw_between(world, 0, world->node_count - 1);
+    other = &member->group->members[to];
+    if (to == member->node || !other->raft || !rw_awake(world, to) ||
+        world->cut[member->node][to] || world->cut[to][member->node])
+        return;
+    theirs = con_raft_config_committed(other->raft);
+    if (theirs->index <= mine->index || con_config_member(theirs, member->disk.id))
+        return;
+    rw_probe(world, RW_PROBE_removed_told);
+    rw_check_removed(member, theirs->index);
+    con_raft_removed(member->raft, theirs->index);
+}

@@ -57,6 +57,7 @@ enum {
     X(write_kept, "a crash kept a write that nobody had heard of")                      \
     X(paused_leader, "a leader was paused and another elected meanwhile")               \
     X(grew_from_one, "a group founded by one member grew to three voters")              \
+    X(removed_told, "a member heard from another that it had been removed")             \
     X(went_quiet, "a group went quiet")                                                 \
     X(quiet_woken, "a quiet member was woken: another process was in doubt")            \
     X(quiet_leader_crash, "the leader of a quiet group crashed")
@@ -187,6 +188,7 @@ struct rw_member {
     uint32_t unanswered[RW_NODES_MAX];
     bool by_tick, voted_by_witness;
     int64_t paused_as_leader; /* its term; 0: not */
+    uint64_t sure_config;     /* index of the newest configuration it took for committed */
     bool quiet;
 };
 
@@ -329,6 +331,7 @@ void rw_member_end(struct rw_member *member);
 void rw_member_bury(struct rw_member *member);
 void rw_join_try(struct rw_member *member);
 void rw_join_arrives(struct rw_member *at, int from);
+void rw_member_doubt(struct rw_member *member); /* without a leader: may it have been removed? */
 
 /* raft_driver.c */
 void rw_member_input(struct rw_member *member); /* after an input: takes outputs, now or soon */
@@ -354,6 +357,7 @@ void rw_check_entries(struct rw_member *member, const struct con_entry *entries,
 void rw_check_write(struct rw_member *member, const struct con_raft_output *out); /* before it */
 void rw_check_applied(struct rw_member *member, const struct con_entry *entry);
 void rw_check_snapshot(struct rw_member *member);
+void rw_check_removed(struct rw_member *member, uint64_t index);       /* it is told so */
 void rw_check_witness_drops(struct rw_member *member, uint64_t index); /* before it */
 void rw_check_member(struct rw_member *member);
 void rw_check_crash(struct rw_member *member);

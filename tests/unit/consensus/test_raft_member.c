@@ -535,3 +535,67 @@ Test(raft_member, an_empty_member_only_listens)
     cr_assert_eq(hand_status(hand, 5).role, CON_FOLLOWER);
     hand_free(hand);
 }
+
+Test(raft_member, who_is_told_that_it_was_removed_stands_no_more)
+{
+    /* It may never get the entry that says so; another member's word is enough. When it is made a
+     * member again, by a later configuration, that counts. */
+    struct hand *hand = hand_new(3, NULL);
+    struct con_config next = hand_voters(2);
+    uint64_t term;
+    size_t asked;
+
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    learner_add(hand, 1, 4, false);
+    hand_isolate(hand, 3, true);
+    next = config_of(hand, 1);
+    cr_assert(con_config_remove(&next, 3));
+    cr_assert_eq(hand_change(hand, 1, &next), CON_TAKEN);
+    hand_pass(hand, 900);
+    cr_assert(settled(hand, 1));
+    hand_isolate(hand, 3, false);
+    hand_pass(hand, 5000);
+    asked = hand->sent[CON_PRE_VOTE];
+    cr_assert(asked > 0, "it stands: else this proves nothing");
+    con_raft_removed(hand->members[3].raft, config_of(hand, 1).index);
+    term = hand_status(hand, 3).term;
+    hand_pass(hand, 20000);
+    cr_assert_eq(hand->sent[CON_PRE_VOTE], asked);
+    cr_assert(hand_status(hand, 3).role == CON_FOLLOWER && hand_status(hand, 3).term == term);
+    con_raft_removed(hand->members[1].raft, 1); /* an old word about a member that is one */
+    cr_assert(hand_leads(hand, 1));
+    next = config_of(hand, 1);
+    put(&next, 3, false, false);
+    cr_assert_eq(hand_change(hand, 1, &next), CON_TAKEN);
+    hand_pass(hand, 900);
+    voter_make(hand, 1, 3);
+    hand_pass(hand, 900);
+    hand_crash(hand, 1);
+    hand_crash(hand, 2);
+    hand_pass(hand, 6000);
+    cr_assert(hand->sent[CON_PRE_VOTE] > asked, "a member again, it stands");
+    hand_free(hand);
+}
+
+Test(raft_member, which_configuration_is_sure)
+{
+    /* Of two changes the first is committed before the second begins: so it is known to be after a
+     * restart as well, when nothing is yet known to be committed. */
+    struct hand *hand = hand_new(3, NULL);
+    uint64_t first, second;
+
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    learner_add(hand, 1, 4, false);
+    first = config_of(hand, 1).index;
+    learner_add(hand, 1, 5, false);
+    second = config_of(hand, 1).index;
+    cr_assert_eq(con_raft_config_committed(hand->members[2].raft)->index, second);
+    hand_isolate(hand, 2, true);
+    hand_crash(hand, 2);
+    hand_restart(hand, 2);
+    cr_assert_eq(hand_status(hand, 2).commit, 0);
+    cr_assert_eq(con_raft_config_committed(hand->members[2].raft)->index, first);
+    hand_free(hand);
+}
