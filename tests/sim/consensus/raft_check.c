@@ -217,7 +217,10 @@ void rw_check_write(struct rw_member *member, const struct con_raft_output *out)
     rw_probe(member->world, RW_PROBE_suffix_overwritten);
     if (!deep(member))
         return;
-    if (index <= group->log_count && group->log[index - 1].term == old)
+    /* Who has not come to the term in which it was committed was not counted: it may yet follow an
+     * earlier leader that did not have it, as one that was paused for long and reads old mail. */
+    if (index <= group->log_count && group->log[index - 1].term == old &&
+        disk->term >= group->log[index - 1].commit_term)
         FAIL(member, "committed entry %" PRIu64 " of term %" PRIu64 " is overwritten", index, old);
     raft_disk_config(disk, &config);
     if (durable_on_quorum(group, &config, index, old))
