@@ -14,6 +14,7 @@ struct blk__master_options {
     ch_time trash_keep;   /* a deleted file's blocks are kept so long */
     ch_time repair_every; /* between sweeps */
     uint32_t copies_max;  /* running at once */
+    bool one_machine;     /* one copy of each block until there is a second machine */
     uint64_t snapshot_bytes_min;
     /* The group; node NULL: this master alone, for good. As in consensus/log.h. */
     struct con_node *node; /* outlives the master */

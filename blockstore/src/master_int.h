@@ -93,6 +93,8 @@ struct base_status blk__serve_status(void *self, struct ch_call *call, const voi
 enum blk__order { BLK_ORDER_NONE, BLK_ORDER_SEAL, BLK_ORDER_REMOVE };
 enum blk__order blk__master_judge(const struct blk__master *master, uint64_t server,
                                   const struct blk__report *report, uint64_t *length);
+/* master_copies.c: brings the wanted number of copies in line with the cell's machines */
+void blk__master_copies_follow(struct blk__master *master) CH_WAITS;
 /* master_repair.c: the fiber */
 void blk__repair_main(void *self);
 void blk__master_find_open(struct blk__master *master);

@@ -26,6 +26,8 @@ static struct base_status take(struct blk__master *master, struct base_bytes pat
 static struct base_status check_counts(const BLK_PB(OpenAppendRequest) * request) BASE_MUST_CHECK;
 static struct base_status check_counts(const BLK_PB(OpenAppendRequest) * request)
 {
+    if (!request->replicas && !request->quorum)
+        return BASE_STATUS_OK; /* the cell's */
     uint32_t replicas = request->replicas ? request->replicas : BLK_REPLICAS_WANTED;
     uint32_t quorum = request->quorum ? request->quorum : BLK_QUORUM;
     if (replicas > BLK_REPLICAS_MAX || quorum > replicas)

@@ -410,6 +410,8 @@ void blk__repair_main(void *arg)
             master->soon = false;
         }
         if (master->term > 0)
+            blk__master_copies_follow(master);
+        if (master->term > 0)
             sweep_all(master);
     }
 }

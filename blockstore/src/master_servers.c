@@ -184,6 +184,8 @@ struct base_status blk__serve_status(void *self, struct ch_call *call, const voi
         out->blocks += file->block_count;
         out->blocks_unsealed += file->block_count - file->sealed_count;
         out->bytes += file->length;
+        for (size_t i = file->sealed_count; i < file->block_count; i++)
+            out->blocks_growing_short += file->blocks[i]->replica_count < file->replicas;
     }
     out->blocks_by_replicas =
         base_arena_memdup(arena, master->by_replicas, sizeof master->by_replicas);

@@ -8,6 +8,8 @@
  *    enough. */
 #include "repair.h"
 
+#include "blk_int.h"
+
 struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count,
                                            size_t wanted)
 {
@@ -39,4 +41,13 @@ struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views,
             step =
                 (struct blk__repair_step){ BLK_REPAIR_REMOVE, views[i].server, step.good, false };
     return step;
+}
+
+uint32_t blk__copies_wanted(uint32_t now, bool one_machine, bool any_block, int known, int live)
+{
+    if (now < BLK_REPLICAS_WANTED && live > 1)
+        return BLK_REPLICAS_WANTED;
+    if (now > 1 && one_machine && !any_block && known == 1)
+        return 1;
+    return now;
 }

@@ -21,5 +21,8 @@ struct blk__repair_step {
 /* Adds before it removes: a replica leaves the list only when `wanted` good ones stay. */
 struct blk__repair_step blk__repair_decide(const struct blk__repair_view *views, size_t count,
                                            size_t wanted);
+/* How many copies a cell shall keep that keeps `now`; `known`, `live`: machines of servers that
+ * ever were, and of live ones (2: or more). Fewer only before there is any block. */
+uint32_t blk__copies_wanted(uint32_t now, bool one_machine, bool any_block, int known, int live);
 
 #endif

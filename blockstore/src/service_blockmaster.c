@@ -15,7 +15,7 @@ struct config {
     int64_t copies_max;
     uint64_t snapshot_bytes;
     char *members;
-    bool found;
+    bool found, one_machine;
 };
 
 struct service {
@@ -41,6 +41,10 @@ static const struct ch_config_key keys[] = {
     CH_CONFIG(config, members, "members", CH_CONFIG_STRING, "",
               "without --names: the members of the group, host:port,..., this one's --listen among "
               "them; empty: this one alone, for good"),
+    CH_CONFIG(
+        config, one_machine, "one-machine", CH_CONFIG_BOOL, "false",
+        "one copy of each block in a new cell, until a second machine's blockserver is there; "
+        "then three, for good"),
     CH_CONFIG(config, found, "found", CH_CONFIG_BOOL, "false",
               "with --members: an empty --data-dir begins the group, unless a member knows of one"),
 };
@@ -103,6 +107,7 @@ static struct base_status start(const struct ch_service_start *s, void **self)
                                            .trash_keep = config->trash_keep,
                                            .repair_every = config->repair_every,
                                            .copies_max = (uint32_t)config->copies_max,
+                                           .one_machine = config->one_machine,
                                            .snapshot_bytes_min = config->snapshot_bytes };
     struct base_status status = blk__dir_make_durable(s->env, s->common->data_dir);
     if (!base_failed(status))

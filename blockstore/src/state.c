@@ -12,7 +12,9 @@ RB_GENERATE_INTERNAL(blk__names, blk__name, by_path, name_cmp, __attribute__((un
 
 void blk__state_init(struct blk__state *state)
 {
-    *state = (struct blk__state){ .next_file = 1, .next_block = 1 };
+    *state = (struct blk__state){
+        .next_file = 1, .next_block = 1, .replicas = BLK_REPLICAS_WANTED, .quorum = BLK_QUORUM
+    };
     RB_INIT(&state->names);
 }
 

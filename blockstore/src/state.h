@@ -38,6 +38,7 @@ struct blk__file {
     uint64_t id, epoch, fence;
     bool sealed;
     uint32_t replicas, quorum;
+    bool own_copies;    /* they were asked for: SetCopies leaves them */
     uint32_t allocated; /* blocks given out under the present epoch */
     int64_t created_us, deleted_us;
     uint64_t length;            /* of its sealed blocks */
@@ -51,6 +52,7 @@ RB_HEAD(blk__names, blk__name);
 
 struct blk__state {
     uint64_t next_file, next_block;
+    uint32_t replicas, quorum; /* of files that do not say otherwise */
     struct blk__names names;
     struct blk__file *files;
     struct blk__block *blocks;

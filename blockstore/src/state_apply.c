@@ -7,7 +7,10 @@
  * never changes.
  * 3. A command is checked whole before it changes anything; repeating Extend gives the same answer
  * and no second block.
- * 4. A sealed block always has a replica. Ids are never used again. */
+ * 4. A sealed block always has a replica. Ids are never used again.
+ * 5. The quorum of an unsealed block, min(its file's quorum, its replicas), never changes: the
+ * cell's copies only grow once there is a block, from 1 of 1 or 2 of 2 to at most 2 of 3
+ * (docs/adr/0008). */
 #include "base/codec.h"
 #include "state.h"
 
@@ -52,8 +55,9 @@ static struct base_status apply_take(struct blk__state *state, int64_t now_us,
         return status;
     if (!file) {
         file = blk__state_add_file(state, state->next_file++);
-        file->replicas = take->replicas ? take->replicas : BLK_REPLICAS_WANTED;
-        file->quorum = take->quorum ? take->quorum : BLK_QUORUM;
+        file->own_copies = take->replicas || take->quorum;
+        file->replicas = take->replicas ? take->replicas : state->replicas;
+        file->quorum = take->quorum ? take->quorum : take->replicas ? BLK_QUORUM : state->quorum;
         file->created_us = now_us;
         blk__state_add_name(state, file, path);
     }
@@ -174,9 +178,11 @@ static struct base_status check_new_block(const struct blk__file *file, size_t u
         if (unsealed >= BLK_TAIL_MAX)
             return base_status_make(BASE_RESOURCE_EXHAUSTED, "file %llu has %zu unsealed blocks",
                                     (unsigned long long)file->id, unsealed);
-        if (extend->n_servers < file->quorum || extend->n_servers > BLK_REPLICAS_MAX)
-            return base_status_make(BASE_UNAVAILABLE, "%zu servers for a block whose quorum is %u",
-                                    extend->n_servers, file->quorum);
+        if (extend->n_servers < file->quorum || extend->n_servers > file->replicas ||
+            extend->n_servers > BLK_REPLICAS_MAX)
+            return base_status_make(BASE_UNAVAILABLE,
+                                    "%zu servers for a block that is to have %u to %u",
+                                    extend->n_servers, file->quorum, file->replicas);
         return BASE_STATUS_OK;
     }
     if (extend->allocated + 1 != file->allocated || unsealed == 0)
@@ -370,6 +376,29 @@ static struct base_status apply_replicas(struct blk__state *state,
     return BASE_STATUS_OK;
 }
 
+static struct base_status apply_set_copies(struct blk__state *state,
+                                           const BLK_PB(SetCopies) * set) BASE_MUST_CHECK;
+static struct base_status apply_set_copies(struct blk__state *state, const BLK_PB(SetCopies) * set)
+{
+    if (set->replicas == 0 || set->replicas > BLK_REPLICAS_WANTED ||
+        set->quorum != set->replicas / 2 + 1)
+        return base_status_make(BASE_INVALID_ARGUMENT, "%u copies with a quorum of %u",
+                                set->replicas, set->quorum);
+    if (set->replicas < state->replicas && state->next_block > 1)
+        return base_status_make(BASE_FAILED_PRECONDITION,
+                                "%u copies a block: there are blocks with %u", set->replicas,
+                                state->replicas);
+    state->replicas = set->replicas;
+    state->quorum = set->quorum;
+    for (struct blk__file *file = state->files; file; file = file->hh.next) {
+        if (file->own_copies)
+            continue;
+        file->replicas = set->replicas;
+        file->quorum = set->quorum;
+    }
+    return BASE_STATUS_OK;
+}
+
 /* ---- the door ---- */
 
 static struct base_status apply_command(struct blk__state *state, const BLK_PB(Command) * c,
@@ -394,6 +423,8 @@ static struct base_status apply_command(struct blk__state *state, const BLK_PB(C
         return apply_purge(state, c->purge, result);
     case STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_CHANGE_REPLICAS:
         return apply_replicas(state, c->change_replicas);
+    case STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_SET_COPIES:
+        return apply_set_copies(state, c->set_copies);
     case STRATA__BLOCKSTORE__V1__COMMAND__CHANGE_SET_SERVER:
         blk__state_set_server(state, c->set_server->server, ch_bytes_of(c->set_server->address),
                               ch_bytes_of(c->set_server->machine),

@@ -28,6 +28,7 @@ static BLK_PB(FileState) * save_file(const struct blk__file *file, struct base_a
     out->sealed = file->sealed;
     out->replicas = file->replicas;
     out->quorum = file->quorum;
+    out->own_copies = file->own_copies;
     out->allocated = file->allocated;
     out->created_us = file->created_us;
     out->deleted_us = file->deleted_us;
@@ -48,6 +49,8 @@ void blk__state_save(const struct blk__state *state, struct base_buf *buf)
     BLK_PB(State) *out = BLK_NEW(&arena, State, state);
     out->next_file = state->next_file;
     out->next_block = state->next_block;
+    out->replicas = state->replicas;
+    out->quorum = state->quorum;
     const struct blk__server *server;
     const struct blk__file *file;
     out->servers = BASE_NEW_ARRAY(&arena, BLK_PB(ServerState) *, HASH_COUNT(state->servers));
@@ -96,6 +99,7 @@ static bool load_file(struct blk__state *state, const BLK_PB(FileState) * in)
     file->sealed = in->sealed;
     file->replicas = in->replicas;
     file->quorum = in->quorum;
+    file->own_copies = in->own_copies;
     file->allocated = in->allocated;
     file->created_us = in->created_us;
     file->deleted_us = in->deleted_us;
@@ -123,6 +127,8 @@ struct base_status blk__state_load(struct blk__state *state, struct base_bytes b
         const BLK_PB(State) *in = (const BLK_PB(State) *)message;
         state->next_file = in->next_file;
         state->next_block = in->next_block;
+        state->replicas = in->replicas ? in->replicas : BLK_REPLICAS_WANTED;
+        state->quorum = in->quorum ? in->quorum : BLK_QUORUM;
         for (size_t i = 0; i < in->n_servers; i++)
             blk__state_set_server(
                 state, in->servers[i]->server, ch_bytes_of(in->servers[i]->address),

@@ -80,6 +80,15 @@ struct base_status cli_agent_call(struct cli *cli, const char *address, int meth
                                   void *reply) CH_WAITS BASE_MUST_CHECK;
 /* grpc.health.v1 at an address says SERVING. */
 bool cli_serving(struct cli *cli, const char *address) CH_WAITS;
+/* copies.c */
+struct base_status cli_jobs_get(struct cli *cli, int64_t timeout_ms,
+                                CLI_PB(ListJobsReply) * *jobs) CH_WAITS BASE_MUST_CHECK;
+/* Waits for a machine that the cell has not got: a job of which no two tasks may be on one machine
+ * has more tasks than there are machines. */
+bool cli_task_for_later(const struct cli *cli, const CLI_PB(ListJobsReply) * jobs,
+                        const CLI_PB(ListTasksReply) * tasks, const CLI_PB(Task) * task);
+/* A line on how many servers keep each block, and what has fewer than wanted; NULL: nobody says. */
+const char *cli_copies_text(struct cli *cli, const CLI_PB(ListTasksReply) * tasks) CH_WAITS;
 /* The agent's address of a machine. */
 struct base_status cli_agent_address(struct cli *cli, struct base_bytes machine,
                                      const char **address) CH_WAITS BASE_MUST_CHECK;

@@ -114,7 +114,9 @@ int cli_status(struct cli *cli, int argc, char **argv)
     CLI_PB(ListMachinesRequest) request;
     CLI_PB(ListMachinesReply) *machines = NULL;
     CLI_PB(ListTasksReply) *tasks = NULL;
-    size_t healthy = 0;
+    CLI_PB(ListJobsReply) *jobs = NULL;
+    const char *copies;
+    size_t healthy = 0, later = 0;
     struct base_status status;
 
     if (!cli_args_end(argc, argv, 0, 0, "status") || !cli_cell_need(cli))
@@ -124,18 +126,26 @@ int cli_status(struct cli *cli, int argc, char **argv)
                            &machines);
     if (!base_failed(status))
         status = tasks_get(cli, "", &tasks);
+    if (!base_failed(status))
+        status = cli_jobs_get(cli, CLI_CALL_MS, &jobs);
     if (base_failed(status))
         return cli_fail(cli, status);
-    for (size_t i = 0; i < tasks->n_tasks; i++)
+    for (size_t i = 0; i < tasks->n_tasks; i++) {
         healthy += tasks->tasks[i]->state == CLI_TASK(RUNNING) && tasks->tasks[i]->healthy;
-    printf("cell %s in %s, %zu clustermaster%s, %s leads: %zu of %zu tasks healthy\n\n",
+        later += cli_task_for_later(cli, jobs, tasks, tasks->tasks[i]);
+    }
+    printf("cell %s in %s, %zu clustermaster%s, %s leads: %zu of %zu tasks healthy",
            cli_str(cli, machines->cell), cli->dir, cli->cell.master_count,
            cli->cell.master_count == 1 ? "" : "s", ch_leader_address(cli->master), healthy,
-           tasks->n_tasks);
+           tasks->n_tasks - later);
+    if (later)
+        printf(", %zu wait for more machines", later);
+    copies = cli_copies_text(cli, tasks);
+    printf("\n%s%s\n", copies ? copies : "", copies ? "\n" : "");
     machines_print(cli, machines);
     printf("\n");
     tasks_print(cli, tasks, false);
-    return healthy == tasks->n_tasks ? CLI_OK : CLI_FAILED;
+    return healthy + later == tasks->n_tasks ? CLI_OK : CLI_FAILED;
 }
 
 int cli_ps(struct cli *cli, int argc, char **argv)

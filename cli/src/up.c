@@ -309,6 +309,23 @@ static CH_WAITS struct base_status jobs_load(struct up *up)
     return status;
 }
 
+/* A group of masters has as many members as there are clustermasters, while nobody says else. On one
+ * machine it is told so: blockmaster then keeps one copy of each block, until there is another. */
+static void group_plan(struct up *up, CLI_PB(JobSpec) * spec)
+{
+    struct cli *cli = up->cli;
+    static const char alone[] = "--one-machine";
+
+    spec->tasks = (uint32_t)cli->cell.master_count;
+    if (cli->cell.machine_count > 1)
+        return;
+    ProtobufCBinaryData *args = BASE_NEW_ARRAY(&cli->arena, ProtobufCBinaryData, spec->n_args + 1);
+    for (size_t i = 0; i < spec->n_args; i++)
+        args[i] = spec->args[i];
+    args[spec->n_args++] = ch_data_str(alone);
+    spec->args = args;
+}
+
 /* Submits what the cell lacks. A job that is there stays as it is, scaled or updated by hand as
  * it may be. */
 static CH_WAITS struct base_status jobs_submit(struct up *up)
@@ -322,8 +339,8 @@ static CH_WAITS struct base_status jobs_submit(struct up *up)
 
         strata__clustermgr__v1__submit_job_request__init(&request);
         request.spec = up->specs[i];
-        if (request.spec->group) /* as many as there are clustermasters, while nobody says else */
-            request.spec->tasks = (uint32_t)cli->cell.master_count;
+        if (request.spec->group)
+            group_plan(up, request.spec);
         status = cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__SUBMIT_JOB, &request, CLI_CALL_MS,
                                &reply);
         if (status.code != BASE_ALREADY_EXISTS)
@@ -366,16 +383,21 @@ static CH_WAITS const char *missing(struct up *up, struct base_status *status)
     struct cli *cli = up->cli;
     CLI_PB(ListTasksRequest) request;
     CLI_PB(ListTasksReply) *reply = NULL;
+    CLI_PB(ListJobsReply) *jobs = NULL;
     const char *text = NULL;
 
     strata__clustermgr__v1__list_tasks_request__init(&request);
     *status =
         cli_cell_call(cli, STRATA__CLUSTERMGR__V1__CELL__LIST_TASKS, &request, ASK_MS, &reply);
+    if (!base_failed(*status))
+        *status = cli_jobs_get(cli, ASK_MS, &jobs);
     if (base_failed(*status))
         return "the clustermaster";
     for (size_t i = 0; i < reply->n_tasks; i++) {
         const CLI_PB(Task) *task = reply->tasks[i];
 
+        if (cli_task_for_later(cli, jobs, reply, task))
+            continue;
         if (task->state != CLI_TASK(RUNNING) || !task->healthy)
             text = text ? base_arena_printf(&cli->arena, "%s; %s", text, task_text(cli, task))
                         : task_text(cli, task);

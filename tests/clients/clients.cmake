@@ -1,7 +1,11 @@
 # Google's own clients against a real cell. They need node_modules (./dev test installs them).
 if(TARGET strata)
-  foreach(script datastore_cities bigtable_basic bad_input survival)
-    add_test(NAME client_${script} COMMAND ${STRATA_TEST_PREFIX} ${CMAKE_CURRENT_LIST_DIR}/run ${CMAKE_BINARY_DIR} ${script}.js)
+  foreach(script datastore_cities bigtable_basic bad_input survival one_machine)
+    set(machines 3)
+    if(script STREQUAL one_machine)
+      set(machines 1)
+    endif()
+    add_test(NAME client_${script} COMMAND ${STRATA_TEST_PREFIX} ${CMAKE_CURRENT_LIST_DIR}/run ${CMAKE_BINARY_DIR} ${script}.js ${machines})
     set_tests_properties(client_${script} PROPERTIES LABELS client TIMEOUT 900 RUN_SERIAL TRUE)
   endforeach()
 endif()

@@ -35,7 +35,7 @@ void blk_cluster_node_start(struct blk_cluster_node *node)
     ch_sim_start(node->node, ch_service_main, node->args);
 }
 
-static void master_start(struct blk_cluster *cluster, size_t i, const char *block_bytes)
+static void master_start(struct blk_cluster *cluster, size_t i, const char *block_bytes, bool alone)
 {
     struct blk_cluster_node *m = &cluster->masters[i];
     char name[32], host[32];
@@ -54,11 +54,13 @@ static void master_start(struct blk_cluster *cluster, size_t i, const char *bloc
         arg(m, "members", cluster->targets);
     if (cluster->master_count > 1 && i == 0)
         arg(m, "found", "true");
+    if (alone)
+        arg(m, "one-machine", "true");
     blk_cluster_node_start(m);
 }
 
-void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
-                       size_t servers, const char *block_bytes)
+static void cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
+                          size_t servers, const char *block_bytes, bool alone)
 {
     memset(cluster, 0, sizeof *cluster);
     cluster->sim = sim;
@@ -69,7 +71,7 @@ void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t m
                  sizeof cluster->targets - strlen(cluster->targets), "%s10.0.0.%zu:7000",
                  i ? "," : "", 100 + i);
     for (size_t i = 0; i < masters; i++)
-        master_start(cluster, i, block_bytes);
+        master_start(cluster, i, block_bytes, alone);
     for (size_t i = 0; i < servers; i++) {
         struct blk_cluster_node *s = &cluster->servers[i];
         char name[32], host[32];
@@ -86,8 +88,21 @@ void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t m
         arg(s, "space-reserve-bytes", "64KiB");
         arg(s, "scrub-bytes-per-second", "512KiB");
         arg(s, "direct-append-bytes", i % 2 ? "4KiB" : "256KiB");
-        blk_cluster_node_start(s);
+        if (!alone || i == 0)
+            blk_cluster_node_start(s);
     }
+}
+
+void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
+                       size_t servers, const char *block_bytes)
+{
+    cluster_start(cluster, sim, masters, servers, block_bytes, false);
+}
+
+void blk_cluster_start_alone(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
+                             const char *block_bytes)
+{
+    cluster_start(cluster, sim, 1, servers, block_bytes, true);
 }
 
 static void node_free(struct blk_cluster_node *node)

@@ -24,6 +24,10 @@ struct blk_cluster {
 /* `masters`: 1 (no group) or 3. `block_bytes`: as --block-bytes takes it. Starts everything. */
 void blk_cluster_start(struct blk_cluster *cluster, struct ch_sim *sim, size_t masters,
                        size_t servers, const char *block_bytes);
+/* One master and one server, in a cell that was begun with one machine; the other servers can be
+ * started later. */
+void blk_cluster_start_alone(struct blk_cluster *cluster, struct ch_sim *sim, size_t servers,
+                             const char *block_bytes);
 void blk_cluster_node_start(struct blk_cluster_node *node);
 /* Crashed nodes are freed with the sim; call before ch_sim_free. */
 void blk_cluster_free(struct blk_cluster *cluster);

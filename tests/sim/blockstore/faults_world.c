@@ -110,7 +110,12 @@ void world_begin(uint64_t seed)
     w.seed = seed;
     w.sim = ch_sim_new(seed);
     w.victim = below(SERVERS);
-    blk_cluster_start(&w.cluster, w.sim, seed % 2 ? 3 : 1, SERVERS, "96KiB");
+    if (seed % 4 == 0) { /* one copy on server 0, whose disk stays whole, till others join */
+        w.victim = w.victim ? w.victim : 1;
+        blk_cluster_start_alone(&w.cluster, w.sim, SERVERS, "96KiB");
+    } else {
+        blk_cluster_start(&w.cluster, w.sim, seed % 2 ? 3 : 1, SERVERS, "96KiB");
+    }
     for (int i = 0; i < FILES; i++) {
         w.files[i].id = i;
         snprintf(w.files[i].path, sizeof w.files[i].path, "/f/%d", i);

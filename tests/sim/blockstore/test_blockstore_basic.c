@@ -294,3 +294,78 @@ Test(blockstore_basic, restart, .init = setup, .fini = teardown)
         ch_sim_do(sim, read_after, 0, ch_sim_now(sim) + 60 * CH_S);
     }
 }
+
+/* ---- a cell of one machine ---- */
+
+static void setup_alone(void)
+{
+    sim = ch_sim_new(ch_sim_seed(1));
+    blk_cluster_start_alone(&cluster, sim, 3, "256KiB");
+    ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
+}
+
+static void check_copies(const char *path, uint32_t wanted) CH_WAITS;
+static void check_copies(const char *path, uint32_t wanted)
+{
+    struct blk_client *client = blk_cluster_client(&cluster);
+    struct base_arena arena;
+    struct blk_stat stat;
+    base_arena_init(&arena);
+    OK(blk_stat(client, path, soon(), &arena, &stat));
+    cr_assert(stat.replicas_wanted == wanted && stat.replicas_least == wanted,
+              "%s: %u of %u copies, not %u", path, stat.replicas_least, stat.replicas_wanted,
+              wanted);
+    base_arena_free(&arena);
+    blk_client_free(client);
+}
+
+static void one_copy(void *arg)
+{
+    CH_FIBER_ENTRY();
+    check_copies("/r/sealed", 1);
+    check_copies("/r/open", 1);
+}
+
+static void later(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct blk_client *client = blk_cluster_client(&cluster);
+    uint64_t length;
+    make(client, "/r/later", "of the grown cell", true);
+    OK(blk_seal(client, "/r/open", 0, soon(), &length));
+    blk_client_free(client);
+}
+
+static void three_copies(void *arg)
+{
+    CH_FIBER_ENTRY();
+    check_copies("/r/sealed", 3);
+    check_copies("/r/open", 3);
+    check_copies("/r/later", 3);
+}
+
+/* All of it on one disk, durable there; with more machines every block gets its three copies, and
+ * then the first disk may go. */
+Test(blockstore_basic, one_machine_and_then_three, .init = setup_alone, .fini = teardown)
+{
+    ch_sim_do(sim, write_before, 0, ch_sim_now(sim) + 60 * CH_S);
+    for (int round = 0; round < 2; round++) {
+        ch_sim_crash(cluster.servers[0].node);
+        ch_sim_crash(cluster.masters[0].node);
+        blk_cluster_node_start(&cluster.masters[0]);
+        blk_cluster_node_start(&cluster.servers[0]);
+        ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
+        ch_sim_do(sim, read_after, 0, ch_sim_now(sim) + 60 * CH_S);
+        ch_sim_do(sim, one_copy, 0, ch_sim_now(sim) + 60 * CH_S);
+    }
+    blk_cluster_node_start(&cluster.servers[1]);
+    blk_cluster_node_start(&cluster.servers[2]);
+    ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
+    ch_sim_do(sim, later, 0, ch_sim_now(sim) + 60 * CH_S);
+    ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 5 * CH_S);
+    ch_sim_do(sim, three_copies, 0, ch_sim_now(sim) + 60 * CH_S);
+    ch_sim_crash(cluster.servers[0].node);
+    ch_sim_disk_lose(cluster.servers[0].node);
+    ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 5 * CH_S);
+    ch_sim_do(sim, read_after, 0, ch_sim_now(sim) + 60 * CH_S);
+}

@@ -5,7 +5,8 @@
  * its opening; and when the faults end, all sealed blocks have their replicas, identical.
  *
  * Each seed is a world of its own (faults_world.h); a failing one is named with the line that
- * replays it. Every other one has three masters, of which one leads. */
+ * replays it. Every other one has three masters, of which one leads; every fourth begins as a cell
+ * of one machine, and others join while faults go on. */
 #include <time.h>
 
 #include "faults_world.h"

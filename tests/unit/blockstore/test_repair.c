@@ -87,6 +87,21 @@ static BLK_PB(ReplicaReport) *
 
 /* A replica counts as good only on the word of a server that lives; silence of a new master is no
  * proof of death. */
+Test(repair, copies_by_the_machines_there_are)
+{
+    /* One copy is for a cell that was begun with one machine, while there is no other; servers that
+     * are away never make it fewer. */
+    cr_assert_eq(blk__copies_wanted(3, false, false, 1, 1), 3u, "the others will come");
+    cr_assert_eq(blk__copies_wanted(3, true, false, 0, 0), 3u, "nobody was heard of yet");
+    cr_assert_eq(blk__copies_wanted(3, true, false, 1, 1), 1u);
+    cr_assert_eq(blk__copies_wanted(3, true, false, 2, 1), 3u, "one is away");
+    cr_assert_eq(blk__copies_wanted(3, true, true, 1, 1), 3u, "blocks have three");
+    cr_assert_eq(blk__copies_wanted(1, true, true, 1, 1), 1u);
+    cr_assert_eq(blk__copies_wanted(1, true, true, 2, 1), 1u, "a block could not be begun");
+    cr_assert_eq(blk__copies_wanted(1, true, true, 2, 2), 3u);
+    cr_assert_eq(blk__copies_wanted(1, true, false, 2, 2), 3u);
+}
+
 Test(soft, standing)
 {
     struct blk__soft soft = { .dead_after = 10, .since = 100 };

@@ -272,6 +272,60 @@ Test(state, replicas_change_but_never_all_go, .init = setup, .fini = teardown)
     cr_assert_eq(blk__state_block(&state, 1)->replica_count, 1);
 }
 
+static BLK_PB(Result) * set_copies(uint32_t count, uint32_t quorum)
+{
+    BLK_PB(Command) *c = CHANGE(SET_COPIES);
+    c->set_copies = BLK_NEW(&arena, SetCopies, set_copies);
+    c->set_copies->replicas = count;
+    c->set_copies->quorum = quorum;
+    return apply(c, 5);
+}
+
+static BLK_PB(Result) * extend_on_one(uint64_t file, uint64_t epoch, uint32_t allocated)
+{
+    static uint64_t server = 1;
+    BLK_PB(Command) *c = CHANGE(EXTEND);
+    c->extend = BLK_NEW(&arena, ExtendFile, extend_file);
+    c->extend->file = file;
+    c->extend->epoch = epoch;
+    c->extend->allocated = allocated;
+    c->extend->want_block = true;
+    c->extend->servers = &server;
+    c->extend->n_servers = 1;
+    return apply(c, 2);
+}
+
+Test(state, copies_follow_the_cell_and_only_grow, .init = setup, .fini = teardown)
+{
+    /* Before there is a block the cell may choose; then an acknowledged byte may rest on the number
+     * there was, so it only grows. What a file asked for itself stays. */
+    cr_assert_eq(take("/early", true, true, 0)->code, BASE_OK);
+    cr_assert_eq(extend_on_one(1, 1, 0)->code, BASE_UNAVAILABLE, "two of three are to have it");
+    cr_assert_eq(set_copies(0, 1)->code, BASE_INVALID_ARGUMENT);
+    cr_assert_eq(set_copies(2, 1)->code, BASE_INVALID_ARGUMENT);
+    cr_assert_eq(set_copies(5, 3)->code, BASE_INVALID_ARGUMENT, "3 of 5 miss a quorum of 2 of 3");
+    cr_assert_eq(set_copies(1, 1)->code, BASE_OK);
+    cr_assert(blk__state_file(&state, 1)->replicas == 1 && blk__state_file(&state, 1)->quorum == 1);
+    cr_assert_eq(extend(1, 1, 0, true, false, 0, 0)->code, BASE_UNAVAILABLE,
+                 "three, chosen before: its quorum of 1 would become 2");
+    BLK_PB(Command) *own = CHANGE(TAKE);
+    own->take = BLK_NEW(&arena, TakeFile, take_file);
+    own->take->path = ch_data_str("/own");
+    own->take->create = true;
+    own->take->replicas = own->take->quorum = 2;
+    cr_assert_eq(apply(own, 1)->code, BASE_OK);
+    cr_assert_eq(extend_on_one(1, 1, 0)->code, BASE_OK);
+    cr_assert_eq(set_copies(3, 2)->code, BASE_OK);
+    cr_assert(blk__state_file(&state, 1)->replicas == 3 && blk__state_file(&state, 1)->quorum == 2);
+    cr_assert(blk__state_file(&state, 2)->replicas == 2 && blk__state_file(&state, 2)->quorum == 2);
+    cr_assert_eq(blk__state_block(&state, 1)->replica_count, 1u, "copying is repair's");
+    cr_assert_eq(extend_on_one(1, 1, 1)->code, BASE_UNAVAILABLE);
+    cr_assert_eq(set_copies(1, 1)->code, BASE_FAILED_PRECONDITION);
+    cr_assert_eq(set_copies(3, 2)->code, BASE_OK);
+    cr_assert_eq(take("/late", true, true, 0)->code, BASE_OK);
+    cr_assert_eq(blk__state_path(&state, base_bytes_str("/late"))->replicas, 3u);
+}
+
 Test(state, paths, .init = setup, .fini = teardown)
 {
     const char *good[] = { "/a", "/a/b", "/.", "/-_.=+:,@%aZ9/x" };
