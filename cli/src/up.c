@@ -310,7 +310,7 @@ static CH_WAITS struct base_status jobs_load(struct up *up)
 }
 
 /* A group of masters has as many members as there are clustermasters, while nobody says else. On
- * one machine it is told so: blockmaster then keeps one copy of each block, till there is another. */
+ * one machine it is told so: blockmaster then keeps one copy of each block, until another comes. */
 static void group_plan(struct up *up, CLI_PB(JobSpec) * spec)
 {
     struct cli *cli = up->cli;
