@@ -92,3 +92,80 @@ Test(sim_cell, one_kind_of_fault, .timeout = 3000)
     for (uint64_t seed = first; seed < first + count; seed++)
         run_seed(seed, (struct plan){ 1u << seed % FAULT_KINDS, 20 * CH_S, 8 * CH_S }, &honest);
 }
+
+/* A few kinds a seed, so that a rare combination is not drowned by the rest; seconds or a
+ * moment. */
+static struct plan plan_of(uint64_t seed)
+{
+    uint64_t mix = seed * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned kinds = (unsigned)(mix >> 20) & (unsigned)(mix >> 40) & FAULTS_ALL;
+
+    if (mix >> 62 == 0)
+        kinds |= (unsigned)(mix >> 33) & FAULTS_ALL;
+    return (struct plan){ kinds ? kinds : FAULT_KILL, (20 + (ch_time)(mix >> 55 & 15)) * CH_S,
+                          (mix >> 60 & 1 ? 12 : 3) * CH_S };
+}
+
+Test(sim_cell, a_swarm_of_faults, .timeout = 30000)
+{
+    /* Many kinds at once, of each seed its own. */
+    uint64_t first = first_seed(1000), count = seeds(20);
+
+    for (uint64_t seed = first; seed < first + count; seed++)
+        run_seed(seed, plan_of(seed), &honest);
+}
+
+Test(sim_cell, a_seed_is_one_run, .timeout = 300)
+{
+    /* A failure can be looked at again: two runs of a seed are the same event by event, and two
+     * seeds are not. */
+    uint64_t seed = first_seed(2000);
+    struct plan plan = { FAULTS_ALL, 15 * CH_S, 3 * CH_S };
+    uint64_t once = run_seed(seed, plan, &honest), starts = cell.counts.starts,
+             again = run_seed(seed, plan, &honest);
+
+    cr_assert_eq(once, again, "STRATA_SEED=%" PRIu64 " ran in two ways", seed);
+    cr_assert_eq(starts, cell.counts.starts);
+    cr_assert_neq(once, run_seed(seed + 1, plan, &honest), "two seeds, one run");
+}
+
+/* ---- that the checks can fail ---- */
+
+/* How many of `count` worlds that lie are caught by a check. Each is a process of its own. */
+static size_t caught(uint64_t first, size_t count, struct plan plan, struct cell_options options)
+{
+    size_t found = 0;
+
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        pid_t pid = fork();
+        int status = 0;
+
+        cr_assert(pid >= 0);
+        if (pid == 0) {
+            run_seed(seed, plan, &options);
+            _exit(0);
+        }
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert(WIFEXITED(status) &&
+                      (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == CELL_CAUGHT),
+                  "seed %" PRIu64 " ended with status %x", seed, status);
+        found += WEXITSTATUS(status) == CELL_CAUGHT;
+    }
+    return found;
+}
+
+Test(sim_cell, an_acknowledged_write_that_is_not_there_is_found, .timeout = 300)
+{
+    /* A client that takes for done what it did not send stands for a cell that loses it. */
+    cr_assert_eq(caught(1, 2, (struct plan){ 0, 10 * CH_S, CH_S },
+                        (struct cell_options){ .clients_lie = true }),
+                 2u);
+}
+
+Test(sim_cell, a_disk_that_lies_about_sync_is_found, .timeout = 300)
+{
+    /* Blockservers acknowledge what a power loss of all machines then takes away. */
+    cr_assert_eq(caught(1, 2, (struct plan){ FAULT_POWER_ALL, 10 * CH_S, CH_S },
+                        (struct cell_options){ .disks_lie = true }),
+                 2u);
+}
