@@ -5,13 +5,20 @@
 static const struct {
     bool (*step)(struct ds_api *api, struct cell_client *client) CH_WAITS_SLOT;
 } loads[] = { { bank_step }, { items_step }, { lists_step }, { registers_step } };
-enum { LOADS = sizeof(loads) / sizeof(loads[0]), THINK_MS = 150, SERVED_POLL_MS = 100 };
+enum {
+    LOADS = sizeof(loads) / sizeof(loads[0]),
+    THINK_MS = 300,
+    HURRY_MS = 40,
+    SERVED_POLL_MS = 100
+};
 
 static int client_main(struct ch_env *env, void *arg)
 {
     CH_FIBER_ENTRY();
     struct cell_client *client = arg;
     struct ds_api api;
+    /* A few who think, or some in a hurry, so that they meet. */
+    uint64_t think_ms = cell.seed % 3 ? THINK_MS : HURRY_MS;
 
     ds_open(&api, env, client->index);
     while (!cell.stop && !ch_cancelled()) {
@@ -21,7 +28,7 @@ static int client_main(struct ch_env *env, void *arg)
             client->done++;
             client->kinds_done |= UINT64_C(1) << load;
         }
-        (void)!ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, 2 * THINK_MS) * CH_MS));
+        (void)!ch_sleep_until(env, ch_in(env, (ch_time)ch_random_below(env, think_ms) * CH_MS));
     }
     ds_close(&api);
     return 0;

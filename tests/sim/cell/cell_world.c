@@ -49,6 +49,14 @@ void cell_rest(ch_time min, ch_time max)
 
 /* ---- machines ---- */
 
+/* STRATA_LOG=info STRATA_TEST_LOG=info shows what the daemons log. */
+static const char *log_flag(void)
+{
+    const char *level = getenv("STRATA_TEST_LOG");
+
+    return base_arena_printf(&cell.arena, "--log-level=%s", level ? level : "error");
+}
+
 static void master_start(struct cell_machine *machine)
 {
     struct base_arena *a = &cell.arena;
@@ -59,7 +67,8 @@ static void master_start(struct cell_machine *machine)
         "--cell=local",
         base_arena_printf(a, "--members=%s", cell.masters),
         "--data-dir=/master",
-        "--snapshot-bytes=32KiB",
+        "--snapshot-bytes=16KiB",
+        log_flag(),
         cell.founded || machine != &cell.machines[0] ? NULL : "--found=true",
         NULL,
     };
@@ -80,6 +89,7 @@ static void agent_start(struct cell_machine *machine)
         base_arena_printf(a, "--names=%s", cell.masters),
         "--data-dir=/agent",
         "--bin-dir=/bin",
+        log_flag(),
         NULL,
     };
 
@@ -116,6 +126,7 @@ void cell_machine_on(size_t machine)
 
 /* ---- jobs ---- */
 
+/* Small limits, so that what takes hours happens in seconds; of "a|b" each seed takes one. */
 static const struct {
     const char *job;
     uint32_t tasks;
@@ -123,17 +134,22 @@ static const struct {
 } changes[] = {
     { "blockmaster",
       3,
-      { "--block-bytes=256KiB", "--dead-after=3s", "--trash-keep=1s", "--repair-every=500ms",
-        "--snapshot-bytes=64KiB" } },
+      { "--block-bytes=64KiB|256KiB", "--dead-after=2s|10s", "--trash-keep=1s",
+        "--repair-every=500ms", "--snapshot-bytes=8KiB|64KiB" } },
     { "blockserver",
       3,
-      { "--journal-segment-bytes=2MiB", "--journal-segments=4", "--space-reserve-bytes=64KiB",
-        "--scrub-bytes-per-second=256KiB" } },
-    { "tabletmaster", 1, { NULL } },
+      { "--journal-segment-bytes=2MiB", "--journal-segments=3|4", "--space-reserve-bytes=64KiB",
+        "--scrub-bytes-per-second=256KiB", "--direct-append-bytes=2KiB|256KiB" } },
+    { "tabletmaster", 1, { "--balance-interval=1s|2s" } },
     { "tabletserver",
       3,
-      { "--memtable-bytes=64KiB", "--log-segment-bytes=256KiB", "--block-cache-bytes=256KiB" } },
-    { "txserver", 2, { "--log-drop-min=20", "--cache-bytes=64KiB" } },
+      { "--memtable-bytes=8KiB|32KiB|16MiB", "--log-segment-bytes=32KiB|256KiB|64MiB",
+        "--log-segments-max=3|8", "--block-cache-bytes=64KiB|8MiB",
+        "--tablet-split-bytes=32KiB|128KiB|256MiB" } },
+    { "txserver",
+      2,
+      { "--log-drop-min=5|50|512", "--cache-bytes=3KiB|64KiB|64MiB", "--retention=30s|3600s",
+        "--sweep-every=3s|600s" } },
     { "queryserver", CELL_QUERYSERVERS, { NULL } },
 };
 enum { JOBS = sizeof(changes) / sizeof(changes[0]) };
@@ -149,23 +165,35 @@ static struct base_bytes file_read(const char *path)
     return base_bytes(text, len);
 }
 
-/* The repository's job file, with small limits, so that what takes hours happens in seconds. No
- * front door: a simulated machine has one address; clients find the queryservers by name. */
+/* "--key=a|b|c" with one of the values. */
+static const char *choose(const char *arg, uint64_t random)
+{
+    const char *at = strchr(arg, '=') + 1;
+    int key = (int)(at - arg);
+    size_t count = 1;
+
+    for (const char *c = at; *c; c++)
+        count += *c == '|';
+    for (random %= count; random > 0; random--)
+        at = strchr(at, '|') + 1;
+    return base_arena_printf(&cell.arena, "%.*s%.*s", key, arg, (int)strcspn(at, "|"), at);
+}
+
+/* The repository's job file, with the changes above. No front door: a simulated machine has one address; clients find the queryservers by name. */
 static Strata__Clustermgr__V1__JobSpec *job_load(size_t i)
 {
     Strata__Clustermgr__V1__JobSpec *spec;
     const char *path = base_arena_printf(&cell.arena, "%s/%s.yaml", CELL_JOBS_DIR, changes[i].job);
     struct base_status status = clu_job_parse(file_read(path), path, &cell.arena, &spec);
-    const char *level = getenv("STRATA_TEST_LOG");
 
     MUST(!base_failed(status), "%s", base_status_text(&status));
     spec->tasks = changes[i].tasks;
     spec->front = ch_data_of(BASE_BYTES_EMPTY);
     spec->args = BASE_NEW_ARRAY(&cell.arena, ProtobufCBinaryData, 9);
     for (spec->n_args = 0; changes[i].args[spec->n_args]; spec->n_args++)
-        spec->args[spec->n_args] = ch_data_str(changes[i].args[spec->n_args]);
-    spec->args[spec->n_args++] =
-        ch_data_str(base_arena_printf(&cell.arena, "--log-level=%s", level ? level : "error"));
+        spec->args[spec->n_args] =
+            ch_data_str(choose(changes[i].args[spec->n_args], cell_below(UINT64_C(1) << 32)));
+    spec->args[spec->n_args++] = ch_data_str(log_flag());
     return spec;
 }
 
