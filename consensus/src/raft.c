@@ -1,6 +1,7 @@
 /* raft.c: a member's life: made from what its store held, fed with time and messages, asked for
- * what to do. Roles are in raft_elect.c (standing and voting), raft_lead.c (replicating),
- * raft_follow.c (being replicated to), raft_member.c (changing the group); raft_log.c is the log.
+ * what to do. Roles are in raft_elect.c (standing and voting), raft_lead.c and raft_send.c
+ * (replicating), raft_follow.c (being replicated to), raft_member.c (changing the group);
+ * raft_quiet.c stops its timers; raft_log.c is the log.
  *
  * The order of things that safety rests on:
  * - what is said in a term is said after term and vote are durable, or by someone whom only a

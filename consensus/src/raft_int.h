@@ -208,20 +208,36 @@ void con__quiet_hear(struct con_raft *raft, const struct con_message *message); 
 /* Its timers run again, as if the other members had been heard at `heard`. */
 void con__wake(struct con_raft *raft, int64_t heard);
 
+/* raft_send.c */
+void con__lead_output(struct con_raft *raft, struct con_raft_output *output);
+bool con__lead_idle(const struct con_raft *raft);
+
 /* raft_lead.c */
+static inline const struct con__peer *con__peer_const(const struct con_raft *raft, uint64_t id)
+{
+    for (size_t i = 0; i < raft->peer_count; i++)
+        if (raft->peers[i].id == id)
+            return &raft->peers[i];
+    return NULL;
+}
+bool con__peer_alive(const struct con_raft *raft, const struct con__peer *peer);
+void con__peer_install(struct con__peer *peer); /* it needs a snapshot */
+uint64_t con__held_by_all(const struct con_raft *raft);
+void con__round_advance(struct con_raft *raft);
 void con__heartbeat_next(struct con_raft *raft);
 void con__lead(struct con_raft *raft);
 void con__lead_end(struct con_raft *raft);
 void con__peers_follow_config(struct con_raft *raft);
-struct con__peer *con__peer_of(struct con_raft *raft, uint64_t id);
+static inline struct con__peer *con__peer_of(struct con_raft *raft, uint64_t id)
+{
+    return (struct con__peer *)con__peer_const(raft, id);
+}
 enum con__ear { CON_EAR_SILENT, CON_EAR_UNKNOWN, CON_EAR_HEARD };
 enum con__ear con__ear_of(const struct con_raft *raft, uint64_t id);
 bool con__caught_up(const struct con_raft *raft, uint64_t id);
 void con__lead_tick(struct con_raft *raft);
 void con__commit_advance(struct con_raft *raft);
 void con__reply_receive(struct con_raft *raft, const struct con_message *message);
-void con__lead_output(struct con_raft *raft, struct con_raft_output *output);
-bool con__lead_idle(const struct con_raft *raft);
 void con__lead_append(struct con_raft *raft, enum con_entry_kind kind, struct base_bytes data);
 
 /* raft_follow.c */

@@ -1,4 +1,4 @@
-/* Reads by read index (Raft 2014, section 6.4; consensus/src/raft_lead.c, raft_output.c): a leader
+/* Reads by read index (Raft 2014, section 6.4; consensus/src/raft_send.c, raft_output.c): a leader
  * answers only when a quorum has said, after the read began, that it knows no other; no clock is
  * part of it. */
 #include "raft_hand.h"

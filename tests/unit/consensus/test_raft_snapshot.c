@@ -1,4 +1,4 @@
-/* Snapshots in chunks (Raft 2014, chapter 5; consensus/src/raft_follow.c, raft_lead.c): a follower
+/* Snapshots in chunks (Raft 2014, chapter 5; consensus/src/raft_follow.c, raft_send.c): a follower
  * that needs what is compacted away gets the whole state, piece by piece, whatever gets lost. */
 #include "raft_hand.h"
 
