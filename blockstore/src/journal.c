@@ -465,6 +465,19 @@ static struct base_status make_segments(struct blk__journal *j)
     return status;
 }
 
+/* A process that was killed leaves what it had written and not yet synced: it was replayed as all
+ * else, and what comes now builds on it, so it is made durable first. It can only be in the last
+ * segment: a batch, or a segment's head, is written after the one before is durable. */
+static struct base_status sync_last(struct blk__journal *j) CH_WAITS BASE_MUST_CHECK;
+static struct base_status sync_last(struct blk__journal *j)
+{
+    struct segment *last = NULL;
+    for (size_t i = 0; i < j->segment_count; i++)
+        if (j->segments[i].seq && (!last || j->segments[i].seq > last->seq))
+            last = &j->segments[i];
+    return last ? ch_file_sync(last->file) : BASE_STATUS_OK;
+}
+
 static void free_all(struct blk__journal *j) CH_WAITS;
 static void free_all(struct blk__journal *j)
 {
@@ -502,6 +515,8 @@ struct base_status blk__journal_open(struct ch_env *env, const struct blk__journ
     struct base_status status = blk__dir_make_durable(env, j->dir);
     if (!base_failed(status))
         status = find_segments(j, &damaged);
+    if (!base_failed(status))
+        status = sync_last(j);
     if (!base_failed(status) && state)
         status = replay_all(j, state, damaged);
     if (!base_failed(status))

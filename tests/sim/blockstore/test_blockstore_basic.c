@@ -369,3 +369,67 @@ Test(blockstore_basic, one_machine_and_then_three, .init = setup_alone, .fini = 
     ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 5 * CH_S);
     ch_sim_do(sim, read_after, 0, ch_sim_now(sim) + 60 * CH_S);
 }
+
+/* ---- killed, and then the power goes ---- */
+
+static char kept_path[32];
+
+static int append_on(struct ch_env *env, void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct blk_client *client = blk_cluster_client(&cluster);
+    struct blk_writer *writer;
+    uint64_t at;
+    struct base_status status = blk_open_append(
+        client, kept_path, &(struct blk_append_options){ .create = true }, soon(), &writer, &at);
+    bool opened = !base_failed(status);
+    while (!base_failed(status) && !ch_cancelled()) {
+        base_status_free(&status);
+        status = append(
+            writer, "some bytes that are worth keeping, more than a sector of them: ....", 64, &at);
+        if (!base_failed(status) && ch_sleep_until(env, ch_in(env, CH_MS)) != CH_TIMEOUT)
+            break;
+    }
+    base_status_free(&status);
+    if (opened)
+        blk_writer_close(writer);
+    blk_client_free(client);
+    return 0;
+}
+
+static void seal_kept(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct blk_client *client = blk_cluster_client(&cluster);
+    uint64_t length;
+    OK(blk_seal(client, kept_path, 0, soon(), &length));
+    cr_assert(length > 0);
+    blk_client_free(client);
+}
+
+/* What a server finds when it starts it builds on, so it makes it durable first. A batch that was
+ * written and not yet synced when the process was killed is whole in the next life; were it to go
+ * with the power then, the journal would have a hole that looks like damage, and nothing of the
+ * server's growing replicas could be believed any more. */
+Test(blockstore_basic, what_a_killed_server_left_is_durable, .init = setup_alone, .fini = teardown)
+{
+    struct blk_cluster_node *server = &cluster.servers[0];
+    struct ch_sim_node *writer = ch_sim_node(sim, "writer", "10.0.1.1");
+    for (int round = 0; round < 20; round++) {
+        snprintf(kept_path, sizeof(kept_path), "/k/%d", round);
+        ch_sim_start(writer, append_on, NULL);
+        ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 500 * CH_MS);
+        ch_sim_disk_delay(server->node, 50 * CH_MS, 60 * CH_MS);
+        ch_sim_run(sim, 0, 0, ch_sim_now(sim) + (20 + 11 * round) * CH_MS);
+        ch_sim_kill(server->node);
+        ch_sim_disk_delay(server->node, 100 * CH_US, 300 * CH_US);
+        blk_cluster_node_start(server);
+        ch_sim_run(sim, 0, 0, ch_sim_now(sim) + CH_S);
+        if (ch_sim_running(writer))
+            ch_sim_crash(writer);
+        ch_sim_crash(server->node);
+        blk_cluster_node_start(server);
+        ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
+        ch_sim_do(sim, seal_kept, 0, ch_sim_now(sim) + 60 * CH_S);
+    }
+}
