@@ -16,7 +16,13 @@
 #include "base/codec.h"
 #include "store_int.h"
 
-enum { LINGER_MS = 50, WRITE_BYTES_MAX = 4 << 20, WRITE_PARTS_MAX = 500, FULL_RETRY_MS = 500 };
+enum {
+    LINGER_MS = 50,
+    WRITE_BYTES_MAX = 4 << 20,
+    WRITE_PARTS_MAX = 500,
+    FULL_RETRY_MS = 500,
+    PINNED_RETRY_MS = 2
+};
 
 /* ENOSPC is a state that may pass; the rest is the end of this disk. */
 static struct base_status judge(struct blk__store *store,
@@ -278,7 +284,8 @@ struct base_status blk__store_checkpoint(struct blk__store *store)
 static bool wants_checkpoint(const struct blk__store *store)
 {
     uint32_t segments, live = blk__journal_live(store->journal, &segments);
-    return live > 2 && live * 2 >= segments;
+    /* Ordinary records leave one segment free: with fewer than two of them they wait for this. */
+    return (live > 2 && live * 2 >= segments) || (live > 1 && segments - live < 2);
 }
 
 static bool in_a_hurry(const struct blk__store *store)
@@ -343,6 +350,10 @@ void blk__keeper_main(void *arg)
             ch_info(store->env, "%s has room again", store->dir);
             store->full = false;
         }
+        /* What pins the oldest segment, a removal under way, is about to end: no spinning. */
+        if (!store->closing && wants_checkpoint(store) &&
+            ch_sleep_until(store->env, ch_in(store->env, PINNED_RETRY_MS * CH_MS)) == CH_CANCELLED)
+            store->closing = true;
     }
     if (!blk__store_failed(store)) {
         struct base_status status = write_queued(store);

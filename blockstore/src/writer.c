@@ -281,6 +281,10 @@ static void settle(struct blk_writer *w, ch_time deadline)
         if (behind && ch_cond_wait(&w->changed, until < deadline ? until : deadline) != CH_OK)
             break;
     }
+    /* A block that is being asked for is the file's as soon as the master gives it: it is waited
+     * for, so that it can be ended too. */
+    while (w->fetching && ch_cond_wait(&w->changed, deadline) == CH_OK)
+        ;
     struct blk__wblock *block;
     TAILQ_FOREACH(block, &w->blocks, link)
     if (!block->ended)
@@ -309,6 +313,12 @@ struct base_status blk_writer_seal(struct blk_writer *w, ch_time deadline)
     settle(w, deadline);
     stop_manager(w);
     struct base_status status = base_status_copy(&w->broken);
+    if (!base_failed(status) && w->fetch_unknown) { /* the same block again, if there is one */
+        struct blk__wblock *block;
+        status = blk__writer_extend(w, true, false, deadline, &block);
+        if (!base_failed(status))
+            blk__wblock_end(block, 0);
+    }
     if (!base_failed(status))
         status = blk__writer_extend(w, false, true, deadline, 0);
     if (!base_failed(status))

@@ -88,6 +88,7 @@ struct blk_writer {
         bool failed; /* worse than slow */
     } suspects[BLK_SUSPECTS_MAX];
     bool fetching, closing, spare_stale;
+    bool fetch_unknown;  /* a block was asked for and not given, as far as is known here */
     ch_time fetch_after; /* not before */
     ch_time fetch_backoff, spare_backoff;
     ch_time ack_ns;  /* smoothed time of an append */

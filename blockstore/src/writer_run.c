@@ -123,6 +123,8 @@ static void fetch_main(void *arg)
     struct base_status status =
         blk__writer_extend(w, want, false, ch_in(w->env, FETCH_MS * CH_MS), &block);
     w->fetching = false;
+    if (want)
+        w->fetch_unknown = base_failed(status);
     if (base_failed(status)) {
         back_off(w, ch_now(w->env));
         if (status.code == BASE_FAILED_PRECONDITION || status.code == BASE_NOT_FOUND) {
