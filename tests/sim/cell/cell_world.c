@@ -193,6 +193,9 @@ static Strata__Clustermgr__V1__JobSpec *job_load(size_t i)
     for (spec->n_args = 0; changes[i].args[spec->n_args]; spec->n_args++)
         spec->args[spec->n_args] =
             ch_data_str(choose(changes[i].args[spec->n_args], cell_below(UINT64_C(1) << 32)));
+    if (getenv("STRATA_CELL_FAULTS"))
+        for (size_t k = 0; k < spec->n_args; k++)
+            fprintf(stderr, "%s %.*s\n", changes[i].job, BASE_FMT(ch_bytes_of(spec->args[k])));
     spec->args[spec->n_args++] = ch_data_str(log_flag());
     return spec;
 }
