@@ -15,6 +15,8 @@
 
 #include "blockstore/blockstore.h"
 #include "chassis/env.h"
+#include "chassis/rpc_client.h"
+#include "strata/consensus/v1/consensus.strata.h"
 #include "test.h"
 
 enum { MASTERS = 3, SERVERS = 3, PROCESSES = MASTERS + SERVERS, BLOCK_BYTES = 4 << 20 };
@@ -130,6 +132,45 @@ static void start_again(struct ch_env *env, int first, int count)
         wait_served(env, i);
 }
 
+/* How many voters the group has, as a master knows; 0: it does not answer. */
+static size_t count_voters(struct ch_env *env, const char *master) CH_WAITS;
+static size_t count_voters(struct ch_env *env, const char *master)
+{
+    Strata__Consensus__V1__GetGroupRequest request = STRATA__CONSENSUS__V1__GET_GROUP_REQUEST__INIT;
+    struct ch_call_options options = { .deadline = ch_in(env, CH_S) };
+    struct ch_client *client = ch_client_new(env, master, NULL);
+    struct base_arena arena = { 0 };
+    void *reply = NULL;
+    size_t voters = 0;
+    request.group = ch_data_str("blockmaster");
+    struct base_status status =
+        ch_client_call(client,
+                       &strata__consensus__v1__consensus__service
+                            .methods[STRATA__CONSENSUS__V1__CONSENSUS__GET_GROUP],
+                       &request, &options, &arena, &reply);
+    if (base_status_drop(status) == BASE_OK) {
+        const Strata__Consensus__V1__GetGroupReply *got = reply;
+        for (size_t i = 0; i < got->n_members; i++)
+            voters += got->members[i]->member && got->members[i]->member->voter;
+    }
+    base_arena_free(&arena);
+    ch_client_free(client);
+    return voters;
+}
+
+/* A new group grows one member at a time; before all vote it bears no death. */
+static void wait_voters(struct ch_env *env) CH_WAITS;
+static void wait_voters(struct ch_env *env)
+{
+    ch_time until = ch_in(env, 60 * CH_S);
+    for (int i = 0; i < MASTERS; i++) {
+        while (count_voters(env, cell.listen[i]) < MASTERS) {
+            cr_assert(ch_now(env) < until, "master %d knows of too few voters", i);
+            (void)ch_sleep_until(env, ch_in(env, 50 * CH_MS));
+        }
+    }
+}
+
 static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client,
                                       const char *path, uint64_t *length) CH_WAITS;
 static struct blk_writer *open_writer(struct ch_env *env, struct blk_client *client,
@@ -230,6 +271,7 @@ static int survive(struct ch_env *env, void *arg)
     CH_FIBER_ENTRY();
     choose_addresses();
     start_again(env, 0, PROCESSES);
+    wait_voters(env);
     struct blk_client *client =
         blk_client_new(env, &(struct blk_client_options){ .masters = cell.masters });
     uint64_t at = 0, length;
