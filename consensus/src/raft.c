@@ -264,8 +264,11 @@ void con_raft_tick(struct con_raft *raft, int64_t now)
         con__lead_tick(raft);
         return;
     }
-    if (raft->now < raft->election_at || raft->now < raft->grace_until)
+    if (raft->now < raft->election_at || raft->now < raft->grace_until) {
+        if (raft->role != CON_FOLLOWER && raft->now >= raft->ask_at)
+            con__ask_again(raft);
         return;
+    }
     if (con__may_stand(raft))
         con__campaign_pre(raft);
     else {
@@ -279,11 +282,14 @@ void con_raft_tick(struct con_raft *raft, int64_t now)
 
 int64_t con_raft_deadline(const struct con_raft *raft)
 {
+    int64_t at;
+
     if (raft->quiet)
         return CON_TIME_MAX;
     if (raft->role == CON_LEADER)
         return raft->heartbeat_at;
-    return raft->election_at > raft->grace_until ? raft->election_at : raft->grace_until;
+    at = raft->election_at > raft->grace_until ? raft->election_at : raft->grace_until;
+    return raft->role != CON_FOLLOWER && raft->ask_at < at ? raft->ask_at : at;
 }
 
 static bool is_reply(enum con_message_kind kind)

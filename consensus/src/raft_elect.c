@@ -54,17 +54,28 @@ static uint64_t not_refused_by(const struct con_raft *raft, uint64_t id)
     return 1;
 }
 
+static bool answered(const struct con_raft *raft, uint64_t id)
+{
+    for (size_t i = 0; i < raft->vote_count; i++)
+        if (raft->votes[i].id == id)
+            return true;
+    return false;
+}
+
+/* All who have not answered. A vote is asked for when our own is durable. */
 static void ask_all(struct con_raft *raft, enum con_message_kind kind, uint64_t term)
 {
     const struct con_config *config = con__log_config(&raft->log);
 
+    raft->ask_at = raft->now + raft->options.heartbeat_ns;
     for (uint32_t i = 0; i < config->count; i++) {
         const struct con_member *member = &config->members[i];
         struct con_message *message;
 
-        if (member->id == raft->options.id || !(member->voter || member->voter_old))
+        if (answered(raft, member->id) || !(member->voter || member->voter_old))
             continue;
-        message = con__say(raft, kind, member->id, kind == CON_VOTE);
+        message =
+            con__say(raft, kind, member->id, kind == CON_VOTE && raft->durable_term < raft->term);
         message->term = term;
         message->index = raft->log.last;
         message->log_term = con__log_last_term(&raft->log);
@@ -84,6 +95,18 @@ void con__won_maybe(struct con_raft *raft)
     } else if (!con__quorum(config, not_refused_by, raft)) {
         con__follow(raft, raft->term, 0); /* this one is lost; the timer brings another */
     }
+}
+
+/* A question that was lost costs a heartbeat, and not an election timeout (3.3: "servers retry").
+ * What waits for our own vote to be durable has not been asked yet. */
+void con__ask_again(struct con_raft *raft)
+{
+    if (raft->role == CON_PRE_CANDIDATE)
+        ask_all(raft, CON_PRE_VOTE, raft->term + 1);
+    else if (raft->durable_term == raft->term)
+        ask_all(raft, CON_VOTE, raft->term);
+    else
+        raft->ask_at = raft->now + raft->options.heartbeat_ns;
 }
 
 void con__campaign_pre(struct con_raft *raft)
@@ -124,6 +147,19 @@ static bool up_to_date(const struct con_raft *raft, const struct con_message *me
            (message->log_term == term && message->index >= raft->log.last);
 }
 
+/* Both stand, with equal logs: would each vote for the other, both stood in the same term and
+ * neither won. So the one with the greater id goes on; that it refuses says that it hears and is
+ * heard. */
+static bool goes_first(const struct con_raft *raft, const struct con_message *message)
+{
+    const struct con_member *self = con__self(raft);
+
+    return raft->role == CON_PRE_CANDIDATE && message->term == raft->term + 1 &&
+           message->log_term == con__log_last_term(&raft->log) &&
+           message->index == raft->log.last && message->from < raft->options.id && self &&
+           !self->witness;
+}
+
 /* The term is at least ours. */
 void con__vote_receive(struct con_raft *raft, const struct con_message *message)
 {
@@ -131,7 +167,7 @@ void con__vote_receive(struct con_raft *raft, const struct con_message *message)
     bool grant;
 
     if (message->kind == CON_PRE_VOTE) {
-        grant = up_to_date(raft, message) &&
+        grant = up_to_date(raft, message) && !goes_first(raft, message) &&
                 (message->term > raft->term || raft->vote == message->from ||
                  (raft->vote == 0 && raft->leader == 0));
         reply = con__say(raft, CON_PRE_VOTE_REPLY, message->from, false);

@@ -124,6 +124,7 @@ struct con_raft {
     enum con_role role;
     uint64_t leader;
     int64_t election_at; /* when to stand, if nothing is heard */
+    int64_t ask_at;      /* while it stands: when to ask those again who have not answered */
     int64_t leader_heard;
     bool by_transfer; /* the election under way was asked for by the leader */
 
@@ -188,6 +189,7 @@ uint64_t con__quorum(const struct con_config *config,
 /* raft_elect.c */
 void con__campaign_pre(struct con_raft *raft);
 void con__campaign(struct con_raft *raft, bool transfer);
+void con__ask_again(struct con_raft *raft); /* by time, while it stands */
 void con__won_maybe(struct con_raft *raft); /* leads when a quorum has granted */
 void con__vote_receive(struct con_raft *raft, const struct con_message *message);
 void con__vote_reply_receive(struct con_raft *raft, const struct con_message *message);

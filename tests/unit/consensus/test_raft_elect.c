@@ -418,3 +418,100 @@ Test(raft_elect, a_witness_that_nobody_takes_on_gives_up)
     cr_assert_str_eq(hand_state(hand, 2), "a");
     hand_free(hand);
 }
+
+/* Members 2 and 3 of three, the leader dead and forgotten. */
+static struct hand *leaderless(void)
+{
+    struct hand *hand = hand_new(3, NULL);
+
+    hand_elect(hand, 1);
+    hand_pass(hand, 300);
+    hand_crash(hand, 1);
+    hand_age(hand, 5000);
+    return hand;
+}
+
+/* Its time has come; what it says stays in flight. */
+static void stand(struct hand *hand, uint64_t id)
+{
+    for (int ms = 0; ms < 400 && hand_status(hand, id).role != CON_PRE_CANDIDATE; ms += 10)
+        hand_tick(hand, id, 10);
+    cr_assert_eq(hand_status(hand, id).role, CON_PRE_CANDIDATE);
+}
+
+Test(raft_elect, what_was_lost_is_asked_again)
+{
+    /* A question or an answer that gets lost (the other was just started anew, and the connection
+     * to it is not up yet) costs a heartbeat and not an election timeout (3.3: who is not answered
+     * asks again). */
+    static const enum con_message_kind kinds[] = { CON_PRE_VOTE, CON_PRE_VOTE_REPLY, CON_VOTE,
+                                                   CON_VOTE_REPLY };
+
+    for (int i = 0; i < 4; i++) {
+        struct hand *hand = leaderless();
+        bool asks = kinds[i] == CON_PRE_VOTE || kinds[i] == CON_VOTE;
+        struct con_message *message = NULL;
+
+        stand(hand, 2);
+        while (!message) {
+            message = hand_take(hand, 0, 2, 3);
+            message = message ? message : hand_take(hand, 0, 3, 2);
+            cr_assert_not_null(message);
+            if (message->kind != kinds[i] || message->from != (asks ? 2 : 3)) {
+                hand_deliver(hand, message);
+                free(message);
+                message = NULL;
+            }
+        }
+        free(message); /* lost */
+        for (int ms = 0; ms < 400; ms += 10) {
+            hand_tick(hand, 2, 10);
+            hand_settle(hand);
+        }
+        cr_assert(hand_leads(hand, 2), "the loss of a message of kind %d", (int)kinds[i]);
+        hand_free(hand);
+    }
+}
+
+Test(raft_elect, of_two_that_stand_at_once_one_wins)
+{
+    /* Both ask whether they would be voted for, and each would vote for the other: then both stood
+     * in the same term, each with its own vote, and an election timeout was lost. Of two with equal
+     * logs the one with the greater id goes on; with another log, the one that has more. */
+    for (int more = 0; more < 2; more++) {
+        struct hand *hand = leaderless();
+
+        if (more) { /* member 2 has an entry that 3 has not */
+            hand_restart(hand, 1);
+            hand_isolate(hand, 3, true);
+            hand_elect(hand, 1);
+            hand_propose(hand, 1, "a");
+            hand_settle(hand);
+            hand_crash(hand, 1);
+            hand_isolate(hand, 3, false);
+            hand_age(hand, 5000);
+        }
+        stand(hand, 2);
+        stand(hand, 3);
+        hand_settle(hand);
+        cr_assert_eq(hand_leader(hand), more ? 2 : 3);
+        hand_free(hand);
+    }
+}
+
+Test(raft_elect, one_that_hears_nobody_keeps_nobody_from_standing)
+{
+    /* Its questions come through, answers do not come back to it: whoever else stands is elected
+     * all the same, whatever the ids. */
+    struct hand *hand = leaderless();
+
+    hand->cut[2][3] = true;
+    hand_restart(hand, 1);
+    hand_age(hand, 5000);
+    hand->cut[1][3] = true;
+    stand(hand, 3);
+    stand(hand, 2);
+    hand_settle(hand);
+    cr_assert_eq(hand_leader(hand), 2);
+    hand_free(hand);
+}
