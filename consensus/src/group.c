@@ -12,7 +12,8 @@
  * 5. After a failed write nothing is known of what the disk holds: the log is broken for good,
  * whoever waits gets UNAVAILABLE ("outcome unknown"), the group hears nothing more from here. A
  * full disk is no such failure: the same write is tried again. A leader whose write takes longer
- * than an election timeout, for that or any other reason, hands over.
+ * than an election timeout, for that or any other reason, hands over to a member that has written
+ * the same already; when there is none, all are as slow.
  *
  * Happy path of a proposal: con_raft_propose, poke -> the writer comes round, takes all that was
  * fed: entries leave for the followers and, beside that, to the own disk -> the followers' answers
@@ -290,7 +291,7 @@ void con__group_tick(struct con__group *group, ch_time now)
     con_raft_tick(group->raft, now);
     if (group->writing && group->lead_term && now - group->writing_since >= group->election) {
         group->writing_since = now; /* and if nobody takes over, once more after as long */
-        (void)con__group_transfer_begin(group);
+        (void)con__group_transfer_begin(group, group->job.persisted_index);
     }
     con__group_pump(group);
 }

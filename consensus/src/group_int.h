@@ -214,8 +214,9 @@ struct base_status con__group_remove(struct con_log *log, uint64_t member,
                                      ch_time deadline) CH_WAITS;
 struct base_status con__group_transfer(struct con_log *log, uint64_t member,
                                        ch_time deadline) CH_WAITS;
-/* Begins to hand leadership to whoever has most; false when there is nobody. */
-bool con__group_transfer_begin(struct con__group *group);
+/* Begins to hand leadership to whoever has most of the log, at least up to `least`; false when
+ * there is nobody. */
+bool con__group_transfer_begin(struct con__group *group, uint64_t least);
 /* For a member that asks: in the log as a learner on return; made a voter afterwards. One that
  * knows of a committed configuration with it, at `since`, and is in a later one no more:
  * *removed_at is that one's index, and nothing is done. */

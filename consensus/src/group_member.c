@@ -333,7 +333,8 @@ struct base_status con__group_let_in(struct con__group *group, const struct con_
 
 /* ---- handing over ---- */
 
-static uint64_t best_successor(const struct con__group *group)
+/* Whoever is heard and has most of the log, at least up to `least`; 0: nobody. */
+static uint64_t best_successor(const struct con__group *group, uint64_t least)
 {
     const struct con_config *config = con__group_config(group);
     uint64_t best = 0, best_match = 0;
@@ -345,7 +346,7 @@ static uint64_t best_successor(const struct con__group *group)
 
         if (!member->voter || member->witness || member->id == group->store.member ||
             !con__group_progress(group, member->id, &match, &heard) ||
-            ch_now(group->env) - heard > group->election)
+            ch_now(group->env) - heard > group->election || match < least)
             continue;
         if (!best || match > best_match) {
             best = member->id;
@@ -355,9 +356,9 @@ static uint64_t best_successor(const struct con__group *group)
     return best;
 }
 
-bool con__group_transfer_begin(struct con__group *group)
+bool con__group_transfer_begin(struct con__group *group, uint64_t least)
 {
-    uint64_t to = group->lead_term ? best_successor(group) : 0;
+    uint64_t to = group->lead_term ? best_successor(group, least) : 0;
 
     if (!to || con_raft_transfer(group->raft, to) != CON_TAKEN)
         return false;
@@ -368,7 +369,7 @@ bool con__group_transfer_begin(struct con__group *group)
 struct base_status con__group_transfer(struct con_log *log, uint64_t member, ch_time deadline)
 {
     struct con__group *group = con__group_of(log);
-    uint64_t to = member ? member : best_successor(group);
+    uint64_t to = member ? member : best_successor(group, 0);
     struct con_raft_status status;
 
     if (!group->lead_term)

@@ -406,7 +406,7 @@ static void hand_over_fiber(void *arg)
     while (con__group_leads_others(group) && ch_now(group->env) < until) {
         ch_time look = ch_in(group->env, CON_LOOK_MS * CH_MS);
 
-        if (con_raft_status(group->raft).transfer == 0 && !con__group_transfer_begin(group))
+        if (con_raft_status(group->raft).transfer == 0 && !con__group_transfer_begin(group, 0))
             return;
         if (ch_cond_wait(&group->changed, look < until ? look : until) == CH_CANCELLED)
             return;

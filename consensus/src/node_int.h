@@ -12,13 +12,13 @@
 #include "message.h"
 
 enum {
-    CON_PEERS_MAX = 256,          /* targets a node keeps a way to; more are not reached */
-    CON_PEER_BYTES_MAX = 8 << 20, /* of entries and snapshots waiting to leave for one peer */
-    CON_PEER_MESSAGES_MAX = 8192, /* messages; twice as many of those that carry no data */
-    CON_PEER_BEATS_MAX = 65536,   /* rows, of each kind */
-    CON_DELIVERY_BYTES = 1 << 20, /* what one Delivery holds, but for a single larger message */
-    CON_PEER_BACKOFF_MS = 50,     /* after a stream broke; doubles up to: */
-    CON_PEER_BACKOFF_MS_MAX = 1000,
+    CON_PEERS_MAX = 256,           /* targets a node keeps a way to; more are not reached */
+    CON_PEER_BYTES_MAX = 8 << 20,  /* of entries and snapshots waiting to leave for one peer */
+    CON_PEER_MESSAGES_MAX = 8192,  /* messages; twice as many of those that carry no data */
+    CON_PEER_BEATS_MAX = 65536,    /* rows, of each kind */
+    CON_DELIVERY_BYTES = 1 << 20,  /* what one Delivery holds, but for a single larger message */
+    CON_PEER_BACKOFF_MS = 50,      /* after a stream broke; doubles up to: */
+    CON_PEER_BACKOFF_MS_MAX = 200, /* meanwhile a peer that was started anew hears nothing */
     CON_TICK_MS_MAX = 50,
     CON_TICK_MS_MIN = 2,
 };

@@ -153,7 +153,7 @@ static CH_WAITS void retire(struct con_node *node)
                 continue;
             leads = true;
             if (con_raft_status(group->raft).transfer == 0)
-                (void)con__group_transfer_begin(group);
+                (void)con__group_transfer_begin(group, 0);
         }
         if (!leads || ch_cond_wait(&node->retired, until) != CH_OK)
             return;

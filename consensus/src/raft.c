@@ -269,7 +269,9 @@ void con_raft_tick(struct con_raft *raft, int64_t now)
             con__ask_again(raft);
         return;
     }
-    if (con__may_stand(raft))
+    if (raft->role == CON_CANDIDATE && raft->durable_term < raft->term)
+        con__election_reset(raft); /* nobody was asked yet: a slow disk */
+    else if (con__may_stand(raft))
         con__campaign_pre(raft);
     else {
         if (raft->leader) {
@@ -416,8 +418,10 @@ void con_raft_persisted(struct con_raft *raft, uint64_t term, uint64_t index)
         raft->log.durable = raft->log.flight;
     if (raft->role == CON_LEADER)
         con__commit_advance(raft);
-    else if (raft->role == CON_CANDIDATE && raft->durable_term == raft->term)
+    else if (raft->role == CON_CANDIDATE && raft->durable_term == raft->term) {
+        con__election_reset(raft); /* only now the others are asked */
         con__won_maybe(raft);
+    }
 }
 
 enum con_refusal con_raft_propose(struct con_raft *raft, struct base_bytes command, uint64_t *index,

@@ -216,6 +216,29 @@ Test(sim_group, a_disk_that_hangs_hands_over)
     world_free(world);
 }
 
+Test(sim_group, disks_that_are_all_slow_move_no_leadership)
+{
+    /* A write that takes longer than an election timeout is no reason to hand over when the others'
+     * take as long (members share a disk, or a machine is busy): leadership would go round, and
+     * while it does nothing is taken. */
+    struct world *world = world_formed(18, 3);
+    uint64_t term, before;
+
+    for (int i = 0; i < world->count; i++)
+        ch_sim_disk_delay(world->members[i].node, 2 * world->election, 3 * world->election);
+    world_run(world, world->election / 2);
+    term = con_log_term(world_leader(world)->log);
+    before = world->acked;
+    world_run(world, 60 * world->election);
+    cr_assert(world_led(world) && con_log_term(world_leader(world)->log) == term,
+              "it was led in other terms");
+    cr_assert(world->acked + world->unknown >= before + 10);
+    for (int i = 0; i < world->count; i++)
+        ch_sim_disk_delay(world->members[i].node, 100 * CH_US, 300 * CH_US);
+    world_end(world);
+    world_free(world);
+}
+
 Test(sim_group, a_failed_sync_ends_a_member)
 {
     /* After a failed sync nobody knows what the disk holds: the member ends (its owner's doing),

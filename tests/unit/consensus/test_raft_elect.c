@@ -515,3 +515,35 @@ Test(raft_elect, one_that_hears_nobody_keeps_nobody_from_standing)
     cr_assert_eq(hand_leader(hand), 2);
     hand_free(hand);
 }
+
+Test(raft_elect, a_slow_disk_does_not_keep_a_candidate_from_asking)
+{
+    /* Its own vote must be durable before it asks. While that lasts it begins no other election, in
+     * a term whose vote would have to be durable as well; and the time to wait for answers begins
+     * when they are asked for. So however slow disks are, somebody comes to lead. */
+    struct hand *hand = leaderless();
+    uint64_t term;
+
+    hand->members[2].hold_writes = true;
+    stand(hand, 2);
+    for (int i = 0; i < 2; i++) {
+        struct con_message *message =
+            hand_take(hand, i ? CON_PRE_VOTE_REPLY : CON_PRE_VOTE, i ? 3 : 2, i ? 2 : 3);
+
+        cr_assert_not_null(message);
+        hand_deliver(hand, message);
+        free(message);
+    }
+    cr_assert_eq(hand_status(hand, 2).role, CON_CANDIDATE);
+    term = hand_status(hand, 2).term;
+    for (int ms = 0; ms < 10000; ms += 10)
+        hand_tick(hand, 2, 10);
+    cr_assert(hand_status(hand, 2).role == CON_CANDIDATE && hand_status(hand, 2).term == term);
+    hand->members[2].hold_writes = false;
+    hand_written(hand, 2);
+    for (int ms = 0; ms < 900; ms += 10)
+        hand_tick(hand, 2, 10); /* the other's vote takes its time, too */
+    hand_settle(hand);
+    cr_assert(hand_leads(hand, 2) && hand_status(hand, 2).term == term);
+    hand_free(hand);
+}
