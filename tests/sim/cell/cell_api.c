@@ -285,7 +285,8 @@ bool ds_query(struct ds_api *api, struct base_arena *arena, struct base_bytes to
         if (*count + reply->batch->n_entity_results > cap) {
             ds_entity **grown = BASE_NEW_ARRAY(arena, ds_entity *,
                                                cap = (*count + reply->batch->n_entity_results) * 2);
-            memcpy(grown, *found, *count * sizeof(*grown));
+            for (size_t i = 0; i < *count; i++)
+                grown[i] = (*found)[i];
             *found = grown;
         }
         for (size_t i = 0; i < reply->batch->n_entity_results; i++)
@@ -298,6 +299,17 @@ bool ds_query(struct ds_api *api, struct base_arena *arena, struct base_bytes to
     return true;
 }
 
+static bool lost(struct ds_api *api, const ds_mutation *first)
+{
+    const ds_key *key = first->operation_case == GOOGLE__DATASTORE__V1__MUTATION__OPERATION_DELETE
+                            ? first->delete_
+                            : first->upsert->key;
+
+    return cell.options.lost_kind && cell.clients[0].done > 0 &&
+           base_bytes_eq_str(ch_bytes_of(key->path[0]->kind), cell.options.lost_kind) &&
+           ch_random_below(api->env, 8) == 0;
+}
+
 /* ABORTED and the refusals (ALREADY_EXISTS, …) of a commit's first try prove that nothing of it was
  * done or will be. After an unknown outcome the same commit may be sent again: OK is then the
  * outcome of the first, anything else says nothing (the server that knew may be gone). */
@@ -308,6 +320,8 @@ enum ds_outcome ds_commit(struct ds_api *api, struct base_arena *arena, struct b
     bool again = token.len > 0 && ch_random_below(api->env, 2), first = true;
     DS(CommitResponse) * reply;
 
+    if (lost(api, mutations[0]))
+        return DS_DONE;
     request->project_id = ch_data_str(PROJECT);
     request->mode = GOOGLE__DATASTORE__V1__COMMIT_REQUEST__MODE__NON_TRANSACTIONAL;
     request->mutations = mutations;

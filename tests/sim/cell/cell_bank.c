@@ -49,12 +49,6 @@ void bank_begin(struct ds_api *api)
     base_arena_free(&arena);
 }
 
-/* One in fifty lies: says that it is done, and does nothing. */
-static bool lies(struct ds_api *api)
-{
-    return cell.options.clients_lie && ch_random_below(api->env, 50) == 0;
-}
-
 static CH_WAITS bool transfer(struct ds_api *api, struct base_arena *arena)
 {
     struct cell_bank *bank = cell.bank;
@@ -86,7 +80,7 @@ static CH_WAITS bool transfer(struct ds_api *api, struct base_arena *arena)
         ds_insert(arena, record),
     };
     bank->transfers[id].state = GOING;
-    outcome = lies(api) ? DS_DONE : ds_commit(api, arena, token, mutations, 3);
+    outcome = ds_commit(api, arena, token, mutations, 3);
     bank->transfers[id].state = outcome == DS_DONE ? DONE : outcome == DS_FAILED ? FAILED : UNKNOWN;
     return outcome == DS_DONE;
 }

@@ -25,7 +25,7 @@ void cell_fail(const char *file, int line, const char *fmt, ...)
     vfprintf(stderr, fmt, args);
     va_end(args);
     fprintf(stderr, " (%s:%d)\n", slash ? slash + 1 : file, line);
-    if (cell.options.clients_lie || cell.options.disks_lie)
+    if (cell.options.lost_kind || cell.options.disks_lie)
         _exit(CELL_CAUGHT);
     fprintf(stderr, "replay: STRATA_SEED=%" PRIu64 " sim_cell\n", cell.seed);
     abort();
