@@ -63,8 +63,8 @@ struct cell_client {
 };
 
 struct cell_options {
-    /* To prove the checks: commits that begin with an entity of this kind are now and then taken for
-     * done and not sent; NULL: all are sent. */
+    /* To prove the checks: commits that begin with an entity of this kind are now and then taken
+     * for done and not sent; NULL: all are sent. */
     const char *lost_kind;
     bool disks_lie; /* the same: some syncs do nothing */
 };
@@ -119,7 +119,7 @@ void cell_machine_on(size_t machine);
 /* ---- programs ---- */
 struct cell_program *cell_program(size_t machine, const char *name);
 struct cell_program *cell_program_of(struct ch_env *env);
-/* argv lives as long as the world; its first says which program, "tabletserver" or "/bin/tabletserver". */
+/* argv is copied; its first says which program: "tabletserver" or "/bin/tabletserver". */
 void cell_program_start(struct cell_program *program, const char *const *argv);
 
 /* ---- the public API ---- */

@@ -310,9 +310,9 @@ static bool lost(struct ds_api *api, const ds_mutation *first)
            ch_random_below(api->env, 8) == 0;
 }
 
-/* ABORTED and the refusals (ALREADY_EXISTS, …) of a commit's first try prove that nothing of it was
- * done or will be. After an unknown outcome the same commit may be sent again: OK is then the
- * outcome of the first, anything else says nothing (the server that knew may be gone). */
+/* ABORTED and the refusals (ALREADY_EXISTS and so on) of a commit's first try prove that nothing of
+ * it was done or will be. After an unknown outcome the same commit may be sent again: OK is then
+ * the outcome of the first, anything else says nothing (the server that knew may be gone). */
 enum ds_outcome ds_commit(struct ds_api *api, struct base_arena *arena, struct base_bytes token,
                           ds_mutation **mutations, size_t count)
 {

@@ -179,7 +179,8 @@ static const char *choose(const char *arg, uint64_t random)
     return base_arena_printf(&cell.arena, "%.*s%.*s", key, arg, (int)strcspn(at, "|"), at);
 }
 
-/* The repository's job file, with the changes above. No front door: a simulated machine has one address; clients find the queryservers by name. */
+/* The repository's job file, with the changes above. No front door: a simulated machine has one
+ * address; clients find the queryservers by name. */
 static Strata__Clustermgr__V1__JobSpec *job_load(size_t i)
 {
     Strata__Clustermgr__V1__JobSpec *spec;

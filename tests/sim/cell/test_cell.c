@@ -2,7 +2,8 @@
  * lost, nothing is done twice, all that is read and written fits one order that respects real time,
  * indexes show what entities do; and when the trouble is over, the cell serves again without help.
  *
- * STRATA_SEED=n replays a seed, STRATA_SEEDS=n runs n seeds a test (STRATA_SEEDS_FROM: the first). */
+ * STRATA_SEED=n replays a seed, STRATA_SEEDS=n runs n seeds a test (STRATA_SEEDS_FROM: the first).
+ */
 #include <sys/wait.h>
 #include <unistd.h>
 
