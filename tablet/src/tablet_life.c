@@ -264,14 +264,16 @@ static struct base_status make_halves(struct tab_tablet *tablet, struct base_byt
                                       uint64_t left_id, uint64_t right_id,
                                       struct halves *halves) CH_WAITS;
 static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena,
-                                     Strata__Tablet__V1__TabletMeta *half) CH_WAITS;
+                                     Strata__Tablet__V1__TabletMeta *half, size_t count) CH_WAITS;
 
+/* Of the `count` files of the tablet in half->files. At each moment half->n_files are those that
+ * have a name of the half's: after a failure just these are to be deleted. */
 static struct base_status link_files(struct tab_tablet *tablet, struct base_arena *arena,
-                                     Strata__Tablet__V1__TabletMeta *half)
+                                     Strata__Tablet__V1__TabletMeta *half, size_t count)
 {
-    size_t count = 0;
     struct base_bytes start = ch_bytes_of(half->start), end = ch_bytes_of(half->end);
-    for (size_t i = 0; i < half->n_files; i++) {
+    half->n_files = 0;
+    for (size_t i = 0; i < count; i++) {
         Strata__Tablet__V1__SstableMeta *file = half->files[i];
         if (base_bytes_cmp(ch_bytes_of(file->last_row), start) < 0 ||
             (end.len && base_bytes_cmp(ch_bytes_of(file->first_row), end) >= 0))
@@ -284,9 +286,8 @@ static struct base_status link_files(struct tab_tablet *tablet, struct base_aren
         if (base_failed(status))
             return status;
         file->path = ch_data_str(base_arena_strdup(arena, path));
-        half->files[count++] = file;
+        half->files[half->n_files++] = file;
     }
-    half->n_files = count;
     return BASE_STATUS_OK;
 }
 
@@ -299,8 +300,10 @@ static struct base_status make_halves(struct tab_tablet *tablet, struct base_byt
     halves->left.id = left_id;
     halves->right.id = right_id;
     halves->left.end = halves->right.start = ch_data_of(base_bytes_dup(arena, row));
-    struct base_status status = link_files(tablet, arena, &halves->left);
-    return base_failed(status) ? status : link_files(tablet, arena, &halves->right);
+    size_t count = halves->right.n_files;
+    halves->right.n_files = 0; /* none is linked yet */
+    struct base_status status = link_files(tablet, arena, &halves->left, halves->left.n_files);
+    return base_failed(status) ? status : link_files(tablet, arena, &halves->right, count);
 }
 
 static void unlink_files(struct tab_tablet *tablet,

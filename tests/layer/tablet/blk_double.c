@@ -393,6 +393,8 @@ struct base_status blk_link(struct blk_client *client, const char *existing, con
     struct base_status status = trip(client, "link", name);
     if (base_failed(status))
         return status;
+    if (store.faults.fail_link && --store.faults.fail_link == 0)
+        return base_status_make(BASE_UNAVAILABLE, "link %s: injected", name);
     struct inode *inode = find(existing);
     if (!inode || find(name) || !inode->sealed)
         return base_status_make(inode ? BASE_FAILED_PRECONDITION : BASE_NOT_FOUND,

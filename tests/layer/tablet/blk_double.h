@@ -13,6 +13,7 @@ struct blk_double_faults {
         /* chances in 1000: an append fails, with any part of it written; the writer is broken */
         break_append;
     uint32_t fail_other; /* any other call fails with UNAVAILABLE before its effect */
+    uint32_t fail_link;  /* the link that fails, counted from now; 0: none */
 };
 /* One at a time is current. */
 void blk_double_new(void);

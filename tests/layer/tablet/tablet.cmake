@@ -10,6 +10,8 @@ if(TARGET tablet_core AND TARGET chassis)
     DEPS tablet_cell tablet_blk_double LABEL layer)
   strata_test(test_tablet_retire SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tablet_retire.c
     DEPS tablet_cell tablet_blk_double LABEL layer)
+  strata_test(test_tablet_split SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tablet_split.c
+    DEPS tablet_cell tablet_blk_double LABEL layer)
   strata_test(test_tablet_chaos SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tablet_chaos.c
     DEPS tablet_cell tablet_blk_double LABEL sim TIMEOUT 180)
 endif()
