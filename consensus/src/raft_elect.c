@@ -112,6 +112,7 @@ void con__ask_again(struct con_raft *raft)
 void con__campaign_pre(struct con_raft *raft)
 {
     raft->role = CON_PRE_CANDIDATE;
+    raft->stands_since = raft->now;
     raft->role_changed = true;
     raft->leader = 0;
     raft->by_transfer = false;
@@ -148,14 +149,15 @@ static bool up_to_date(const struct con_raft *raft, const struct con_message *me
 }
 
 /* Both stand, with equal logs: would each vote for the other, both stood in the same term and
- * neither won. So the one with the greater id goes on; that it refuses says that it hears and is
- * heard. */
+ * neither won. So the one with the greater id goes on, for a heartbeat: if it has not won by then,
+ * it may not reach those who would vote for the other. */
 static bool goes_first(const struct con_raft *raft, const struct con_message *message)
 {
     const struct con_member *self = con__self(raft);
 
-    return raft->role == CON_PRE_CANDIDATE && message->term == raft->term + 1 &&
-           message->log_term == con__log_last_term(&raft->log) &&
+    return raft->role == CON_PRE_CANDIDATE &&
+           raft->now - raft->stands_since < raft->options.heartbeat_ns &&
+           message->term == raft->term + 1 && message->log_term == con__log_last_term(&raft->log) &&
            message->index == raft->log.last && message->from < raft->options.id && self &&
            !self->witness;
 }

@@ -123,8 +123,9 @@ struct con_raft {
 
     enum con_role role;
     uint64_t leader;
-    int64_t election_at; /* when to stand, if nothing is heard */
-    int64_t ask_at;      /* while it stands: when to ask those again who have not answered */
+    int64_t election_at;  /* when to stand, if nothing is heard */
+    int64_t stands_since; /* asking for pre-votes */
+    int64_t ask_at;       /* while it stands: when to ask those again who have not answered */
     int64_t leader_heard;
     bool by_transfer; /* the election under way was asked for by the leader */
 

@@ -499,6 +499,23 @@ Test(raft_elect, of_two_that_stand_at_once_one_wins)
     }
 }
 
+Test(raft_elect, one_that_goes_first_and_cannot_win_lets_the_other)
+{
+    /* Of five, two are down, and the greatest reaches only one of the others, which reaches all. It
+     * stands again and again and cannot win: it must not keep its vote from who can. */
+    struct hand *hand = hand_new(5, NULL);
+
+    hand_crash(hand, 4);
+    hand_crash(hand, 3);
+    hand->cut[5][1] = hand->cut[1][5] = true;
+    hand_age(hand, 5000);
+    stand(hand, 5);
+    hand_settle(hand);
+    hand_pass(hand, 30000);
+    cr_assert_eq(hand_leader(hand), (uint64_t)2);
+    hand_free(hand);
+}
+
 Test(raft_elect, one_that_hears_nobody_keeps_nobody_from_standing)
 {
     /* Its questions come through, answers do not come back to it: whoever else stands is elected
