@@ -72,8 +72,8 @@ static void read_all(void *arg)
 }
 
 /* A split gives the tablet's files second names, for each half its own. When one of these links
- * fails, the names that were made go, and no other: every row is there, also for who loads the tablet
- * from its record. */
+ * fails, the names that were made go, and no other: every row is there, also for who loads the
+ * tablet from its record. */
 Test(tablet_split, a_link_that_fails)
 {
     static const char *const small[] = { "--memtable-bytes=16KiB", "--log-segment-bytes=64KiB",

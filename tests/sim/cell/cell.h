@@ -1,13 +1,14 @@
-/* cell.h: a whole cell in one process, from a seed: three machines, each with a clustermaster and a
- * clusteragent; what the clustermasters place on them (jobs/ of this repository): three blockmasters
- * and blockservers, a tabletmaster, three tabletservers, two txservers, two queryservers; and
- * clients that speak google.datastore.v1. Nothing is a double: below the daemons are the simulated
- * network, disks and clock, and processes (chassis/process.h) that are simulated nodes.
+/* cell.h: a whole cell in one process, from a seed: three machines, each with a clustermaster and
+ * a clusteragent; what the clustermasters place on them (jobs/ of this repository): three
+ * blockmasters and blockservers, a tabletmaster, three tabletservers, two txservers, two
+ * queryservers; and clients that speak google.datastore.v1. Nothing is a double: below the daemons
+ * are the simulated network, disks and clock, and processes (chassis/process.h) that are simulated
+ * nodes.
  *
- * Files: cell_world.c (machines, their power and init, jobs), cell_process.c (processes), cell_api.c
- * (the public API as functions), cell_clients.c (who calls what when), cell_bank.c, cell_items.c,
- * cell_lists.c (the loads, each with its model and its checks), cell_faults.c (what goes wrong),
- * test_cell.c. */
+ * Files: cell_world.c (machines, their power and init, jobs), cell_process.c (processes),
+ * cell_api.c (the public API as functions), cell_clients.c (who calls what when), cell_bank.c,
+ * cell_items.c, cell_lists.c (the loads, each with its model and its checks), cell_faults.c (what
+ * goes wrong), test_cell.c. */
 #ifndef CELL_H
 #define CELL_H
 
@@ -206,8 +207,9 @@ enum fault_kind {
     FAULT_CLOCK = 1024,
     FAULT_SLOW_DISK = 2048,
     FAULT_POWER_ALL = 4096, /* of all machines at once */
+    FAULT_FULL_DISK = 8192,
 };
-enum { FAULTS_ALL = 8191, FAULT_KINDS = 13 };
+enum { FAULTS_ALL = 16383, FAULT_KINDS = 14 };
 /* In a fiber of the tester; comes back when the time is over and all is healed. */
 void cell_faults(unsigned kinds, ch_time length, ch_time pause_max) CH_WAITS;
 

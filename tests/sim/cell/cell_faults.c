@@ -113,6 +113,18 @@ static CH_WAITS void disk_slow(const struct faults *faults)
     ch_sim_disk_delay(program->node, 100 * CH_US, 300 * CH_US);
 }
 
+static CH_WAITS void disk_full(const struct faults *faults)
+{
+    struct cell_program *program = victim(cell_below(3) == 0);
+
+    if (!program)
+        return;
+    say("full disk", program->name);
+    ch_sim_disk_limit(program->node, ch_sim_disk_used(program->node) + cell_below(100000) + 1);
+    cell_rest(500 * CH_MS, faults->pause_max);
+    ch_sim_disk_limit(program->node, 0);
+}
+
 static CH_WAITS void net_slow(const struct faults *faults)
 {
     size_t a = cell_below(HOSTS), b = cell_below(CELL_MACHINES);
@@ -190,6 +202,9 @@ static CH_WAITS void act(const struct faults *faults, unsigned kind)
     case FAULT_CLOCK:
         clock_jump();
         break;
+    case FAULT_FULL_DISK:
+        disk_full(faults);
+        break;
     default:
         disk_slow(faults);
         break;
@@ -221,6 +236,7 @@ static void heal(void)
     for (size_t i = 0; i < cell.program_count; i++) {
         ch_sim_pause(cell.programs[i]->node, false);
         ch_sim_disk_delay(cell.programs[i]->node, 100 * CH_US, 300 * CH_US);
+        ch_sim_disk_limit(cell.programs[i]->node, 0);
     }
 }
 
