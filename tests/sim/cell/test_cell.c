@@ -11,7 +11,7 @@
 #include "seeds.h"
 #include "test.h"
 
-enum { SERVED_S = 60, HEALTHY_S = 120, RUN_S = 10000 };
+enum { SERVED_S = 30, HEALTHY_S = 60, RUN_S = 10000 };
 
 struct plan {
     unsigned kinds;
@@ -23,6 +23,7 @@ static void run(void *arg)
     CH_FIBER_ENTRY();
     const struct plan *plan = arg;
     struct ds_api api;
+    ch_time healed;
 
     cell_up();
     ds_open(&api, cell_env(), 0);
@@ -32,7 +33,11 @@ static void run(void *arg)
     cell_clients_start();
     cell_wait_served(SERVED_S * CH_S);
     cell_faults(plan->kinds, plan->length, plan->pause_max);
+    healed = ch_now(cell_env());
     cell_wait_served(SERVED_S * CH_S);
+    if (getenv("STRATA_VERBOSE"))
+        fprintf(stderr, "seed %" PRIu64 ": every client through every load after %.1f s\n",
+                cell.seed, (double)(ch_now(cell_env()) - healed) / 1e9);
     cell_wait_healthy(HEALTHY_S * CH_S);
     cell_clients_stop();
     bank_check(&api);
