@@ -7,7 +7,8 @@
  * the segment before it is.
  * 4. After a failed write or sync nothing is written any more: what the disk holds is known only
  * after a restart.
- * 5. Ordinary records leave one free segment to the checkpoint, which is what frees segments.
+ * 5. Ordinary records leave the last segment to the checkpoint, which is what frees segments: they
+ * neither begin it nor go on in it.
  * Happy path: put -> the writer fiber gathers a batch -> one write with sync -> done, done, done.
  * Failure: a write fails -> every entry, now and later, is done(false). */
 #include "journal.h"
@@ -203,14 +204,23 @@ static void finish(struct queue *entries, bool ok)
     }
 }
 
-/* Room for at least one entry in the active segment, or a new one. False: only urgent ones, or
- * nothing, can go now. */
+static bool has_room(const struct blk__journal *j, const struct blk__entry *entry)
+{
+    return j->at + page_up(BLK_BATCH_HEAD + entry_bytes(entry)) <= j->segment_bytes;
+}
+
+/* Invariant 5. Urgent ones are the checkpoint's. */
+static bool may_write(const struct blk__journal *j, const struct blk__entry *entry, bool urgent)
+{
+    size_t free = free_segments(j), left = urgent ? 0 : 1;
+    return entry && free >= (has_room(j, entry) ? left : left + 1);
+}
+
+/* Room for at least one entry in the active segment, or a new one. */
 static bool make_room(struct blk__journal *j, const struct blk__entry *entry, bool urgent) CH_WAITS;
 static bool make_room(struct blk__journal *j, const struct blk__entry *entry, bool urgent)
 {
-    if (j->at + page_up(BLK_BATCH_HEAD + entry_bytes(entry)) <= j->segment_bytes)
-        return true;
-    return free_segments(j) >= (urgent ? 1 : 2) && rotate(j);
+    return may_write(j, entry, urgent) && (has_room(j, entry) || rotate(j));
 }
 
 static void write_some(struct blk__journal *j) CH_WAITS;
@@ -218,12 +228,9 @@ static void write_some(struct blk__journal *j)
 {
     struct batch batch = { .bytes = BLK_BATCH_HEAD };
     queue_init(&batch.entries);
-    bool room = false;
-    if (j->urgent.first && make_room(j, j->urgent.first, true)) {
+    if (make_room(j, j->urgent.first, true))
         gather(&j->urgent, &batch, j->segment_bytes - j->at);
-        room = true;
-    }
-    if (j->ordinary.first && (room || make_room(j, j->ordinary.first, false)))
+    if (batch.entries.count > 0 ? free_segments(j) > 0 : make_room(j, j->ordinary.first, false))
         gather(&j->ordinary, &batch, j->segment_bytes - j->at);
     if (j->failed || batch.entries.count == 0) {
         finish(&batch.entries, false);
@@ -251,11 +258,7 @@ static void write_mark(struct blk__journal *j)
 
 static bool can_write(const struct blk__journal *j)
 {
-    if (j->urgent.first)
-        return true;
-    return j->ordinary.first &&
-           (j->at + page_up(BLK_BATCH_HEAD + entry_bytes(j->ordinary.first)) <= j->segment_bytes ||
-            free_segments(j) >= 2);
+    return may_write(j, j->urgent.first, true) || may_write(j, j->ordinary.first, false);
 }
 
 static void writer_main(void *arg)

@@ -27,6 +27,7 @@ static void report_gone(struct blk__store *store, uint64_t block)
 struct waited {
     struct blk__entry entry;
     struct ch_done done;
+    uint64_t *seq; /* where to note the segment it is in, before anybody else runs */
     bool ok;
 };
 
@@ -34,19 +35,19 @@ static void waited_done(struct blk__entry *entry, bool ok)
 {
     struct waited *w = (struct waited *)entry;
     w->ok = ok;
+    if (w->seq)
+        *w->seq = entry->seq;
     ch_done_set(&w->done);
 }
 
 struct base_status blk__store_record(struct blk__store *store, const struct blk__record *record,
                                      bool first, uint64_t *seq)
 {
-    struct waited w = { .entry = { .record = *record, .done = waited_done } };
+    struct waited w = { .entry = { .record = *record, .done = waited_done }, .seq = seq };
     ch_done_init(&w.done);
     w.entry.record.payload_crc = base_crc32c(0, record->payload.data, record->payload.len);
     blk__journal_put(store->journal, &w.entry, first);
     ch_done_wait_always(&w.done);
-    if (seq)
-        *seq = w.entry.seq;
     if (!w.ok)
         store->failed = true;
     return blk__store_check(store);
@@ -158,10 +159,11 @@ struct base_status blk__store_remove(struct blk__store *store, uint64_t block, u
     r->fenced = true; /* no append comes behind the removal */
     blk__replica_settle(r);
     blk__replica_unref(r);
-    struct blk__removal removal = { blk__journal_seq(store->journal), { 0 } };
+    /* While its record waits to be written it keeps no segment: it may wait for one to be free. */
+    struct blk__removal removal = { UINT64_MAX, { 0 } };
     LIST_INSERT_HEAD(&store->removals, &removal, link);
     struct blk__record record = { .type = BLK_RECORD_REMOVE, .block = block, .extra = generation };
-    status = blk__store_record(store, &record, false, 0);
+    status = blk__store_record(store, &record, false, &removal.seq);
     if (!base_failed(status)) {
         ch_mutex_lock_always(&store->names);
         r = blk__replica_find(store, block);

@@ -66,7 +66,7 @@ struct blk__replica {
 };
 TAILQ_HEAD(blk__replica_list, blk__replica);
 struct blk__removal { /* in flight: its record is needed until the file is gone */
-    uint64_t seq;
+    uint64_t seq;     /* of the segment it is in; UINT64_MAX: not written yet */
     LIST_ENTRY(blk__removal) link;
 };
 

@@ -96,8 +96,39 @@ static void fill_journals(void *arg)
     blk_client_free(client);
 }
 
-Test(blockstore_limits, a_journal_of_three_segments_goes_round, .init = setup, .fini = teardown)
+/* Several at once that write files and delete them: removals wait in the journals too. */
+static void fill_and_delete(void *arg)
 {
+    CH_FIBER_ENTRY();
+    size_t number = (size_t)arg;
+    struct blk_client *client = blk_cluster_client(&cluster);
+    for (size_t i = 0; i < 40; i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "/d/%zu-%zu", number, i);
+        struct blk_writer *writer = writer_of(client, path);
+        for (size_t bytes = 0; bytes < (size_t)256 << 10; bytes += 24 << 10)
+            append(writer, 24 << 10);
+        OK(blk_writer_seal(writer, soon()));
+        blk_writer_close(writer);
+        OK(blk_delete(client, path, soon()));
+    }
+    blk_client_free(client);
+}
+
+static void fill_and_delete_together(void *arg)
+{
+    CH_FIBER_ENTRY();
+    struct ch_gate gate;
+    ch_gate_init(&gate, ch_fiber_env(), "fill and delete");
+    for (size_t i = 0; i < 6; i++)
+        OK(ch_gate_spawn(&gate, "fill and delete", fill_and_delete, (void *)i));
+    ch_gate_close(&gate);
+    ch_gate_join_always(&gate);
+}
+
+static void three_segments(void)
+{
+    setup();
     for (size_t i = 0; i < cluster.server_count; i++) {
         struct blk_cluster_node *server = &cluster.servers[i];
         char *flag = NULL;
@@ -111,5 +142,16 @@ Test(blockstore_limits, a_journal_of_three_segments_goes_round, .init = setup, .
         blk_cluster_node_start(server);
     }
     ch_sim_run(sim, 0, 0, ch_sim_now(sim) + 2 * CH_S);
+}
+
+Test(blockstore_limits, a_journal_of_three_segments_goes_round, .init = three_segments,
+     .fini = teardown)
+{
     ch_sim_do(sim, fill_journals, 0, ch_sim_now(sim) + 300 * CH_S);
+}
+
+Test(blockstore_limits, a_removal_that_waits_keeps_no_segment, .init = three_segments,
+     .fini = teardown)
+{
+    ch_sim_do(sim, fill_and_delete_together, 0, ch_sim_now(sim) + 600 * CH_S);
 }
