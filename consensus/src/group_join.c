@@ -25,7 +25,7 @@
 #define METHOD(NAME) \
     &strata__consensus__v1__consensus__service.methods[STRATA__CONSENSUS__V1__CONSENSUS__##NAME]
 
-enum { ASK_MS = 2000, SETTLED_LOOK_MS = 5000 };
+enum { ASK_MS = 2000, SETTLED_LOOK_MS = 60000 };
 
 /* ---- founding ---- */
 
