@@ -1,10 +1,12 @@
 // A cell of one machine keeps everything on that machine's disk: what it acknowledged is there after kill -9 of all its processes. When
 // machines are added, what it holds gets its three copies, and `strata status` says when.
 const { Datastore } = require('@google-cloud/datastore');
-const { execFileSync } = require('child_process');
+const { execFile } = require('child_process');
+const { promisify } = require('util');
 const { assert, check, finish, parallel } = require('./check');
 
-const strata = (...args) => execFileSync(process.env.STRATA, args, { encoding: 'utf8' });
+// Beside this program, which hears meanwhile that its connections end.
+const strata = async (...args) => (await promisify(execFile)(process.env.STRATA, args)).stdout;
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 const datastore = new Datastore({ projectId: 'one-machine' });
 const COUNT = 300;
@@ -31,31 +33,31 @@ async function verify(...kinds) {
 }
 
 // The copies that full blocks have and want: "blocks: 6 of 6 copies ...".
-function copies() {
-  const found = /^blocks: (\d+) of (\d+) copies.*$/m.exec(strata('status'));
+async function copies() {
+  const found = /^blocks: (\d+) of (\d+) copies.*$/m.exec(await strata('status'));
   return found ? { held: Number(found[1]), wanted: Number(found[2]), text: found[0] } : { text: 'nobody says' };
 }
 
 async function main() {
   await check('it is healthy, and says what waits for more machines', async () => {
-    const status = strata('status'); // fails unless healthy
+    const status = await strata('status'); // fails unless healthy
     assert.match(status, /9 of 9 tasks healthy, 2 wait for more machines/);
   });
   await check('it takes writes', () => write('Before'));
   for (let round = 0; round < 2; round++)
     await check('kill -9 of everything, up again: all is there', async () => {
-      strata('down', '--kill');
-      strata('up');
+      await strata('down', '--kill');
+      await strata('up');
       await verify('Before');
     });
   await check('two machines more: everything has three copies', async () => {
-    strata('up', '--machines', '3');
+    await strata('up', '--machines', '3');
     await write('After');
-    strata('down'); // ends the blocks that were begun on one server
-    strata('up');
+    await strata('down'); // ends the blocks that were begun on one server
+    await strata('up');
     const begin = Date.now();
-    let now = copies();
-    for (; !(now.wanted >= 3 && now.wanted % 3 === 0 && now.held === now.wanted && !/fewer/.test(now.text)); now = copies()) {
+    let now = await copies();
+    for (; !(now.wanted >= 3 && now.wanted % 3 === 0 && now.held === now.wanted && !/fewer/.test(now.text)); now = await copies()) {
       assert(Date.now() - begin < 60000, now.text);
       await sleep(200);
     }
