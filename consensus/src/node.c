@@ -72,6 +72,10 @@ struct base_status con__node_add(struct con_node *node, struct con__group *group
     if (con__node_find(node, group->name))
         return base_status_make(BASE_ALREADY_EXISTS, "group %s is open in this process already",
                                 group->name);
+    if (node->group_count > 0 && strcmp(node->groups[0].group->self, group->self) != 0)
+        return base_status_make(BASE_INVALID_ARGUMENT,
+                                "group %s: this process is reached at %s by its other groups",
+                                group->name, node->groups[0].group->self);
     if (tick < CON_TICK_MS_MIN * CH_MS)
         tick = CON_TICK_MS_MIN * CH_MS;
     if (tick < node->tick)

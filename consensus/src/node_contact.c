@@ -6,7 +6,8 @@
  * dropped before it came into ours.
  * 2. Whenever that is in doubt, or nothing came for two heartbeats, every group that has a member
  * there is woken, by the next tick. The other end finds its stream broken too, or hears nothing.
- * 3. On a stream that is up something is sent every heartbeat.
+ * 3. On a stream that is up something is sent every heartbeat, with the target by which all groups
+ * of this process are reached (con__node_add): by it the other end knows who it is.
  * 4. A leader that leaves without having handed over (its log failed, or is closed) breaks the
  * streams to its followers: it can say nothing any more, and they are to notice. */
 #include "group_int.h"
@@ -48,26 +49,22 @@ void con__contact_forsake(struct con__group *group)
     }
 }
 
-/* Yields now and then. A group that goes meanwhile is replaced by the last one: then once more. */
+/* Yields now and then. A group that goes meanwhile is replaced by the last one: from the end, that
+ * was woken already. */
 static CH_WAITS void groups_wake(struct con_node *node, const struct con__peer_way *way)
 {
     ch_time heard = way->heard;
-    size_t count = node->group_count;
 
-    for (size_t i = 0; i < node->group_count; i++) {
-        struct con__group *group = node->groups[i].group;
+    for (size_t i = node->group_count; i-- > 0;) {
+        struct con__group *group = i < node->group_count ? node->groups[i].group : NULL;
 
-        for (size_t w = 0; w < group->way_count; w++)
+        for (size_t w = 0; group && w < group->way_count; w++)
             if (group->ways[w].way == way) {
                 con__group_wake(group, heard, ch_now(node->env));
                 break;
             }
-        if ((i & 63) == 63)
+        if ((i & 63) == 0)
             ch_yield_if_long();
-        if (i + 1 == node->group_count && node->group_count < count) {
-            count = node->group_count;
-            i = SIZE_MAX; /* waking twice does no harm */
-        }
     }
 }
 

@@ -84,7 +84,8 @@ struct con_node {
 };
 
 /* ---- for groups (node.c) ---- */
-/* ALREADY_EXISTS: a group of that name is open in this process. */
+/* ALREADY_EXISTS: a group of that name is open in this process. INVALID_ARGUMENT: with another
+ * target than the rest (node_contact.c, invariant 3). */
 struct base_status con__node_add(struct con_node *node, struct con__group *group) BASE_MUST_CHECK;
 void con__node_remove(struct con_node *node, struct con__group *group);
 /* When group->raft has something to do by time. */

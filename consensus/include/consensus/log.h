@@ -37,9 +37,10 @@ struct con_log_options {
     uint64_t snapshot_bytes_min;
 
     /* ---- a group of more than one; all zero: a group of one, which founds itself ---- */
-    struct con_node *node;    /* the process's; outlives the log */
-    const char *group;        /* its name among the groups of these processes: "clustermaster" */
-    const char *self;         /* how the others reach this member: a chassis client's target */
+    struct con_node *node; /* the process's; outlives the log */
+    const char *group;     /* its name among the groups of these processes: "clustermaster" */
+    const char *self; /* how the others reach this member: a chassis client's target, the same for
+                          all logs of a node */
     const char *const *peers; /* targets of those who may be members already (self may be among
                                  them); asked to let this member in */
     size_t peer_count;

@@ -72,6 +72,23 @@ static CH_WAITS void host_open(struct host *host, struct con_node *node)
     }
 }
 
+/* A process is known by one target: a log with another would never be heard of as a whole. */
+static CH_WAITS void another_target(struct host *host, struct con_node *node)
+{
+    struct con_memory *memory = con_memory_new(1000 + (uint64_t)host->number);
+    struct con_machine machine = { apply, snapshot, restore, NULL, &selves[host->number][0] };
+    struct con_store store;
+    struct con_log_options options = {
+        .node = node, .group = "elsewhere", .self = "10.0.0.9:7000", .store = &store
+    };
+    struct con_log *log = NULL;
+
+    con_memory_open(memory, host->env, &store);
+    cr_assert_eq(base_status_drop(con_log_open(host->env, &options, &machine, &log)),
+                 BASE_INVALID_ARGUMENT);
+    con_memory_free(memory);
+}
+
 static void host_close(void *arg)
 {
     CH_FIBER_ENTRY();
@@ -96,6 +113,7 @@ static int host_main(struct ch_env *env, void *arg)
     host_open(host, node);
     cr_assert(!base_failed(ch_server_start(server)));
     host->open = true;
+    another_target(host, node);
     while (ch_sleep_until(env, CH_NEVER) != CH_CANCELLED)
         ;
     ch_server_stop(server, ch_in(env, CH_S));
